@@ -1,0 +1,13 @@
+//! Frozen backbones, learned explainers and their checkpoints: everything a *user of* an explainer needs.
+//!
+//! An image classifier is loaded as a [`backbone`], its feature maps are tapped, and a learned
+//! [`explainer`] turns them into one heat map a class in a single forward pass.
+
+pub mod adapter;
+pub mod artifact;
+pub mod attribution;
+pub mod backbone;
+pub mod device;
+pub mod explainer;
+pub mod image;
+pub mod weights;

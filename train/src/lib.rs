@@ -1,0 +1,9 @@
+//! Trains learned explainers against frozen image classifiers: the library behind `explainer-train`.
+
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod fit;
+pub mod metric;
+pub mod objective;
+pub mod report;
