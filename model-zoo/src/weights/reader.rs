@@ -37,11 +37,11 @@ pub enum WeightsError {
         reason: String,
     },
     /// The file's tensors are not those of the network.
-    #[error("{origin} does not fit backbone {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
+    #[error("{origin} does not fit {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
     Mismatch {
         /// Where the weights came from.
         origin: String,
-        /// The backbone that was being built.
+        /// The network that was being built.
         network: String,
         /// Tensors the network needs and the file lacks.
         missing: Vec<String>,
