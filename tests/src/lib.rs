@@ -29,11 +29,6 @@ pub fn oracle(name: &str) -> Option<Oracle> {
 }
 
 impl Oracle {
-    /// Names of all tensors.
-    pub fn keys(&self) -> Vec<String> {
-        self.tensors().names().into_iter().map(str::to_owned).collect()
-    }
-
     /// Shape and values of an f32 tensor.
     ///
     /// # Panics

@@ -5,7 +5,7 @@
 //! `(masked * d).sum() + regulariser.loss`.
 
 use burn::tensor::{
-    ExecutionError, IndexingUpdateOp, Int, Tensor,
+    IndexingUpdateOp, Int, Tensor, TensorReadError,
     activation::{log_softmax, softmax},
     s,
 };
@@ -76,13 +76,12 @@ impl Objective {
     pub fn regulariser(&self, maps: Tensor<4>) -> Regulariser {
         let maps = self.selection.select(maps);
         let area = area(maps.clone(), self.area_power);
-        let weighted_area = area.clone().mul_scalar(self.area);
-        if self.smooth == 0.0 {
-            let smooth = area.zeros_like().detach();
-            return Regulariser { loss: weighted_area, area: area.inner(), smooth: smooth.inner() };
+        let mut loss = area.clone().mul_scalar(self.area);
+        let mut smooth = Tensor::zeros([1], &area.device());
+        if self.smooth != 0.0 {
+            smooth = smoothness(maps, self.border);
+            loss = loss + smooth.clone().mul_scalar(self.smooth);
         }
-        let smooth = smoothness(maps, self.border);
-        let loss = weighted_area + smooth.clone().mul_scalar(self.smooth);
         Regulariser { loss, area: area.inner(), smooth: smooth.inner() }
     }
 
@@ -143,12 +142,9 @@ impl Terms {
     ///
     /// # Errors
     /// When the device failed to compute them.
-    pub fn read(self) -> Result<Reading, ExecutionError> {
-        let terms = Tensor::cat(vec![self.total, self.ce, self.area, self.smooth], 0).try_into_data()?;
-        // Missing elements cannot occur (four tensors of one element); NaN would stop the run all the same.
-        let mut terms = terms.iter::<f32>().chain(std::iter::repeat(f32::NAN));
-        let mut next = || terms.next().unwrap_or(f32::NAN);
-        Ok(Reading { total: next(), ce: next(), area: next(), smooth: next() })
+    pub fn read(self) -> Result<Reading, TensorReadError> {
+        let terms = Tensor::cat(vec![self.total, self.ce, self.area, self.smooth], 0).try_into_vec_as::<f32>()?;
+        Ok(Reading { total: terms[0], ce: terms[1], area: terms[2], smooth: terms[3] })
     }
 }
 
