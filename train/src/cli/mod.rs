@@ -28,8 +28,10 @@ pub const DEVICE_VARIABLE: &str = "EXPLAINER_DEVICE";
 #[derive(Debug, Parser)]
 #[command(
     name = "explainer-train",
+    bin_name = "explainer-train",
     version,
     about = "Trains small networks that explain a frozen image classifier in one forward pass",
+    override_usage = "explainer-train --config <FILE> [KEY=VALUE]... [OPTIONS]\n       explainer-train <COMMAND>",
     subcommand_negates_reqs = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,

@@ -38,7 +38,9 @@ impl Config {
             ));
         }
         if matches!(&self.explainer, Explainer::LcamFm(head) if head.map_size.is_some()) {
-            found.push("explainer.map_size: lcam_fm multiplies the tapped feature map, whose size it has; remove it".into());
+            found.push(
+                "explainer.map_size: lcam_fm multiplies the tapped feature map, whose size it has; remove it".into(),
+            );
         }
         for (i, tap) in taps.iter().flatten().enumerate() {
             if taps.iter().flatten().take(i).any(|earlier| earlier == tap) {

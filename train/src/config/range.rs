@@ -49,12 +49,12 @@ pub(super) fn side(value: &usize, _: &()) -> Checked {
 }
 
 /// A name or path that is not blank.
-pub(super) fn not_blank(value: &String, _: &()) -> Checked {
+pub(super) fn not_blank(value: &str, _: &()) -> Checked {
     expect(!value.trim().is_empty(), "an empty text", "a name or path")
 }
 
 /// A SHA-256 as hexadecimal digits.
-pub(super) fn hex_digest(value: &String, _: &()) -> Checked {
+pub(super) fn hex_digest(value: &str, _: &()) -> Checked {
     expect(value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()), value, "64 hexadecimal digits")
 }
 

@@ -77,6 +77,9 @@ fn errors_give_line_and_column() {
         (file("optimizer:\n  lr: 0\n  name: sgd"), "line 5 column 7: `optimizer.lr`: found 0, expected a finite"),
         (file("optimizer: {lr: 1}"), "the key `name` is missing"),
         (file("train: {tensorboard: no}"), "line 4 column 22: expected true or false"),
+        (file("train: 3"), "line 4 column 8: expected a section of keys"),
+        (file("train:\n  epochs: [3]"), "line 5 column 11: expected a single value"),
+        (file("optimizer: sgd"), "line 4 column 12: expected a section of keys"),
         (file("objective: [1"), "line 4 column 12"),
         (MINIMAL.replace("ttame", "gradcam"), "line 1 column 21: unknown value `gradcam`. Known here: ttame, tame,"),
         (MINIMAL.replace("name: resnet50, ", ""), "line 2 column 12: the key `name` is missing"),
@@ -179,7 +182,10 @@ fn the_schema_file_is_current() {
         std::fs::write(&path, &current).unwrap();
     }
     let command = "explainer-train config schema > configs/schema.json";
-    assert!(std::fs::read_to_string(&path).is_ok_and(|found| found == current), "configs/schema.json is old: {command}");
+    assert!(
+        std::fs::read_to_string(&path).is_ok_and(|found| found == current),
+        "configs/schema.json is old: {command}"
+    );
 }
 
 #[test]

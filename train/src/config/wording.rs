@@ -28,6 +28,7 @@ impl MessageFormatter for Wording {
             | Error::SerdeInvalidValue { unexpected, expected, .. } => {
                 format!("found {unexpected}, expected {}", plain_type(expected)).into()
             }
+            Error::Unexpected { expected, .. } => format!("expected {}", plain_type(expected)).into(),
             Error::InvalidScalar { ty, .. } => format!("expected {}", plain_type(ty)).into(),
             Error::InvalidBooleanStrict { .. } => "expected true or false".into(),
             Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice").into(),
@@ -50,6 +51,9 @@ fn plain_type(name: &str) -> &str {
         "i64" | "i32" | "isize" | "i128" => "a whole number",
         "f64" | "f32" | "floating point" => "a number",
         "bool" | "boolean" | "a boolean" => "true or false",
+        "string scalar" => "a single value",
+        "mapping start" | "mapping" => "a section of keys",
+        "sequence start" | "sequence" => "a list",
         other => other,
     }
 }
