@@ -144,6 +144,11 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Unsound { path: path.to_owned(), problems }) }
     }
 
+    /// The output folder: [`Config::load`] has filled it in; `checkpoints/run` for a configuration made otherwise.
+    pub fn output_dir(&self) -> &Path {
+        self.output.as_deref().unwrap_or(Path::new("checkpoints/run"))
+    }
+
     /// The resolved configuration, every key written out; [`Config::parse`] gives the same configuration back.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
         serde_saphyr::to_string(self)

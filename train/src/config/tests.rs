@@ -167,7 +167,7 @@ fn every_config_of_the_project_loads() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
             let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(config.output.unwrap(), Path::new("checkpoints").join(path.file_stem().unwrap()));
+            assert_eq!(config.output_dir(), Path::new("checkpoints").join(path.file_stem().unwrap()));
             seen += 1;
         }
     }
