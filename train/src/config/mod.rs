@@ -79,7 +79,10 @@ fn device() -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot read the configuration; give the path of a YAML file such as configs/quickstart.yaml", path.display())]
+    #[error(
+        "{}: cannot read the configuration; give the path of a YAML file such as configs/quickstart.yaml",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
