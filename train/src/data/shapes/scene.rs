@@ -101,7 +101,7 @@ impl Plan {
         let ground = muted_palette(rng);
         let background = Texture::random(rng, ground, [side / 2.0; 2], 1.0);
 
-        let radius = side * rng.random_range(0.25..0.55) / 2.0;
+        let radius = side * rng.random_range(0.29..0.57) / 2.0;
         let placement = Placement::random(rng, radius, radius + 1.0);
         let paint = contrasting_palette(rng, &ground);
         let texture = Texture::random(rng, paint, placement.centre, 0.4);
@@ -112,12 +112,12 @@ impl Plan {
         let object = Object { shape, placement, texture, rim };
 
         let lines = (0..rng.random_range(0..=2)).map(|_| long_line(rng, &ground)).collect::<Vec<_>>();
-        let wanted = rng.random_range(2..=7);
+        let wanted = rng.random_range(3..=9);
         let small = (0..4 * wanted).filter_map(|_| small_piece(rng, &object, paint[0])).take(wanted);
         let pieces = lines.into_iter().chain(small.collect::<Vec<_>>()).collect();
 
         let shading = rng.random_range(0.0..0.35);
-        let grain = rng.random_range(0.01..0.08);
+        let grain = rng.random_range(0.01..0.06);
         Self { background, pieces, object, shading, grain, salt: rng.random() }
     }
 
@@ -211,7 +211,7 @@ fn long_line(rng: &mut ChaCha8Rng, ground: &Palette) -> Piece {
 ///
 /// Some pieces have the object's colour, so that colour alone does not give the object away.
 fn small_piece(rng: &mut ChaCha8Rng, object: &Object, paint: Rgb) -> Option<Piece> {
-    let radius = rng.random_range(3.5..9.0);
+    let radius = rng.random_range(3.5..10.0);
     let placement = Placement::random(rng, radius, 0.0);
     let outline = Outline::random(rng);
     let colour = if rng.random_bool(0.35) { paint } else { colour(rng) };
@@ -328,7 +328,7 @@ mod tests {
     fn pieces_keep_away_from_the_object() {
         for (plan, _) in plans() {
             let Object { placement, .. } = plan.object;
-            for piece in plan.pieces.iter().filter(|piece| piece.placement.radius < 10.0) {
+            for piece in plan.pieces.iter().filter(|piece| piece.placement.radius <= 10.0) {
                 let [dx, dy] = [0, 1].map(|axis| piece.placement.centre[axis] - placement.centre[axis]);
                 assert!(dx.hypot(dy) > piece.placement.radius + placement.radius);
             }
