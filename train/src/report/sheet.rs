@@ -55,13 +55,13 @@ impl Sheet {
         let width = 2 * MARGIN + columns * (cell + GAP) - GAP;
         let row_height = |caption: &str| cell + GAP + if caption.is_empty() { 0 } else { LINE };
         let rows: u32 = self.rows.iter().map(|(caption, _)| row_height(caption)).sum();
-        let mut sheet = RgbImage::from_pixel(width, 2 * MARGIN + LINE + rows.saturating_sub(GAP), PAPER);
+        let mut sheet = RgbImage::from_pixel(width, 2 * MARGIN + LINE + GAP + rows.saturating_sub(GAP), PAPER);
 
         let left = |column: usize| MARGIN + column as u32 * (cell + GAP);
         for (i, title) in self.columns.iter().enumerate() {
             write_line(&mut sheet, title, [left(i), MARGIN], cell, INK);
         }
-        let mut top = MARGIN + LINE;
+        let mut top = MARGIN + LINE + GAP;
         for (caption, images) in &self.rows {
             write_line(&mut sheet, caption, [MARGIN, top], width - 2 * MARGIN, FAINT_INK);
             let cell_top = top + row_height(caption) - cell - GAP;
@@ -145,7 +145,7 @@ mod tests {
             sheet.row("one", [red(side, side), red(side, side)]);
             let sheet = sheet.render();
             assert_eq!(sheet.width(), 2 * MARGIN + 2 * shown + GAP);
-            assert_eq!(sheet.height(), 2 * MARGIN + 2 * LINE + shown);
+            assert_eq!(sheet.height(), 2 * MARGIN + 2 * LINE + GAP + shown);
             assert_eq!(count(&sheet, RED), 2 * (shown * shown) as usize);
         }
     }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::SIDE;
 use super::clutter::{Outline, Piece};
 use super::sdf::{Point, Shape};
-use super::texture::{Palette, Rgb, Texture, lattice, mix, noise};
+use super::texture::{Palette, Rgb, Texture, lattice, mix};
 
 /// A rendered scene with the exact place of its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +87,8 @@ pub(super) struct Plan {
     background: Texture,
     pieces: Vec<Piece>,
     object: Object,
-    /// Strength of the slow change of brightness across the picture.
-    shading: f32,
+    /// Change of brightness from the middle to the right and to the lower border.
+    shading: [f32; 2],
     /// Strength of the noise on single pixels.
     grain: f32,
     salt: u32,
@@ -116,7 +116,7 @@ impl Plan {
         let small = (0..4 * wanted).filter_map(|_| small_piece(rng, &object, paint[0])).take(wanted);
         let pieces = lines.into_iter().chain(small.collect::<Vec<_>>()).collect();
 
-        let shading = rng.random_range(0.0..0.35);
+        let shading = [rng.random_range(-0.25..0.25), rng.random_range(-0.25..0.25)];
         let grain = rng.random_range(0.01..0.06);
         Self { background, pieces, object, shading, grain, salt: rng.random() }
     }
@@ -146,9 +146,10 @@ impl Plan {
     fn develop(&self, canvas: &[Rgb]) -> Vec<u8> {
         let mut image = Vec::with_capacity(3 * canvas.len());
         for (i, colour) in canvas.iter().enumerate() {
-            let light = 1.0 + self.shading * (2.0 * noise(centre_of(i), 0.6 * SIDE as f32, self.salt) - 1.0);
-            let grain = self.grain * (2.0 * lattice([i as i32, 0], self.salt ^ 1) - 1.0);
-            image.extend(colour.map(|c| (255.0 * (light * c + grain)).round().clamp(0.0, 255.0) as u8));
+            let [x, y] = centre_of(i).map(|t| t / (SIDE as f32 / 2.0) - 1.0);
+            let light = 1.0 + self.shading[0] * x + self.shading[1] * y;
+            let grain = self.grain * (2.0 * lattice([i as i32, 0], self.salt) - 1.0);
+            image.extend(colour.map(|c| (255.0 * (light * c + grain) + 0.5) as u8)); // the cast saturates
         }
         image
     }

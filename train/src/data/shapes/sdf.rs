@@ -151,7 +151,7 @@ pub(super) fn segment(p: Point, a: Point, b: Point) -> f32 {
 
 /// Distance from the origin.
 pub(super) fn length(p: Point) -> f32 {
-    p[0].hypot(p[1])
+    (p[0] * p[0] + p[1] * p[1]).sqrt() // unlike `hypot` no library call; nothing here overflows
 }
 
 fn segment_squared(p: Point, a: Point, b: Point) -> f32 {

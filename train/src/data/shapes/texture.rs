@@ -5,7 +5,7 @@ use std::f32::consts::TAU;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::sdf::Point;
+use super::sdf::{Point, length};
 
 /// Red, green and blue, each 0..1.
 pub(super) type Rgb = [f32; 3];
@@ -74,8 +74,8 @@ impl Texture {
                 mix(first, second, 0.5 + 0.5 * (hardness * wave).clamp(-1.0, 1.0))
             }
             Pattern::Checks { period } => {
-                let odd = ((p[0] / period).floor() + (p[1] / period).floor()).rem_euclid(2.0);
-                mix(first, second, odd)
+                let ([x, y], _) = cell_of(p, period);
+                if (x + y) % 2 == 0 { first } else { second }
             }
             Pattern::Gradient { middle, extent } => {
                 let middle = self.turn(middle);
@@ -88,7 +88,7 @@ impl Texture {
                 let slack = 0.5 - radius;
                 let x = 0.5 + slack * (2.0 * lattice(cell, self.salt ^ 1) - 1.0);
                 let y = 0.5 + slack * (2.0 * lattice(cell, self.salt ^ 2) - 1.0);
-                let depth = (radius - (within[0] - x).hypot(within[1] - y)) * period;
+                let depth = (radius - length([within[0] - x, within[1] - y])) * period;
                 let spot = if lattice(cell, self.salt ^ 3) < 0.7 { second } else { third };
                 mix(first, spot, (depth + 0.5).clamp(0.0, 1.0))
             }
@@ -144,8 +144,14 @@ pub(super) fn lattice([x, y]: [i32; 2], salt: u32) -> f32 {
 /// The grid cell that holds `p`, and the place inside it, 0..1.
 fn cell_of(p: Point, period: f32) -> ([i32; 2], Point) {
     let q = [p[0] / period, p[1] / period];
-    let cell = [q[0].floor(), q[1].floor()];
-    (cell.map(|c| c as i32), [q[0] - cell[0], q[1] - cell[1]])
+    let cell = q.map(floor);
+    (cell, [q[0] - cell[0] as f32, q[1] - cell[1] as f32])
+}
+
+/// `f32::floor` is a library call unless the build targets SSE4.1.
+fn floor(t: f32) -> i32 {
+    let toward_zero = t as i32;
+    toward_zero - i32::from(t < toward_zero as f32)
 }
 
 /// The cell whose scattered point is the nearest one.
