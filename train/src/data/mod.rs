@@ -11,6 +11,7 @@ mod list;
 mod loader;
 mod order;
 mod plan;
+pub mod shapes;
 mod tally;
 
 use std::fmt::Debug;
