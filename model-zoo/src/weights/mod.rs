@@ -1,1 +1,4 @@
 //! stub
+
+pub mod hash;
+pub mod source;
