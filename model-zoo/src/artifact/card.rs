@@ -27,8 +27,14 @@ fn front_matter(config: &ArtifactConfig) -> String {
 
 fn introduction(config: &ArtifactConfig) -> String {
     let (head, backbone) = (&config.head, &config.backbone);
-    let parameters: usize = head.tensors().iter().filter(|(name, _)| !name.contains("running_")).map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    let taps: Vec<String> = config.taps.iter().zip(&head.channels).map(|(tap, c)| format!("{} ({c} channels)", code(tap))).collect();
+    let parameters: usize = head
+        .tensors()
+        .iter()
+        .filter(|(name, _)| !name.contains("running_"))
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum();
+    let taps: Vec<String> =
+        config.taps.iter().zip(&head.channels).map(|(tap, c)| format!("{} ({c} channels)", code(tap))).collect();
     let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
     let [height, width] = head.map_size;
     let image = config.preprocessing.crop;

@@ -143,9 +143,8 @@ impl ArtifactConfig {
     /// # Errors
     /// [`ArtifactError::Value`] for the first that is wrong.
     pub fn check(&self) -> Result<(), ArtifactError> {
-        let wrong = |key, found: String, expected: &str| {
-            Err(ArtifactError::Value { key, found, expected: expected.into() })
-        };
+        let wrong =
+            |key, found: String, expected: &str| Err(ArtifactError::Value { key, found, expected: expected.into() });
         check_head(&self.head)?;
         if self.taps.len() != self.head.channels.len() {
             let expected = format!("{} names, one for each of head.channels", self.head.channels.len());

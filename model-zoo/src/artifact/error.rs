@@ -60,7 +60,9 @@ pub enum ArtifactError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A tensor holds values that no trained head has.
-    #[error("tensor {tensor} of {origin} has {count} values that are {problem}; train it again from an earlier checkpoint")]
+    #[error(
+        "tensor {tensor} of {origin} has {count} values that are {problem}; train it again from an earlier checkpoint"
+    )]
     Tensor {
         /// The file, or what else holds the tensor.
         origin: String,
@@ -88,7 +90,9 @@ pub enum ArtifactError {
     #[error("the explainer was trained on another backbone:{}", list(.0))]
     Backbone(Vec<Difference>),
     /// A checkpoint to import has no attention head.
-    #[error("{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint")]
+    #[error(
+        "{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint"
+    )]
     NoHead {
         /// The file.
         path: PathBuf,

@@ -96,3 +96,79 @@ fn infer(reader: &WeightReader, taps: &[TapSpec], side: usize) -> Result<TameCon
         ..TameConfig::ttame(taps, reader.rows(FUSER, 0), side)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::tests::contains;
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    fn taps() -> Vec<TapSpec> {
+        vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)]
+    }
+
+    /// The rule of `tests/fixtures/lightning.py`.
+    fn check_values(head: &TameHead) {
+        for (name, _, values) in head.values() {
+            for (j, value) in values.into_iter().enumerate() {
+                assert_eq!(value, (j + 1) as f32 / 64.0 + name.len() as f32, "element {j} of {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lightning_checkpoint_is_read() {
+        let imported = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap();
+        let config =
+            TameConfig { channels: vec![2, 3], classes: 4, map_size: [28, 28], branches: true, fuse_bias: true };
+        assert_eq!(*imported.head.config(), config);
+        check_values(&imported.head);
+        assert_eq!(imported.ignored, 3, "two tensors of the backbone, one of the optimizer");
+    }
+
+    #[test]
+    fn a_state_dict_of_ptame_is_read() {
+        let imported = import(&fixture("ptame.pth"), &taps(), 224, &Device::flex()).unwrap();
+        assert!(!imported.head.config().fuse_bias);
+        check_values(&imported.head);
+        assert_eq!(imported.ignored, 2);
+    }
+
+    #[test]
+    fn taps_of_other_channels_are_refused() {
+        for wrong in [taps()[..1].to_vec(), taps().into_iter().rev().collect()] {
+            let text = import(&fixture("lightning.ckpt"), &wrong, 224, &Device::flex()).unwrap_err().to_string();
+            contains(&text, &["layer", "expected taps with the checkpoint's channels, [2, 3]"]);
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_head_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+        std::fs::write(&path, safetensors::serialize([("conv.weight", view)], None).unwrap()).unwrap();
+        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        contains(&text, &["w.safetensors", "fuser.weight", "generic.attn_mech.", "net.attention."]);
+    }
+
+    #[test]
+    fn an_own_artifact_is_a_checkpoint_too_and_nothing_in_it_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap().head;
+        let mut tensors = head.values();
+        let path = folder.path().join("head.safetensors");
+        std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
+        let imported = import(&path, &taps(), 224, &Device::flex()).unwrap();
+        assert_eq!(imported.ignored, 0);
+        check_values(&imported.head);
+        tensors.push(("stranger".into(), vec![1], vec![0.0]));
+        tensors.retain(|(name, ..)| name != "convs.1.bias");
+        std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
+        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        contains(&text, &["stranger", "convs.1.bias"]);
+    }
+}

@@ -131,7 +131,8 @@ fn build(
         check_values(&path.display().to_string(), &name, values.get(&name).map_or(&[], Vec::as_slice))?;
     }
     // Every name is there: both sides come from `TameConfig::tensors`.
-    let take = |name: &str, shape: &[usize]| values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+    let take =
+        |name: &str, shape: &[usize]| values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()]);
     Ok(TameHead::from_values(head.clone(), take, device))
 }
 
