@@ -1,5 +1,7 @@
 //! Optimizers and OneCycle against PyTorch's golden values: 40 steps on `(1 + sin s) * sum (p - target)^2`.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as it should be")]
+
 use burn::{
     module::{Module, Param},
     optim::GradientsParams,
