@@ -20,7 +20,7 @@ pub(super) struct AdamW {
 }
 
 impl AdamW {
-    /// With the `weight_decay` given in place of the settings' own, and beta1 read from `beta1`.
+    /// With the `weight_decay` given in place of the section's own, and beta1 read from `beta1`.
     pub fn new(settings: &config::AdamW, weight_decay: f64, beta1: Momentum) -> Self {
         let config::AdamW { betas: [_, beta2], eps, amsgrad, .. } = *settings;
         Self { beta1, beta2, eps, amsgrad, weight_decay }

@@ -1,7 +1,7 @@
 //! SGD and AdamW with PyTorch's arithmetic and a momentum that a schedule can move.
 //!
 //! Burn's own optimizers fix their momentum at construction, dampen SGD's by default, and differ from PyTorch in
-//! AdamW's defaults (eps, weight decay); these take every figure from their settings.
+//! AdamW's defaults (eps, weight decay); these take every figure from the config's section.
 
 mod adamw;
 mod momentum;

@@ -18,7 +18,7 @@ pub(super) struct Sgd {
 }
 
 impl Sgd {
-    /// With the `weight_decay` given in place of the settings' own, and momentum read from `momentum`.
+    /// With the `weight_decay` given in place of the section's own, and momentum read from `momentum`.
     pub fn new(settings: &config::Sgd, weight_decay: f64, momentum: Momentum) -> Self {
         Self { momentum, nesterov: settings.nesterov, weight_decay }
     }
