@@ -132,7 +132,7 @@ fn unknown_keys_are_refused_on_every_level() {
     let (_keep, folder) = saved();
     edit(&folder, "/colour", json!("red"));
     edit(&folder, "/head/heads", json!(8));
-    contains(&load_error(&folder), &["config.json", "unknown keys: colour, head.heads"]);
+    contains(&load_error(&folder), &["config.json", "unknown keys", "colour", "head.heads"]);
 }
 
 #[test]
