@@ -307,7 +307,8 @@ fn weights_without_a_hash_are_a_warning() {
     };
     contains(&warning(&config, &unhashed), &["hf://timm/resnet18.tv_in1k", "the backbone's weights come from no file"]);
     config.backbone.sha256 = None;
-    contains(&warning(&config, &backbone()), &["does not record"]);
+    let hashed = backbone();
+    contains(&warning(&config, &hashed), &["does not record"]);
     contains(&warning(&config, &unhashed), &["neither"]);
 }
 
