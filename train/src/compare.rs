@@ -47,7 +47,8 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
             _ => uniform(images, 1, &context.device),
         };
         let gaussian = centre_gaussian(images, height.min(width), &context.device);
-        let maps = [learned, cam, gaussian, uniform(images, 1, &context.device)];
+        // At full size: resizing a constant map would round some of its pixels below their quantile.
+        let maps = [learned, cam, gaussian, uniform(images, height.min(width), &context.device)];
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
             let full = upsample(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));

@@ -1,6 +1,6 @@
 //! Every architecture with torchvision's or timm's layout against PyTorch, weights and input by formula.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
 
 use std::ops::Range;
 

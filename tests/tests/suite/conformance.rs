@@ -1,6 +1,6 @@
 //! What every backbone has to do, whatever its architecture: the contract of [`Backbone`].
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
 
 use std::ops::Range;
 

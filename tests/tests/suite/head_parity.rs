@@ -1,6 +1,6 @@
 //! The TAME head against PyTorch: maps in both modes, running statistics and gradients.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,6 +1,6 @@
 //! Average drop and increase in confidence of given maps on a real backbone, against PyTorch.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
 
 use burn::tensor::{Tensor, TensorData};
 use explainer_tests::{compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};

@@ -3,7 +3,7 @@
 //! Decoders and antialiased resizes differ by a grey level, so that tolerances are wider than with given inputs; what
 //! was found is printed.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+
 
 use std::ops::Range;
 

@@ -201,9 +201,8 @@ impl TrainingProgressLogger for TrainingProgress {
         }
     }
 
-    fn log_event_training(&mut self, event: String) {
-        self.line(&event);
-    }
+    /// burn-train announces every iteration this way; the bar and the lines say more.
+    fn log_event_training(&mut self, _: String) {}
 }
 
 impl MetricsRendererEvaluation for TrainingProgress {
@@ -216,9 +215,7 @@ impl EvaluationProgressLogger for TrainingProgress {
     fn update_test_progress(&mut self, _: usize) {}
     fn end_test(&mut self) {}
     fn end_global_progress(&mut self) {}
-    fn log_event_evaluation(&mut self, event: String) {
-        self.line(&event);
-    }
+    fn log_event_evaluation(&mut self, _: String) {}
 }
 
 impl MetricsRenderer for TrainingProgress {

@@ -84,9 +84,9 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
     let exchange = Arc::new(Exchange::default());
-    let head = AnyExplainer::Tame(TameHead::new(setup.head.clone(), config.train.seed, &compute.device));
     let autodiff = compute.device.clone().autodiff();
-    let trainee = Trainee::new(head, setup.context.clone(), exchange.clone()).fork(&autodiff);
+    let head = AnyExplainer::Tame(TameHead::new(setup.head.clone(), config.train.seed, &autodiff));
+    let trainee = Trainee::new(head, setup.context.clone(), exchange.clone());
     let (optimizer, momentum) = config.optimizer.build()?;
     let scheduled = Scheduled {
         schedule: config.schedule.clone(),
@@ -162,10 +162,11 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         },
         (None, None) => last,
     };
+    let (train_state, valid_state) = (std::mem::take(&mut *lock(&train_state)), std::mem::take(&mut *lock(&valid_state)));
     let mut finished = Finished {
         artifact: None,
-        broken: lock(&train_state).broken.iter().chain(&lock(&valid_state).broken).cloned().collect(),
-        waited: lock(&train_state).waited,
+        broken: train_state.broken.into_iter().chain(valid_state.broken).collect(),
+        waited: train_state.waited,
         notes,
         trainee,
         context: setup.context.clone(),
