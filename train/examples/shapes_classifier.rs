@@ -184,7 +184,7 @@ fn count_right(model: &ResNet, set: &ShapesSet, device: &Device) -> usize {
     for first in (0..set.len()).step_by(BATCH) {
         let (images, classes) = draw(set, first..(first + BATCH).min(set.len()));
         let predicted = model.forward(Tensor::from_data(images, device)).argmax(1).flatten::<1>(0, 1);
-        right += predicted.equal(Tensor::from_data(classes, device)).int().sum().into_scalar::<usize>();
+        right += predicted.equal(Tensor::from_data(classes, device)).int().sum().into_scalar::<i64>() as usize;
     }
     right
 }
