@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `explainer-train`; see `explainer_train::cli`.
+
+fn main() -> std::process::ExitCode {
+    explainer_train::cli::run(std::env::args_os())
+}

@@ -1,1 +1,128 @@
-//! stub
+//! Frozen image classifiers: the [`Backbone`] trait, its engine on Burn ([`Frozen`]) and the architectures.
+//!
+//! A backbone answers two questions. [`Backbone::observe`]: what does it see (logits and tapped feature maps, no
+//! graph)? [`Backbone::answer`]: how do its logits react to a change of its input (a gradient, computed inside)?
+//! Nothing outside holds its weights or its graph, so any engine can stand behind the trait.
+
+mod efficientnet;
+mod frozen;
+pub mod layers;
+mod mnasnet;
+mod mobilenet;
+mod network;
+pub mod registry;
+mod resnet;
+mod spec;
+mod vgg;
+pub mod vit;
+mod workers;
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+pub use frozen::Frozen;
+pub use network::{Network, Tap, Unwatched, Watch};
+pub use registry::{architecture, names};
+pub use spec::{Architecture, BackboneSpec, TapSpec, imagenet};
+
+use crate::weights::WeightsError;
+
+/// A tap of a particular backbone: its position in [`BackboneSpec::taps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TapId(usize);
+
+/// What a backbone sees in a batch of images.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// One for each tap asked for, in that order.
+    pub taps: Vec<Tap>,
+}
+
+/// How a backbone answers to an input, and how the answer reacts to it.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// Gradient of <logits, cotangent> with respect to the input, in the input's shape.
+    pub gradient: Tap,
+}
+
+/// Given logits `[n,K]` of the images `range` of a batch, dL/dlogits of the same shape.
+///
+/// It is called for parts of a batch, possibly from several threads at once, so that an engine needs to hold the
+/// activations of a few images at a time only: a batch's memory does not grow with its size.
+pub type Cotangent<'a> = &'a (dyn Fn(Tensor<2>, Range<usize>) -> Tensor<2> + Sync);
+
+/// A frozen image classifier. Its weights never receive a gradient and never change.
+pub trait Backbone: Debug + Send + Sync {
+    /// Taps, preprocessing, classes.
+    fn spec(&self) -> &BackboneSpec;
+
+    /// Normalised images `[B,3,H,W]` to logits and the taps asked for; no graph is kept.
+    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed;
+
+    /// Logits of normalised images `[B,3,H,W]` and the gradient with respect to them (a [`Tap::Map`]).
+    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer;
+
+    /// The same where `feature` replaces what `tap` shows for these images; the gradient is with respect to `feature`.
+    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer;
+
+    /// The taps of these names.
+    ///
+    /// # Errors
+    /// [`BackboneError::UnknownTap`] names the first that does not exist and lists those that do.
+    fn taps(&self, names: &[String]) -> Result<Vec<TapId>, BackboneError> {
+        let spec = self.spec();
+        let find = |name: &String| {
+            spec.taps.iter().position(|tap| tap.name == *name).map(TapId).ok_or_else(|| BackboneError::UnknownTap {
+                backbone: spec.name.clone(),
+                tap: name.clone(),
+                known: spec.taps.iter().map(|tap| tap.name.clone()).collect(),
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// What is known of a tap.
+    fn tap(&self, id: TapId) -> &TapSpec {
+        &self.spec().taps[id.0]
+    }
+}
+
+/// Why a backbone cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BackboneError {
+    /// No architecture of this name.
+    #[error("unknown backbone {name:?}; known are {}", known.join(", "))]
+    UnknownBackbone {
+        /// What was asked for.
+        name: String,
+        /// The registry.
+        known: Vec<&'static str>,
+    },
+    /// No tap of this name.
+    #[error("backbone {backbone} has no tap {tap:?}; it has {}", known.join(", "))]
+    UnknownTap {
+        /// The backbone.
+        backbone: String,
+        /// What was asked for.
+        tap: String,
+        /// Its taps.
+        known: Vec<String>,
+    },
+    /// The weights cannot be read or do not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The worker threads cannot be started.
+    #[error("cannot start {threads} worker threads: {reason}; try fewer with --threads")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// The operating system's reason.
+        reason: String,
+    },
+}

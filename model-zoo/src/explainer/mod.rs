@@ -1,1 +1,59 @@
-//! stub
+//! Learned explainers: networks that turn what a backbone sees into one heat map a class.
+//!
+//! A new one is a folder here and a line in [`AnyExplainer`]'s `match`es.
+
+pub mod tame;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor};
+
+pub use tame::{TameConfig, TameHead};
+
+/// What an explainer may look at.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// Normalised images `[B,3,H,W]`.
+    pub images: &'a Tensor<4>,
+    /// The tapped feature maps after their adapters, `[B,C_i,H_i,W_i]`, in the explainer's order.
+    pub features: &'a [Tensor<4>],
+}
+
+/// The classes to draw maps for. Asking for few is what makes training and explaining cheap: the fusion is computed for
+/// the classes asked for alone.
+#[derive(Clone, Debug)]
+pub enum ClassSelection {
+    /// Every class, in order.
+    All,
+    /// These class indices `[k]`, in this order, repeated where repeated.
+    Of(Tensor<1, Int>),
+}
+
+/// A network that explains a classifier.
+pub trait Explainer: Module {
+    /// Raw maps `[B,k,h,w]`, unbounded: training passes them through a sigmoid, inference through a min-max.
+    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4>;
+}
+
+/// Any explainer of this crate.
+#[derive(Module, Debug)]
+pub enum AnyExplainer {
+    /// T-TAME, TAME, P-TAME and L-CAM: one family of attention heads.
+    Tame(TameHead),
+}
+
+impl Explainer for AnyExplainer {
+    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+        match self {
+            Self::Tame(head) => head.maps(view, classes),
+        }
+    }
+}
+
+/// Each map stretched to 0..1 on its own: (c - min) / max(max - min, 1e-8). Raw maps `[B,k,h,w]`, same shape.
+pub fn min_max(maps: Tensor<4>) -> Tensor<4> {
+    let [batch, classes, height, width] = maps.dims();
+    let flat = maps.reshape([batch, classes, height * width]);
+    let low = flat.clone().min_dim(2);
+    let range = (flat.clone().max_dim(2) - low.clone()).clamp_min(1e-8);
+    ((flat - low) / range).reshape([batch, classes, height, width])
+}

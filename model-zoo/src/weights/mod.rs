@@ -1,1 +1,8 @@
-//! stub
+//! The weights of frozen backbones: where they come from ([`source`]) and how a network is built from them, every
+//! tensor checked by name and shape ([`reader`]).
+
+pub mod hash;
+pub mod reader;
+pub mod source;
+
+pub use reader::{WeightReader, WeightsError};

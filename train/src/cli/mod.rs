@@ -1,1 +1,217 @@
-//! stub
+//! The command line: `explainer-train --config FILE` trains, sub-commands do the rest. One thin file for each.
+//!
+//! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
+
+mod completions;
+mod config;
+mod evaluate;
+mod explain;
+mod inspect;
+mod train;
+
+pub use evaluate::EvaluateArgs;
+pub use explain::ExplainArgs;
+pub use inspect::InspectArgs;
+pub use train::TrainArgs;
+
+use crate::config::ConfigError;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+/// The environment variable that stands in for `--device`.
+pub const DEVICE_VARIABLE: &str = "EXPLAINER_DEVICE";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "explainer-train",
+    bin_name = "explainer-train",
+    version,
+    about = "Trains small networks that explain a frozen image classifier in one forward pass",
+    override_usage = "explainer-train --config <FILE> [KEY=VALUE]... [OPTIONS]\n       explainer-train <COMMAND>",
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = "\
+Examples:
+  explainer-train --config configs/quickstart.yaml                       train on the built-in images
+  explainer-train --config configs/ttame_vit.yaml optimizer.lr=5e-4      change one key of the file
+  explainer-train --config configs/ttame_vit.yaml --resume auto          go on where the last run stopped
+  explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    train: TrainArgs,
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where to compute: `flex` (the CPU), or a device compiled in, such as `cuda:0` [env: EXPLAINER_DEVICE]
+    // Read by hand in `resolved`: clap's own `env` would show this machine's value in the help.
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// CPU threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Show warnings and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+impl Global {
+    /// With [`DEVICE_VARIABLE`] in place of a `--device` that was not given.
+    fn resolved(mut self) -> Self {
+        let named = || std::env::var(DEVICE_VARIABLE).ok().filter(|device| !device.is_empty());
+        self.device = self.device.or_else(named);
+        self
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Explain(ExplainArgs),
+    Evaluate(EvaluateArgs),
+    Inspect(InspectArgs),
+    /// Check a configuration, or print its JSON Schema
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    Completions(completions::CompletionsArgs),
+}
+
+/// A command line that clap accepts but that makes no sense; leads to exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadUsage(pub String);
+
+/// Runs a command line (the program's name first) and reports its errors on standard error.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come here too, with exit code 0. Nobody is left to tell when printing fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = std::io::stderr().write_all(report(&error).as_bytes());
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let global = cli.global.resolved();
+    let Some(command) = cli.command else { return train::run(&cli.train, &global) };
+    if cli.train != TrainArgs::default() {
+        let message = "--config and the other options of a training run do not go with a sub-command".into();
+        return Err(BadUsage(message).into());
+    }
+    match command {
+        Command::Explain(args) => explain::run(&args, &global),
+        Command::Evaluate(args) => evaluate::run(&args, &global),
+        Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Config(command) => config::run(&command, &global),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+    }
+}
+
+/// `error: ` and the chain of causes, one a line; a cause that the line above already quotes is left out.
+fn report(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!("  caused by: {cause}\n");
+        }
+    }
+    text
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
+    if usage { 2 } else { 1 }
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_go_on_either_side_of_a_sub_command() {
+        for line in ["x --device cuda:1 explain a b.png", "x explain a b.png --device cuda:1"] {
+            assert_eq!(parse(line).unwrap().global.device.as_deref(), Some("cuda:1"), "{line}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "x optimizer.lr=1",
+            "x --config a.yaml explian",
+            "x --config a.yaml --threads 0",
+            "x explain a",
+            "x explain a b.png --class dog --top-k 2",
+            "x evaluate a",
+            "x evaluate a --images b --percent 0",
+            "x evaluate a --images b --percent 101",
+            "x inspect",
+            "x inspect a --backbone b",
+            "x inspect a --weights b",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn training_options_do_not_go_with_a_sub_command() {
+        let error = dispatch(parse("x --config a.yaml config schema").unwrap()).unwrap_err();
+        assert_eq!(exit_code(&error), 2);
+    }
+
+    #[test]
+    fn causes_are_listed_once() {
+        let io = std::io::Error::other("disk full");
+        let error = anyhow::Error::from(io).context("cannot write x: disk full").context("checkpoint of step 3");
+        assert_eq!(report(&error), "error: checkpoint of step 3\n  caused by: cannot write x: disk full\n");
+        assert_eq!(exit_code(&error), 1);
+    }
+
+    #[test]
+    fn a_configuration_error_is_bad_usage_under_any_context() {
+        let error = crate::config::Config::load("/nowhere.yaml".as_ref(), &[]).context("while starting").unwrap_err();
+        assert_eq!(exit_code(&error), 2);
+    }
+}

@@ -1,3 +1,58 @@
-//! stub
+//! Photographs to batches: sets of images, their order, and the threads that decode them ahead of the training step.
+//!
+//! Everything random is a pure function of (seed, purpose, epoch, index): a resumed run needs no more than the number
+//! of the batch to go on from, and the number of worker threads changes nothing but the speed.
 
+mod batch;
+mod error;
+mod files;
+mod folder;
+mod list;
+mod loader;
+mod order;
+mod plan;
 pub mod shapes;
+mod tally;
+
+use std::fmt::Debug;
+
+use explainer_zoo::image::{Crop, Pixels};
+
+pub use batch::Batch;
+pub use error::DataError;
+pub use files::FileSet;
+pub use loader::Loader;
+pub use order::{Augment, Order, stream};
+pub use plan::Plan;
+pub use tally::{Broken, Tally};
+
+/// A set of images, numbered `0..len()`, that worker threads load in any order.
+pub trait ImageSet: Debug + Send + Sync {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What messages call image `index`: a path, or a description.
+    fn name(&self, index: usize) -> String;
+
+    /// The labelled class of image `index`, where the set has labels.
+    fn class(&self, index: usize) -> Option<usize>;
+
+    /// Names of the classes by their index; empty where the set has none.
+    fn classes(&self) -> &[String];
+
+    /// Image `index`, resized and cropped; every image of a set has the same size.
+    ///
+    /// # Errors
+    /// A [`DataError`] that names the image. The loader skips and counts it.
+    fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError>;
+
+    /// Which pixels of the crop show the object, row by row, where the set knows.
+    fn object(&self, _index: usize, _crop: Crop) -> Option<Vec<bool>> {
+        None
+    }
+}

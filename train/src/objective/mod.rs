@@ -1,1 +1,9 @@
-//! stub
+//! What a learned explainer is trained for: which maps the loss sees, how a map hides part of an image, and the loss.
+
+mod loss;
+mod masking;
+mod selection;
+
+pub use loss::{Objective, Reading, Regulariser, Terms, area, cross_entropy, cross_entropy_gradient, smoothness};
+pub use masking::{Masking, gaussian_blur, upsample};
+pub use selection::{Selection, matching};

@@ -1,0 +1,182 @@
+//! The Burn engine: any [`Network`] on any device as a [`Backbone`].
+
+use burn::tensor::Tensor;
+
+use super::network::{Network, Tap, Unwatched, Watch, cat};
+use super::spec::{Architecture, BackboneSpec};
+use super::workers::Workers;
+use super::{Answer, Backbone, BackboneError, Cotangent, Observed, TapId};
+use crate::device::Compute;
+use crate::weights::WeightReader;
+
+/// Images a worker takes through the network at a time.
+const CHUNK: usize = 2;
+
+/// A network on a Burn device, frozen.
+#[derive(Debug)]
+pub struct Frozen {
+    network: Box<dyn Network>,
+    spec: BackboneSpec,
+    workers: Workers,
+}
+
+impl Frozen {
+    /// Builds an architecture from weights; `sha256` is that of the file they come from.
+    ///
+    /// # Errors
+    /// [`BackboneError::Weights`] lists every missing, mis-shaped or superfluous tensor.
+    pub fn new(
+        architecture: Architecture,
+        reader: WeightReader,
+        sha256: Option<String>,
+        compute: &Compute,
+    ) -> Result<Self, BackboneError> {
+        let mut reader = reader.with_alias(architecture.alias);
+        let classes = reader.rows(architecture.head, 1000);
+        let network = (architecture.build)(&mut reader);
+        reader.finish(architecture.name)?;
+        let workers = match compute.is_cpu() {
+            true => Workers::new(compute.threads, CHUNK)?,
+            false => Workers::none(),
+        };
+        let spec = BackboneSpec {
+            name: architecture.name.into(),
+            preprocessing: architecture.preprocessing,
+            classes,
+            taps: architecture.taps,
+            default_taps: architecture.default_taps.iter().map(|name| name.to_string()).collect(),
+            weights_sha256: sha256,
+        };
+        Ok(Self { network, spec, workers })
+    }
+
+    /// The network itself, for what the trait does not offer.
+    pub fn network(&self) -> &dyn Network {
+        self.network.as_ref()
+    }
+
+    /// Runs chunks of the batch and stacks their answers.
+    fn answer_chunks(&self, batch: usize, job: impl Fn(std::ops::Range<usize>) -> (Tensor<2>, Tap) + Sync) -> Answer {
+        let (logits, gradients): (Vec<_>, Vec<_>) = self.workers.run(batch, job).into_iter().unzip();
+        let logits = cat(logits);
+        let gradient = Tap::stack(gradients).unwrap_or_else(|| Tap::Map(Tensor::zeros([0, 0, 0, 0], &logits.device())));
+        Answer { logits, gradient }
+    }
+}
+
+impl Backbone for Frozen {
+    fn spec(&self) -> &BackboneSpec {
+        &self.spec
+    }
+
+    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed {
+        let images = images.without_autodiff();
+        let names: Vec<&str> = taps.iter().map(|id| self.tap(*id).name.as_str()).collect();
+        let chunks = self.workers.run(images.dims()[0], |range| {
+            let mut collect = Collect { names: &names, taps: vec![None; names.len()] };
+            let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut collect);
+            (logits, collect.taps)
+        });
+        let mut seen: Vec<Vec<Tap>> = vec![Vec::new(); taps.len()];
+        let mut logits = Vec::new();
+        for (part, found) in chunks {
+            logits.push(part);
+            seen.iter_mut().zip(found).for_each(|(all, tap)| all.extend(tap));
+        }
+        Observed { logits: cat(logits), taps: seen.into_iter().filter_map(Tap::stack).collect() }
+    }
+
+    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
+        let images = images.without_autodiff();
+        self.answer_chunks(images.dims()[0], |range| {
+            let leaf = images.clone().narrow(0, range.start, range.len()).autodiff().require_grad();
+            let logits = self.network.forward(leaf.clone(), &mut Unwatched);
+            let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+            (logits, Tap::Map(gradient))
+        })
+    }
+
+    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
+        let images = images.without_autodiff();
+        let name = self.tap(tap).name.as_str();
+        self.answer_chunks(images.dims()[0], |range| {
+            let images = images.clone().narrow(0, range.start, range.len());
+            match feature.rows(range.start, range.len()) {
+                Tap::Map(x) => {
+                    let leaf = x.without_autodiff().autodiff().require_grad();
+                    let mut replace = Replace { name, map: Some(leaf.clone()), tokens: None };
+                    let logits = self.network.forward(images, &mut replace);
+                    let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+                    (logits, Tap::Map(gradient))
+                }
+                Tap::Tokens(x) => {
+                    let leaf = x.without_autodiff().autodiff().require_grad();
+                    let mut replace = Replace { name, map: None, tokens: Some(leaf.clone()) };
+                    let logits = self.network.forward(images, &mut replace);
+                    let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+                    (logits, Tap::Tokens(gradient))
+                }
+            }
+        })
+    }
+}
+
+/// Plain logits, and the gradient of <logits, cotangent(logits)> with respect to `leaf`.
+fn pull_back<const D: usize>(
+    logits: Tensor<2>,
+    range: std::ops::Range<usize>,
+    cotangent: Cotangent<'_>,
+    leaf: &Tensor<D>,
+) -> (Tensor<2>, Tensor<D>) {
+    let plain = logits.clone().without_autodiff();
+    let seed = cotangent(plain.clone(), range).without_autodiff();
+    let gradients = (logits * seed.autodiff()).sum().backward();
+    // No path from the leaf to the logits means that they do not react to it.
+    let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().without_autodiff().zeros_like());
+    (plain, gradient.without_autodiff())
+}
+
+/// Keeps the taps of these names.
+struct Collect<'a> {
+    names: &'a [&'a str],
+    taps: Vec<Option<Tap>>,
+}
+
+impl Collect<'_> {
+    fn keep(&mut self, name: &str, tap: impl Fn() -> Tap) {
+        for (wanted, slot) in self.names.iter().zip(&mut self.taps) {
+            if *wanted == name {
+                *slot = Some(tap());
+            }
+        }
+    }
+}
+
+impl Watch for Collect<'_> {
+    fn map(&mut self, name: &str, x: Tensor<4>) -> Tensor<4> {
+        self.keep(name, || Tap::Map(x.clone()));
+        x
+    }
+
+    fn tokens(&mut self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        self.keep(name, || Tap::Tokens(x.clone()));
+        x
+    }
+}
+
+/// Puts another feature in the place of one tap.
+struct Replace<'a> {
+    name: &'a str,
+    map: Option<Tensor<4>>,
+    tokens: Option<Tensor<3>>,
+}
+
+impl Watch for Replace<'_> {
+    fn map(&mut self, name: &str, x: Tensor<4>) -> Tensor<4> {
+        if name == self.name { self.map.take().unwrap_or(x) } else { x }
+    }
+
+    fn tokens(&mut self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        if name == self.name { self.tokens.take().unwrap_or(x) } else { x }
+    }
+}

@@ -1,0 +1,127 @@
+//! Convolutions of a frozen network, batch normalisation folded in.
+
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::weights::WeightReader;
+
+/// How a convolution pads its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As many zeros on every side.
+    Each(usize),
+    /// TensorFlow's `SAME`: output side = ceil(input side / stride), the odd zero at the end.
+    Same,
+}
+
+/// The shape of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvSpec {
+    /// Input channels.
+    pub input: usize,
+    /// Output channels.
+    pub output: usize,
+    /// Side of the square kernel.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Groups; equal to `input` for a depthwise convolution.
+    pub groups: usize,
+}
+
+impl ConvSpec {
+    /// A dense convolution that keeps the side at stride 1 (odd kernels).
+    pub fn new(input: usize, output: usize, kernel: usize, stride: usize) -> Self {
+        Self { input, output, kernel, stride, padding: Padding::Each(kernel / 2), groups: 1 }
+    }
+
+    /// One filter a channel.
+    pub fn depthwise(channels: usize, kernel: usize, stride: usize) -> Self {
+        Self { groups: channels, ..Self::new(channels, channels, kernel, stride) }
+    }
+
+    /// The same with TensorFlow's padding.
+    pub fn same(self) -> Self {
+        Self { padding: Padding::Same, ..self }
+    }
+}
+
+/// A convolution `[B,input,H,W]` to `[B,output,H',W']` with frozen weights.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    spec: ConvSpec,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+}
+
+impl Conv2d {
+    /// Reads `{name}.weight` and, if `bias`, `{name}.bias`.
+    pub fn read(reader: &mut WeightReader, name: &str, spec: ConvSpec, bias: bool) -> Self {
+        let weight = reader.tensor(&format!("{name}.weight"), Self::weight_shape(spec));
+        let bias = bias.then(|| reader.tensor(&format!("{name}.bias"), [spec.output]));
+        Self { spec, weight, bias }
+    }
+
+    /// Reads `{name}.weight` and folds the batch normalisation `{norm}.*` that follows it into weight and bias:
+    /// with running statistics it is a scale and a shift of each output channel.
+    pub fn read_normalised(reader: &mut WeightReader, name: &str, norm: &str, spec: ConvSpec, epsilon: f64) -> Self {
+        let shape = Self::weight_shape(spec);
+        let mut weight = reader.values(&format!("{name}.weight"), &shape);
+        let mut channel = |part: &str| reader.values(&format!("{norm}.{part}"), &[spec.output]);
+        let (gamma, beta) = (channel("weight"), channel("bias"));
+        let (mean, variance) = (channel("running_mean"), channel("running_var"));
+        let mut bias = Vec::with_capacity(spec.output);
+        for (o, filter) in weight.chunks_mut(shape[1..].iter().product()).enumerate() {
+            // f64: the fold must not cost accuracy that the unfolded network has.
+            let scale = f64::from(gamma[o]) / (f64::from(variance[o]) + epsilon).sqrt();
+            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+            bias.push((f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32);
+        }
+        let device = reader.device().clone();
+        Self {
+            spec,
+            weight: Tensor::from_data(TensorData::new(weight, shape), &device),
+            bias: Some(Tensor::from_data(TensorData::new(bias, [spec.output]), &device)),
+        }
+    }
+
+    fn weight_shape(spec: ConvSpec) -> [usize; 4] {
+        [spec.output, spec.input / spec.groups, spec.kernel, spec.kernel]
+    }
+
+    /// `[B,input,H,W]` to `[B,output,H',W']`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let spec = self.spec;
+        if spec.kernel == 1 && spec.stride == 1 && spec.groups == 1 {
+            return pointwise(x, self.weight.clone(), self.bias.clone());
+        }
+        let [_, _, height, width] = x.dims();
+        let padding = match spec.padding {
+            Padding::Each(zeros) => [(zeros, zeros); 2],
+            Padding::Same => [height, width].map(|side| {
+                let needed = (side.div_ceil(spec.stride) - 1) * spec.stride + spec.kernel;
+                let total = needed.saturating_sub(side);
+                (total / 2, total - total / 2)
+            }),
+        };
+        let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
+        conv2d(x, self.weight.clone(), self.bias.clone(), options)
+    }
+}
+
+/// A 1x1 convolution as a matrix product, which is several times cheaper than the general path:
+/// x `[B,C,H,W]`, weight `[O,C,1,1]`, bias `[O]` to `[B,O,H,W]`.
+pub fn pointwise(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let [output, ..] = weight.dims();
+    let weight = weight.reshape([1, output, channels]);
+    let product = weight.matmul(x.reshape([batch, channels, height * width]));
+    let product = match bias {
+        Some(bias) => product + bias.reshape([1, output, 1]),
+        None => product,
+    };
+    product.reshape([batch, output, height, width])
+}

@@ -1,0 +1,47 @@
+//! The layers that frozen networks are made of: plain tensors, no parameters, nothing that could be trained.
+
+mod attention;
+mod conv;
+mod norm;
+
+pub use attention::Attention;
+pub use conv::{Conv2d, ConvSpec, Padding, pointwise};
+pub use norm::{ChannelAffine, LayerNorm, Linear};
+
+use burn::tensor::{Tensor, activation};
+
+/// The non-linearity behind a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// None.
+    Identity,
+    /// max(x, 0)
+    Relu,
+    /// min(max(x, 0), 6)
+    Relu6,
+    /// x * min(max(x + 3, 0), 6) / 6
+    HardSwish,
+}
+
+impl Activation {
+    /// Applies the function element by element.
+    pub fn forward(self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Identity => x,
+            Self::Relu => activation::relu(x),
+            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::HardSwish => x.clone() * hard_sigmoid(x),
+        }
+    }
+}
+
+/// min(max(x + 3, 0), 6) / 6
+pub fn hard_sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    (x + 3.0).clamp(0.0, 6.0) / 6.0
+}
+
+/// Mean over height and width: `[B,C,H,W]` to `[B,C]`.
+pub fn global_average(x: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+}

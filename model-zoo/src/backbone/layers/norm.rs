@@ -1,0 +1,80 @@
+//! Linear layers and layer normalisation of a frozen network.
+
+use burn::tensor::Tensor;
+use burn::tensor::module::{layer_norm, linear};
+
+use crate::weights::WeightReader;
+
+/// `y = x W^T + b` over the last axis.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[input, output]`: transposed once at load, as Burn's `linear` wants it.
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+}
+
+impl Linear {
+    /// Reads `{name}.weight` `[output, input]` and `{name}.bias` `[output]`.
+    pub fn read(reader: &mut WeightReader, name: &str, input: usize, output: usize) -> Self {
+        Self::read_named(reader, &format!("{name}.weight"), &format!("{name}.bias"), input, output)
+    }
+
+    /// The same for weights whose two names have no common stem.
+    pub fn read_named(reader: &mut WeightReader, weight: &str, bias: &str, input: usize, output: usize) -> Self {
+        let weight: Tensor<2> = reader.tensor(weight, [output, input]);
+        Self { weight: weight.transpose(), bias: reader.tensor(bias, [output]) }
+    }
+
+    /// `[..., input]` to `[..., output]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(x, self.weight.clone(), Some(self.bias.clone()))
+    }
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// Reads `{name}.weight` and `{name}.bias`, both `[width]`.
+    pub fn read(reader: &mut WeightReader, name: &str, width: usize, epsilon: f64) -> Self {
+        Self {
+            gamma: reader.tensor(&format!("{name}.weight"), [width]),
+            beta: reader.tensor(&format!("{name}.bias"), [width]),
+            epsilon,
+        }
+    }
+
+    /// `[..., width]` to the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        layer_norm(x, self.gamma.clone(), Some(self.beta.clone()), self.epsilon)
+    }
+}
+
+/// Batch normalisation with running statistics that stands alone: a scale and a shift of each channel.
+#[derive(Clone, Debug)]
+pub struct ChannelAffine {
+    scale: Tensor<4>,
+    shift: Tensor<4>,
+}
+
+impl ChannelAffine {
+    /// Reads `{name}.weight|bias|running_mean|running_var`, all `[channels]`.
+    pub fn read_norm(reader: &mut WeightReader, name: &str, channels: usize, epsilon: f64) -> Self {
+        let mut part = |part: &str| -> Tensor<1> { reader.tensor(&format!("{name}.{part}"), [channels]) };
+        let (gamma, beta) = (part("weight"), part("bias"));
+        let (mean, variance) = (part("running_mean"), part("running_var"));
+        let scale = gamma / (variance + epsilon).sqrt();
+        let shift = beta - mean * scale.clone();
+        Self { scale: scale.reshape([1, channels, 1, 1]), shift: shift.reshape([1, channels, 1, 1]) }
+    }
+
+    /// `[B,C,H,W]` to the same shape.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        x * self.scale.clone() + self.shift.clone()
+    }
+}

@@ -1,0 +1,82 @@
+//! Splits a batch over worker threads.
+//!
+//! On a CPU many tensor operations of a network keep one core busy only. A frozen network has no shared state, so the
+//! batch is cut into small chunks instead, and every worker takes chunk after chunk through the whole network with
+//! single-threaded operations. Activations of a few images at a time also stay close to the cache.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::BackboneError;
+
+/// Single-threaded pools that share the chunks of a batch.
+#[derive(Debug)]
+pub struct Workers {
+    pools: Vec<ThreadPool>,
+    chunk: usize,
+}
+
+impl Workers {
+    /// `threads` workers that take `chunk` images at a time. The chunk must not depend on the number of threads: it is
+    /// what makes results the same, bit for bit, with any of them.
+    pub fn new(threads: usize, chunk: usize) -> Result<Self, BackboneError> {
+        let pool = |_| {
+            ThreadPoolBuilder::new()
+                .num_threads(1)
+                .build()
+                .map_err(|e| BackboneError::Threads { threads, reason: e.to_string() })
+        };
+        Ok(Self { pools: (0..threads).map(pool).collect::<Result<_, _>>()?, chunk: chunk.max(1) })
+    }
+
+    /// No workers: a batch is one chunk, run where it is asked for. Right for an accelerator.
+    pub fn none() -> Self {
+        Self { pools: Vec::new(), chunk: usize::MAX }
+    }
+
+    /// Runs `job` for every chunk of `0..batch` and returns the results in the chunks' order.
+    pub fn run<R: Send>(&self, batch: usize, job: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
+        let chunks: Vec<Range<usize>> =
+            (0..batch).step_by(self.chunk).map(|from| from..batch.min(from.saturating_add(self.chunk))).collect();
+        if self.pools.len() < 2 || chunks.len() < 2 {
+            return chunks.into_iter().map(job).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(chunks.len()));
+        std::thread::scope(|scope| {
+            for pool in &self.pools {
+                scope.spawn(|| {
+                    pool.install(|| {
+                        while let Some(range) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            let result = (range.start, job(range.clone()));
+                            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(result);
+                        }
+                    })
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        done.sort_by_key(|(start, _)| *start);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_come_back_in_order_and_cover_the_batch() {
+        let workers = Workers::new(3, 4).unwrap();
+        for batch in [1, 4, 5, 8, 31] {
+            let ranges = workers.run(batch, |range| range);
+            assert_eq!(ranges.iter().flat_map(|r| r.clone()).collect::<Vec<_>>(), (0..batch).collect::<Vec<_>>());
+            assert!(ranges.iter().all(|r| r.len() <= 4));
+        }
+        assert_eq!(Workers::none().run(9, |range| range), [0..9]);
+        assert!(workers.run(0, |range| range).is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+//! The TAME family of attention heads: TAME (Ntrougkas et al., 2022), T-TAME (2024), P-TAME (2025) and, as its
+//! one-tap ancestor, L-CAM (Gkartzonika et al., 2022).
+//!
+//! Per tap i: a_i = ReLU(F_i + BN_i(Conv1x1_i(F_i))); all a_i are brought to one size, concatenated, and fused by a 1x1
+//! convolution into one raw map a class. That convolution commutes with bilinear upsampling and is linear in the
+//! concatenation, so it is computed tap by tap at the tap's own resolution, for the classes asked for alone, and only
+//! class maps are resized: the same numbers for a fraction of the work.
+
+mod norm;
+
+use burn::module::{Module, Param};
+use burn::tensor::module::interpolate;
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
+use burn::tensor::{Device, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+
+use super::{ClassSelection, Explainer, View};
+use crate::backbone::TapSpec;
+use crate::backbone::layers::pointwise;
+pub use norm::BatchNorm;
+
+/// The largest side of a map, in T-TAME.
+pub const MAX_SIDE: usize = 56;
+
+/// What tells the members of the family apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TameConfig {
+    /// Channels of each tap, in order.
+    pub channels: Vec<usize>,
+    /// Number of classes K.
+    pub classes: usize,
+    /// Side of the maps `[h,w]`.
+    pub map_size: [usize; 2],
+    /// Whether each tap has an attention branch (TAME, T-TAME, P-TAME). Without, the taps are fused as they are
+    /// (L-CAM).
+    pub branches: bool,
+    /// Whether the fusion has a bias (T-TAME yes, P-TAME no).
+    pub fuse_bias: bool,
+}
+
+impl TameConfig {
+    /// A T-TAME head over taps of images of `side` pixels: maps as large as the largest tap, at most [`MAX_SIDE`].
+    pub fn ttame(taps: &[TapSpec], classes: usize, side: usize) -> Self {
+        let largest = taps.iter().map(|tap| tap.grid(side)).max().unwrap_or(1).min(MAX_SIDE);
+        let channels = taps.iter().map(|tap| tap.channels).collect();
+        Self { channels, classes, map_size: [largest; 2], branches: true, fuse_bias: true }
+    }
+
+    /// An L-CAM head: a 1x1 convolution from one tap to K maps.
+    pub fn lcam(tap: &TapSpec, classes: usize, side: usize) -> Self {
+        Self { branches: false, ..Self::ttame(std::slice::from_ref(tap), classes, side) }
+    }
+
+    /// Names and shapes of the head's tensors as PyTorch has them, running statistics included.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut all = Vec::new();
+        for (i, c) in self.channels.iter().copied().enumerate().filter(|_| self.branches) {
+            all.push((format!("convs.{i}.weight"), vec![c, c, 1, 1]));
+            all.push((format!("convs.{i}.bias"), vec![c]));
+            for part in ["weight", "bias", "running_mean", "running_var"] {
+                all.push((format!("bns.{i}.{part}"), vec![c]));
+            }
+        }
+        all.push(("fuser.weight".into(), vec![self.classes, self.channels.iter().sum(), 1, 1]));
+        if self.fuse_bias {
+            all.push(("fuser.bias".into(), vec![self.classes]));
+        }
+        all
+    }
+}
+
+/// A 1x1 convolution with trainable weights, named as in PyTorch.
+#[derive(Module, Debug)]
+pub struct Pointwise {
+    /// `[O,C,1,1]`
+    pub weight: Param<Tensor<4>>,
+    /// `[O]`
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+/// An attention head.
+#[derive(Module, Debug)]
+pub struct TameHead {
+    /// One a tap; empty without branches.
+    pub convs: Vec<Pointwise>,
+    /// One a tap; empty without branches.
+    pub bns: Vec<BatchNorm>,
+    /// From all taps' channels to K maps.
+    pub fuser: Pointwise,
+    #[module(skip)]
+    config: TameConfig,
+}
+
+impl TameHead {
+    /// A fresh head: convolutions as PyTorch initialises them, uniform in +-1/sqrt(fan in), from `seed`.
+    pub fn new(config: TameConfig, seed: u64, device: &Device) -> Self {
+        let init = |name: &str, shape: &[usize]| {
+            let fan_in = if name.starts_with("fuser") { config.channels.iter().sum() } else { 0 };
+            let own = name.split('.').nth(1).and_then(|i| i.parse::<usize>().ok()).and_then(|i| config.channels.get(i));
+            let fan_in = own.copied().unwrap_or(fan_in).max(1);
+            let length = shape.iter().product();
+            match name.rsplit('.').next() {
+                Some("running_mean") => vec![0.0; length],
+                Some("running_var") => vec![1.0; length],
+                Some("weight") if name.starts_with("bns") => vec![1.0; length],
+                Some("bias") if name.starts_with("bns") => vec![0.0; length],
+                _ => uniform(seed, name, length, 1.0 / (fan_in as f32).sqrt()),
+            }
+        };
+        Self::from_values(config.clone(), init, device)
+    }
+
+    /// A head whose tensors, in row-major order, are `values(name, shape)`.
+    pub fn from_values(config: TameConfig, values: impl Fn(&str, &[usize]) -> Vec<f32>, device: &Device) -> Self {
+        fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+            Tensor::from_data(TensorData::new(values, shape), device)
+        }
+        let vector = |name: String, n: usize| tensor(values(&name, &[n]), [n], device);
+        let conv = |name: String, output: usize, input: usize, bias: bool| Pointwise {
+            weight: Param::from_tensor(tensor(
+                values(&format!("{name}.weight"), &[output, input, 1, 1]),
+                [output, input, 1, 1],
+                device,
+            )),
+            bias: bias.then(|| Param::from_tensor(vector(format!("{name}.bias"), output))),
+        };
+        let branches = || config.channels.iter().copied().enumerate().filter(|_| config.branches);
+        let convs = branches().map(|(i, c)| conv(format!("convs.{i}"), c, c, true)).collect();
+        let norm = |i: usize, c: usize| {
+            let part = |part: &str| vector(format!("bns.{i}.{part}"), c);
+            BatchNorm::new(part("weight"), part("bias"), part("running_mean"), part("running_var"))
+        };
+        let bns = branches().map(|(i, c)| norm(i, c)).collect();
+        let fuser = conv("fuser".into(), config.classes, config.channels.iter().sum(), config.fuse_bias);
+        Self { convs, bns, fuser, config }
+    }
+
+    /// The head's shape.
+    pub fn config(&self) -> &TameConfig {
+        &self.config
+    }
+
+    /// Every tensor by PyTorch's name, in [`TameConfig::tensors`]' order: shape and values.
+    pub fn values(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let tensor = |name: &str| -> TensorData {
+            let mut parts = name.split('.');
+            let module = parts.next();
+            let index = name.split('.').nth(1).and_then(|i| i.parse::<usize>().ok()).unwrap_or(0);
+            let part = name.rsplit('.').next().unwrap_or_default();
+            match (module, part) {
+                (Some("bns"), part) => self.bns[index].part(part),
+                (Some("convs"), part) => self.convs[index].part(part),
+                (_, part) => self.fuser.part(part),
+            }
+        };
+        self.config
+            .tensors()
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = tensor(&name).iter::<f32>().collect();
+                (name, shape, values)
+            })
+            .collect()
+    }
+}
+
+impl Pointwise {
+    fn part(&self, part: &str) -> TensorData {
+        match (part, &self.bias) {
+            ("bias", Some(bias)) => bias.val().into_data(),
+            _ => self.weight.val().into_data(),
+        }
+    }
+}
+
+impl Explainer for TameHead {
+    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+        let (mut weight, mut bias) = (self.fuser.weight.val(), self.fuser.bias.as_ref().map(|b| b.val()));
+        if let ClassSelection::Of(classes) = classes {
+            weight = weight.select(0, classes.clone());
+            bias = bias.map(|bias| bias.select(0, classes));
+        }
+        let [rows, ..] = weight.dims();
+        let mut fused: Option<Tensor<4>> = None;
+        let mut offset = 0;
+        for (i, feature) in view.features.iter().enumerate() {
+            let [_, channels, ..] = feature.dims();
+            let attended = match (self.convs.get(i), self.bns.get(i)) {
+                (Some(conv), Some(bn)) => {
+                    let branch = pointwise(feature.clone(), conv.weight.val(), conv.bias.as_ref().map(|b| b.val()));
+                    activation::relu(bn.forward(branch) + feature.clone())
+                }
+                _ => feature.clone(),
+            };
+            let slice = weight.clone().narrow(1, offset, channels);
+            let part = resize(pointwise(attended, slice, None), self.config.map_size);
+            fused = Some(match fused {
+                Some(sum) => sum + part,
+                None => part,
+            });
+            offset += channels;
+        }
+        let [height, width] = self.config.map_size;
+        let batch = view.images.dims()[0];
+        let fused = fused.unwrap_or_else(|| Tensor::zeros([batch, rows, height, width], &view.images.device()));
+        match bias {
+            Some(bias) => fused + bias.reshape([1, rows, 1, 1]),
+            None => fused,
+        }
+    }
+}
+
+/// Bilinear, align_corners = false; maps that have the size already are handed through.
+pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    let [_, _, height, width] = maps.dims();
+    if [height, width] == size {
+        return maps;
+    }
+    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
+    interpolate(maps, options.with_output_size(size))
+}
+
+/// `length` values uniform in +-`bound`, a pure function of seed and name (splitmix64 over FNV-1a).
+fn uniform(seed: u64, name: &str, length: usize, bound: f32) -> Vec<f32> {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let mut state = hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
+    };
+    (0..length).map(|_| (next() * 2.0 - 1.0) * bound).collect()
+}

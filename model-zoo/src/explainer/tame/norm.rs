@@ -1,0 +1,61 @@
+//! Batch normalisation with PyTorch's running statistics.
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Tensor, TensorData};
+
+const EPSILON: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// Batch normalisation over `[B,C,H,W]`: batch statistics on an autodiff device, running statistics elsewhere.
+///
+/// Burn's own module keeps the running variance biased; PyTorch, and with it every published head, divides by n - 1.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale `[C]`.
+    pub gamma: Param<Tensor<1>>,
+    /// Shift `[C]`.
+    pub beta: Param<Tensor<1>>,
+    running_mean: RunningState<Tensor<1>>,
+    running_var: RunningState<Tensor<1>>,
+}
+
+impl BatchNorm {
+    /// From its four tensors, all `[C]`.
+    pub fn new(gamma: Tensor<1>, beta: Tensor<1>, mean: Tensor<1>, variance: Tensor<1>) -> Self {
+        Self {
+            gamma: Param::from_tensor(gamma),
+            beta: Param::from_tensor(beta),
+            running_mean: RunningState::new(mean),
+            running_var: RunningState::new(variance),
+        }
+    }
+
+    /// `[B,C,H,W]` to the same shape; in training also moves the running statistics.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
+        if !x.device().is_autodiff() {
+            return batch_norm(x, gamma, beta, self.running_mean.value(), self.running_var.value(), EPSILON);
+        }
+        let [batch, _, height, width] = x.dims();
+        let count = (batch * height * width) as f64;
+        let result = batch_norm_train(x, gamma, beta, EPSILON);
+        let unbiased = count / (count - 1.0).max(1.0);
+        let moved = |old: Tensor<1>, new: Tensor<1>, scale: f64| {
+            (old.mul_scalar(1.0 - MOMENTUM) + new.detach().mul_scalar(MOMENTUM * scale)).detach()
+        };
+        self.running_mean.update(moved(self.running_mean.value_sync(), result.mean, 1.0));
+        self.running_var.update(moved(self.running_var.value_sync(), result.variance, unbiased));
+        result.output
+    }
+
+    /// A tensor by PyTorch's name: `weight`, `bias`, `running_mean` or `running_var`.
+    pub(super) fn part(&self, name: &str) -> TensorData {
+        match name {
+            "weight" => self.gamma.val().into_data(),
+            "bias" => self.beta.val().into_data(),
+            "running_mean" => self.running_mean.value_sync().into_data(),
+            _ => self.running_var.value_sync().into_data(),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! JPEG, PNG and WebP files to upright 8-bit RGB.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+use super::ImageError;
+
+/// File name extensions (lower case) of the formats that [`decode`] reads.
+pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
+
+/// The most bytes that one decoded image may take: 512 MiB, 178.9 million pixels of 8-bit RGB.
+///
+/// That is where PIL, too, suspects a decompression bomb. Every pixel counts at least the 3 bytes of RGB that it
+/// ends up as, and more where the file has alpha or 16 bits.
+pub const MAX_DECODED_BYTES: u64 = 512 << 20;
+
+/// Decodes a photograph from a file; see [`decode_bytes`].
+///
+/// # Errors
+/// An [`ImageError`] that names the file.
+pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
+    let name = path.display().to_string();
+    match std::fs::read(path) {
+        Ok(bytes) => decode_bytes(&bytes, &name),
+        Err(source) => Err(ImageError::Read { name, source }),
+    }
+}
+
+/// Decodes a photograph from memory; `name` is what errors call it.
+///
+/// The format is told by the content, whatever the file is called. The EXIF orientation is applied. Grey and CMYK
+/// become RGB, 16 bits are scaled to 8, and alpha is *dropped*, not composited (as PIL's `convert("RGB")` does).
+///
+/// # Errors
+/// Content that is empty, of another format, cut off, broken, or larger than [`MAX_DECODED_BYTES`]; the size is
+/// checked before anything of that size is allocated.
+pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<RgbImage, ImageError> {
+    if bytes.is_empty() {
+        return Err(ImageError::Empty { name: name.into() });
+    }
+    let broken = |source| ImageError::Decode { name: name.into(), source: Box::new(source) };
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|source| ImageError::Read { name: name.into(), source })?;
+    let Some(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) = reader.format() else {
+        return Err(ImageError::Format { name: name.into() });
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    reader.limits(limits);
+
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    let pixel_bytes = u64::from(decoder.color_type().bytes_per_pixel().max(3));
+    let decoded = u64::from(width).saturating_mul(u64::from(height)).saturating_mul(pixel_bytes);
+    if decoded > MAX_DECODED_BYTES {
+        return Err(ImageError::TooLarge { name: name.into(), width, height, bytes: decoded });
+    }
+    // The decoder fills what is missing of a JPEG with grey, which would teach from half a photograph.
+    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
+        return Err(ImageError::Truncated { name: name.into() });
+    }
+    // A photograph with unreadable metadata is still a photograph.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let mut image = DynamicImage::ImageRgb8(image.into_rgb8());
+    image.apply_orientation(orientation);
+    Ok(image.into_rgb8())
+}
+
+/// Whether an end-of-image marker follows the first scan.
+///
+/// The segments before the scan are stepped over by their lengths: an EXIF thumbnail has an end marker of its own.
+/// Within a scan the bytes FF D9 can only be the marker, since FF is stuffed.
+fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut at = 2; // behind the start-of-image marker
+    loop {
+        match bytes.get(at..at + 4) {
+            Some([0xFF, 0xFF, ..]) => at += 1, // a fill byte
+            Some([0xFF, marker, high, low]) => {
+                at += 2 + usize::from(u16::from_be_bytes([*high, *low]));
+                if *marker == START_OF_SCAN {
+                    break;
+                }
+            }
+            Some(_) => at += 1, // stray bytes between segments, which decoders skip as well
+            None => return false,
+        }
+    }
+    bytes.get(at..).is_some_and(|scans| scans.windows(2).any(|pair| pair == [0xFF, 0xD9]))
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayAlphaImage, ImageBuffer, Luma, LumaA, Rgb, Rgba, RgbaImage};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// 32 x 16, left half red, right half blue.
+    fn red_blue() -> RgbImage {
+        RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([250, 10, 10]) } else { Rgb([10, 10, 250]) })
+    }
+
+    fn is_red(pixel: &Rgb<u8>) -> bool {
+        pixel[0] > 200 && pixel[2] < 60
+    }
+
+    /// A JPEG with an EXIF segment that holds nothing but an orientation.
+    fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+        [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    /// A baseline CMYK JPEG of 8 x 8 equal pixels as Photoshop writes them (Adobe marker, inverted values).
+    fn cmyk_jpeg(stored: [u8; 4]) -> Vec<u8> {
+        let mut jpeg = vec![0xFF, 0xD8, 0xFF, 0xEE, 0, 14];
+        jpeg.extend(b"Adobe\0\x64\0\0\0\0\0");
+        jpeg.extend([0xFF, 0xDB, 0, 67, 0]);
+        jpeg.extend([8; 64]); // quantisation by 8: the DC coefficient is value - 128
+        jpeg.extend([0xFF, 0xC0, 0, 20, 8, 0, 8, 0, 8, 4]);
+        jpeg.extend((1..=4).flat_map(|component| [component, 0x11, 0]));
+        jpeg.extend([0xFF, 0xC4, 0, 27, 0x00, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]);
+        jpeg.extend([0xFF, 0xC4, 0, 20, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        jpeg.extend([0xFF, 0xDA, 0, 14, 4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0]);
+        let mut bits = String::new();
+        for value in stored {
+            let dc = i32::from(value) - 128;
+            let size = 32 - dc.unsigned_abs().leading_zeros();
+            let code = if dc < 0 { dc + (1 << size) - 1 } else { dc };
+            bits += &format!("{size:04b}");
+            if size > 0 {
+                bits += &format!("{code:0width$b}", width = size as usize);
+            }
+            bits += "0"; // end of block
+        }
+        while bits.len() % 8 > 0 {
+            bits += "1";
+        }
+        jpeg.extend((0..bits.len()).step_by(8).map(|i| u8::from_str_radix(&bits[i..i + 8], 2).unwrap()));
+        jpeg.extend([0xFF, 0xD9]);
+        jpeg
+    }
+
+    /// A PNG that is nothing but a header: 8-bit grey of the given size.
+    fn png_header(width: u32, height: u32) -> Vec<u8> {
+        let mut chunk = b"IHDR".to_vec();
+        chunk.extend(width.to_be_bytes());
+        chunk.extend(height.to_be_bytes());
+        chunk.extend([8, 0, 0, 0, 0]);
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0D".to_vec();
+        png.extend(&chunk);
+        png.extend(crc32(&chunk).to_be_bytes());
+        png.extend(b"\0\0\0\x01IDAT\0");
+        png.extend(crc32(b"IDAT\0").to_be_bytes());
+        png
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xEDB8_8320 } else { c >> 1 })
+        })
+    }
+
+    #[test]
+    fn the_content_tells_the_format() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let image = decode_bytes(&encode(red_blue(), format), "misnamed.txt").unwrap();
+            assert_eq!(image.dimensions(), (32, 16), "{format:?}");
+            assert!(is_red(image.get_pixel(4, 8)) && !is_red(image.get_pixel(28, 8)), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn exif_orientation_is_applied() {
+        let jpeg = encode(red_blue(), ImageFormat::Jpeg);
+        // (orientation, size, a pixel of the red half after turning the image upright)
+        for (orientation, size, red) in [
+            (1, (32, 16), (4, 8)),
+            (2, (32, 16), (28, 8)),
+            (3, (32, 16), (28, 8)),
+            (6, (16, 32), (8, 4)),
+            (8, (16, 32), (8, 28)),
+        ] {
+            let image = decode_bytes(&with_orientation(&jpeg, orientation), "turned.jpg").unwrap();
+            assert_eq!(image.dimensions(), size, "orientation {orientation}");
+            let opposite = (size.0 - 1 - red.0, size.1 - 1 - red.1);
+            assert!(is_red(image.get_pixel(red.0, red.1)), "orientation {orientation}");
+            assert!(
+                !is_red(image.get_pixel(opposite.0.max(size.0 / 2), opposite.1)) || orientation == 2,
+                "orientation {orientation}"
+            );
+        }
+    }
+
+    #[test]
+    fn grey_alpha_and_16_bits_become_rgb() {
+        let png = |image: DynamicImage| decode_bytes(&encode(image, ImageFormat::Png), "x.png").unwrap();
+        let grey16 = ImageBuffer::from_pixel(3, 2, Luma([0x8080_u16]));
+        assert_eq!(png(grey16.into()).get_pixel(1, 1), &Rgb([0x80; 3]));
+        let grey_alpha = GrayAlphaImage::from_pixel(3, 2, LumaA([77, 0]));
+        assert_eq!(png(grey_alpha.into()).get_pixel(1, 1), &Rgb([77; 3]), "alpha is dropped, not composited");
+        let alpha = RgbaImage::from_pixel(3, 2, Rgba([10, 20, 30, 0]));
+        assert_eq!(png(alpha.into()).get_pixel(2, 0), &Rgb([10, 20, 30]));
+        let deep = ImageBuffer::from_pixel(3, 2, Rgba([0xFFFF_u16, 0x0101, 0, 9]));
+        assert_eq!(png(deep.into()).get_pixel(0, 0), &Rgb([255, 1, 0]));
+        let grey = image::GrayImage::from_pixel(8, 8, Luma([90]));
+        let grey = decode_bytes(&encode(grey, ImageFormat::Jpeg), "x.jpg").unwrap();
+        assert!(grey.get_pixel(3, 3).0.iter().all(|value| value.abs_diff(90) <= 1));
+    }
+
+    #[test]
+    fn cmyk_becomes_rgb() {
+        // Stored inverted: 255 is no ink. Half the cyan ink, no magenta, all yellow, no black.
+        let image = decode_bytes(&cmyk_jpeg([128, 255, 0, 255]), "print.jpg").unwrap();
+        let Rgb([r, g, b]) = *image.get_pixel(4, 4);
+        assert!(r.abs_diff(128) <= 1 && g >= 254 && b <= 1, "{r} {g} {b}");
+        let dark = decode_bytes(&cmyk_jpeg([255, 255, 255, 64]), "print.jpg").unwrap();
+        assert!(dark.get_pixel(4, 4).0.iter().all(|value| value.abs_diff(64) <= 1), "{:?}", dark.get_pixel(4, 4));
+    }
+
+    #[test]
+    fn one_pixel_is_a_photograph() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let image = decode_bytes(&encode(RgbImage::new(1, 1), format), "dot").unwrap();
+            assert_eq!(image.dimensions(), (1, 1));
+        }
+    }
+
+    #[test]
+    fn a_giant_is_refused_before_it_is_decoded() {
+        let error = decode_bytes(&png_header(20_000, 20_000), "giant.png").unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { width: 20_000, height: 20_000, .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("giant.png: 20000 x 20000 pixels") && text.contains("512 MiB"), "{text}");
+        let within = decode_bytes(&png_header(100, 100), "header.png").unwrap_err();
+        assert!(matches!(within, ImageError::Decode { .. }), "a header alone is cut off, not large: {within}");
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let whole = encode(red_blue(), format);
+            for keep in [whole.len() / 2, whole.len() * 9 / 10, 20] {
+                assert!(decode_bytes(&whole[..keep], "cut").is_err(), "{format:?}: {keep} of {} bytes", whole.len());
+            }
+        }
+        // The thumbnail's end marker must not pass for the photograph's.
+        let jpeg = encode(red_blue(), ImageFormat::Jpeg);
+        let thumbnail = [&[0xFF, 0xE1], &u16::try_from(jpeg.len() + 2).unwrap().to_be_bytes()[..], &jpeg].concat();
+        let whole = [&jpeg[..2], &thumbnail, &jpeg[2..]].concat();
+        assert!(decode_bytes(&whole, "whole").is_ok());
+        let error = decode_bytes(&whole[..whole.len() - 8], "cut.jpg").unwrap_err();
+        assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
+    }
+
+    #[test]
+    fn empty_foreign_and_missing_files_are_named() {
+        assert!(matches!(decode_bytes(&[], "a"), Err(ImageError::Empty { .. })));
+        assert!(matches!(decode_bytes(b"GIF89a\x01\0\x01\0", "a.gif"), Err(ImageError::Format { .. })));
+        assert!(matches!(decode_bytes(b"hello", "a"), Err(ImageError::Format { .. })));
+        let missing = decode(Path::new("/no/such/photo.jpg")).unwrap_err();
+        assert!(missing.to_string().contains("/no/such/photo.jpg"), "{missing}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Damage gives an image or an error, never a panic.
+        #[test]
+        fn damaged_files_do_not_panic(at in 0.0..1.0_f64, byte: u8, cut in 0.0..1.0_f64, kind in 0..3_usize) {
+            let format = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP][kind];
+            let mut bytes = encode(red_blue(), format);
+            let index = (at * bytes.len() as f64) as usize;
+            bytes[index] = byte;
+            let keep = (cut * bytes.len() as f64) as usize;
+            let _ = decode_bytes(&bytes, "damaged");
+            let _ = decode_bytes(&bytes[..keep], "damaged");
+        }
+    }
+}

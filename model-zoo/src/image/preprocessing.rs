@@ -1,0 +1,287 @@
+//! Upright RGB to the pixels that a backbone expects.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::{ImageError, Pixels};
+
+/// The interpolation used when a photograph is resized; both are antialiased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Triangle filter (torchvision's and PIL's `bilinear` with antialiasing).
+    #[default]
+    Bilinear,
+    /// Catmull-Rom (PIL's `bicubic`).
+    Bicubic,
+}
+
+/// Where the square crop is taken from the resized photograph.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Crop {
+    /// The middle, as for validation.
+    #[default]
+    Centre,
+    /// Somewhere, as for training.
+    At {
+        /// Fraction of the free rows that lie above the crop, in `0.0..1.0`: all offsets are equally likely for a
+        /// uniform fraction.
+        top: f32,
+        /// Fraction of the free columns that lie left of the crop, in `0.0..1.0`.
+        left: f32,
+        /// Whether the crop is mirrored left to right.
+        flip: bool,
+    },
+}
+
+/// How a backbone wants its images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// Length of the short side after resizing, in pixels.
+    pub resize: usize,
+    /// Side of the square crop, in pixels.
+    pub crop: usize,
+    /// Interpolation of the resize.
+    pub filter: Filter,
+    /// Mean of each channel, for values in 0..=1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, for values in 0..=1.
+    pub std: [f32; 3],
+}
+
+/// The longest side that a resize may ask for; a guard against typing errors, far above any backbone's input.
+const MAX_SIDE: usize = 65_536;
+
+impl Preprocessing {
+    /// Resizes the short side, takes the centre crop and scales to 0..=1; see [`Preprocessing::apply`].
+    ///
+    /// # Errors
+    /// As [`Preprocessing::apply`].
+    pub fn centre(&self, image: &RgbImage) -> Result<Pixels, ImageError> {
+        self.apply(image, Crop::Centre)
+    }
+
+    /// Resizes the short side to `resize`, takes a square of side `crop` and scales it to 0..=1.
+    ///
+    /// Sizes and offsets are torchvision's: the long side becomes `floor(resize * long / short)` and the centre crop
+    /// starts at `round((side - crop) / 2)`, halves to even. The resize works on 8-bit values, as PIL's.
+    ///
+    /// Only the pixels of the crop are computed, from the part of the photograph that they see. That equals cropping
+    /// the whole resized photograph, costs less, and keeps a strip of 1 x 20,000 pixels as cheap as any other.
+    ///
+    /// # Errors
+    /// An image without pixels, or a preprocessing that is not `1 <= crop <= resize`.
+    pub fn apply(&self, image: &RgbImage, crop: Crop) -> Result<Pixels, ImageError> {
+        let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            return Err(ImageError::NoPixels { width, height });
+        }
+        if self.crop == 0 || self.crop > self.resize || self.resize > MAX_SIDE {
+            return Err(ImageError::Preprocessing { resize: self.resize, crop: self.crop });
+        }
+        let (full_width, full_height) = self.resized(width, height);
+        let (top, left, flip) = match crop {
+            Crop::Centre => (centre(full_height, self.crop), centre(full_width, self.crop), false),
+            Crop::At { top, left, flip } => (at(top, full_height, self.crop), at(left, full_width, self.crop), flip),
+        };
+        let (x, seen_width) = source_span(width, full_width, left, self.crop);
+        let (y, seen_height) = source_span(height, full_height, top, self.crop);
+
+        let failed = |error: &dyn std::fmt::Display| ImageError::Resize(error.to_string());
+        let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3).map_err(|error| failed(&error))?;
+        let side = self.crop as u32; // at most MAX_SIDE
+        let mut cropped = Image::new(side, side, PixelType::U8x3);
+        let filter = match self.filter {
+            Filter::Bilinear => FilterType::Bilinear,
+            Filter::Bicubic => FilterType::CatmullRom,
+        };
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(x, y, seen_width, seen_height);
+        Resizer::new().resize(&source, &mut cropped, &options).map_err(|error| failed(&error))?;
+        Ok(channels_first(cropped.buffer(), self.crop, flip))
+    }
+
+    /// Brings a batch `[B, 3, H, W]` of values in 0..=1 to what the backbone expects: `(x - mean) / std`.
+    #[must_use]
+    pub fn normalise(&self, images: Tensor<4>) -> Tensor<4> {
+        let device = images.device();
+        (images - per_channel(self.mean, &device)) / per_channel(self.std, &device)
+    }
+
+    /// Undoes [`Preprocessing::normalise`]: `x * std + mean`.
+    #[must_use]
+    pub fn unnormalise(&self, images: Tensor<4>) -> Tensor<4> {
+        let device = images.device();
+        images * per_channel(self.std, &device) + per_channel(self.mean, &device)
+    }
+
+    /// Width and height of the whole photograph after resizing.
+    fn resized(&self, width: u32, height: u32) -> (u64, u64) {
+        let (width, height, side) = (u64::from(width), u64::from(height), self.resize as u64);
+        if width <= height { (side, side * height / width) } else { (side * width / height, side) }
+    }
+}
+
+/// Offset of a centre crop, rounded as Python's `round` does.
+fn centre(side: u64, crop: usize) -> u64 {
+    ((side - crop as u64) as f64 / 2.0).round_ties_even() as u64
+}
+
+/// Offset of a crop that leaves `fraction` of the free pixels before it; every offset from 0 to `side - crop` can occur.
+fn at(fraction: f32, side: u64, crop: usize) -> u64 {
+    let free = side - crop as u64;
+    ((f64::from(fraction) * (free + 1) as f64) as u64).min(free)
+}
+
+/// Start and length, in source pixels, of what `crop` resized pixels from `offset` on show.
+fn source_span(source: u32, resized: u64, offset: u64, crop: usize) -> (f64, f64) {
+    let source = f64::from(source);
+    let scale = source / resized as f64;
+    let start = offset as f64 * scale;
+    // Rounding must not push the end past the border, which the resizer refuses.
+    let length = (crop as f64 * scale).min(source - start);
+    (start, length)
+}
+
+/// Interleaved 8-bit RGB of a square to `[3, side, side]` in 0..=1.
+fn channels_first(interleaved: &[u8], side: usize, flip: bool) -> Pixels {
+    let plane = side * side;
+    let mut values = vec![0.0; 3 * plane];
+    for (index, pixel) in interleaved.chunks_exact(3).enumerate() {
+        let (row, column) = (index / side, index % side);
+        let target = row * side + if flip { side - 1 - column } else { column };
+        for (channel, value) in pixel.iter().enumerate() {
+            values[channel * plane + target] = f32::from(*value) / 255.0;
+        }
+    }
+    Pixels { values, height: side, width: side }
+}
+
+fn per_channel(values: [f32; 3], device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn preprocessing(resize: usize, crop: usize, filter: Filter) -> Preprocessing {
+        Preprocessing { resize, crop, filter, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+    }
+
+    fn pattern(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let value = x.wrapping_mul(2_654_435_761).wrapping_add(y.wrapping_mul(40_503)).wrapping_mul(x ^ y ^ 977);
+            Rgb([(value >> 7) as u8, (x * 5) as u8, (y * 3) as u8])
+        })
+    }
+
+    /// The plain way: resize everything, then crop.
+    fn resize_then_crop(image: &RgbImage, p: &Preprocessing, top: usize, left: usize) -> Vec<f32> {
+        let (width, height) = p.resized(image.width(), image.height());
+        let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).unwrap();
+        let mut full = Image::new(width as u32, height as u32, PixelType::U8x3);
+        let filter = if p.filter == Filter::Bilinear { FilterType::Bilinear } else { FilterType::CatmullRom };
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+        Resizer::new().resize(&source, &mut full, &options).unwrap();
+        let mut values = Vec::new();
+        for channel in 0..3 {
+            for row in top..top + p.crop {
+                for column in left..left + p.crop {
+                    values.push(f32::from(full.buffer()[3 * (row * width as usize + column) + channel]) / 255.0);
+                }
+            }
+        }
+        values
+    }
+
+    #[test]
+    fn cropping_the_source_equals_cropping_the_resized_image() {
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            for (width, height) in [(61, 40), (40, 61), (20, 20), (300, 37), (7, 9), (32, 32)] {
+                let (image, p) = (pattern(width, height), preprocessing(32, 28, filter));
+                let (full_width, full_height) = p.resized(width, height);
+                let (top, left) = (centre(full_height, 28) as usize, centre(full_width, 28) as usize);
+                let expected = resize_then_crop(&image, &p, top, left);
+                let found = p.centre(&image).unwrap().values;
+                let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst <= 1.01 / 255.0, "{filter:?} {width} x {height}: {worst}");
+                let wrong = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+                assert!(wrong * 100 <= found.len(), "{filter:?} {width} x {height}: {wrong} values differ");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_and_offsets_are_torchvisions() {
+        let p = preprocessing(256, 224, Filter::Bilinear);
+        assert_eq!(p.resized(500, 375), (341, 256)); // int(256 * 500 / 375) = int(341.33)
+        assert_eq!(p.resized(375, 500), (256, 341));
+        // Python: round(58.5) = 58, round(59.5) = 60
+        assert_eq!((centre(341, 224), centre(343, 224), centre(256, 224)), (58, 60, 16));
+        assert_eq!((at(0.0, 256, 224), at(0.999, 256, 224), at(1.0, 256, 224), at(0.5, 224, 224)), (0, 32, 32, 0));
+    }
+
+    #[test]
+    fn a_crop_at_a_place_and_its_mirror_image() {
+        let (image, p) = (pattern(50, 32), preprocessing(32, 16, Filter::Bilinear));
+        let plain = p.apply(&image, Crop::At { top: 0.99, left: 0.0, flip: false }).unwrap();
+        assert_eq!(plain.values, resize_then_crop(&image, &p, 16, 0));
+        let mirrored = p.apply(&image, Crop::At { top: 0.99, left: 0.0, flip: true }).unwrap();
+        for (row, mirror) in plain.values.chunks(16).zip(mirrored.values.chunks(16)) {
+            assert!(row.iter().eq(mirror.iter().rev()));
+        }
+    }
+
+    #[test]
+    fn one_pixel_and_thin_strips_resize() {
+        let p = preprocessing(256, 224, Filter::Bicubic);
+        let dot = p.centre(&RgbImage::from_pixel(1, 1, Rgb([51, 102, 255]))).unwrap();
+        assert_eq!((dot.values.len(), dot.values[0], dot.values[224 * 224 * 2]), (3 * 224 * 224, 0.2, 1.0));
+        for (width, height) in [(1, 20_000), (20_000, 1), (2, 9_999)] {
+            let strip = p.apply(&pattern(width, height), Crop::At { top: 1.0, left: 1.0, flip: true }).unwrap();
+            assert_eq!((strip.width, strip.height), (224, 224));
+        }
+    }
+
+    #[test]
+    fn senseless_sizes_are_errors() {
+        let image = pattern(4, 4);
+        for (resize, crop) in [(200, 224), (0, 0), (224, 0), (usize::MAX, 224)] {
+            let error = preprocessing(resize, crop, Filter::Bilinear).centre(&image).unwrap_err();
+            assert!(matches!(error, ImageError::Preprocessing { .. }), "{error}");
+        }
+        let empty = preprocessing(8, 8, Filter::Bilinear).centre(&RgbImage::new(0, 5)).unwrap_err();
+        assert!(matches!(empty, ImageError::NoPixels { .. }), "{empty}");
+    }
+
+    #[test]
+    fn normalising_and_back() {
+        let p = preprocessing(8, 8, Filter::Bilinear);
+        let images = Pixels::to_tensor(&[p.centre(&pattern(9, 11)).unwrap()], &Device::default()).unwrap();
+        let normalised: Vec<f32> = p.normalise(images.clone()).into_data().into_vec().unwrap();
+        let back: Vec<f32> = p.unnormalise(p.normalise(images.clone())).into_data().into_vec().unwrap();
+        let images: Vec<f32> = images.into_data().into_vec().unwrap();
+        assert!((normalised[64] - (images[64] - 0.456) / 0.224).abs() < 1e-6, "the second channel starts at 64");
+        assert!(images.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_size_gives_a_crop_in_range(
+            width in 1..90_u32, height in 1..90_u32, top in 0.0..=1.0_f32, left in 0.0..=1.0_f32, flip: bool,
+        ) {
+            let p = preprocessing(20, 17, Filter::Bicubic);
+            let pixels = p.apply(&pattern(width, height), Crop::At { top, left, flip }).unwrap();
+            prop_assert_eq!(pixels.values.len(), 3 * 17 * 17);
+            prop_assert!(pixels.values.iter().all(|value| (0.0..=1.0).contains(value)));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! SHA-256 of files: what identifies a backbone's weights in a run, an artifact and a cache.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::source::WeightSourceError;
+
+/// How many bytes are read at once: files of weights are larger than one wants in memory.
+pub(super) const CHUNK: usize = 1 << 18;
+/// Hexadecimal digits of a SHA-256.
+const DIGITS: usize = 64;
+
+/// The SHA-256 of a file's bytes as 64 lower-case hexadecimal digits, read in pieces.
+///
+/// # Errors
+/// [`WeightSourceError::Io`] if the file cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String, WeightSourceError> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(hex(hash)),
+                count => hash.update(&chunk[..count]),
+            }
+        }
+    };
+    read().map_err(|source| WeightSourceError::io("read", path, source))
+}
+
+/// The digest as lower-case hexadecimal digits.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether `text` is a whole SHA-256 as this module writes it.
+pub(super) fn is_sha256(text: &str) -> bool {
+    text.len() == DIGITS && is_lower_hex(text)
+}
+
+/// The digits of a SHA-256 in a file name after torchvision's convention, `vit_b_16-c867db91.pth`: the first eight or
+/// more, lower case, between the last `-` and the extension.
+pub(super) fn digits_in_name(name: &str) -> Option<&str> {
+    let (digits, _extension) = name.rsplit_once('-')?.1.split_once('.')?;
+    ((8..=DIGITS).contains(&digits.len()) && is_lower_hex(digits)).then_some(digits)
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_fips_180() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_file(&path).unwrap(), expected);
+        // A million times the letter a: more than one chunk.
+        std::fs::write(&path, vec![b'a'; 1_000_000]).unwrap();
+        let expected = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+        assert_eq!(sha256_file(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = sha256_file(Path::new("/nonexistent/weights.pth")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/weights.pth") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn digits_in_file_names() {
+        assert_eq!(digits_in_name("vit_b_16-c867db91.pth"), Some("c867db91"));
+        assert_eq!(digits_in_name("mnasnet0.5_top1_67.823-3ffadce67e.pth"), Some("3ffadce67e"));
+        assert_eq!(digits_in_name("net-c867db91.pth.tar"), Some("c867db91"));
+        for name in ["resnet50.pth", "net-c867db9.pth", "net-C867DB91.pth", "vit-base-large.pth", "c867db91.pth", "a-b"]
+        {
+            assert_eq!(digits_in_name(name), None, "{name}");
+        }
+    }
+}

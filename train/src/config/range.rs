@@ -1,0 +1,80 @@
+//! Range checks of single keys. Unlike garde's built-in `range`, they name the value found and refuse NaN.
+
+use garde::Error;
+
+type Checked = Result<(), Error>;
+
+fn expect(ok: bool, found: impl std::fmt::Display, expected: &str) -> Checked {
+    if ok { Ok(()) } else { Err(Error::new(format!("found {found}, expected {expected}"))) }
+}
+
+/// A finite number above 0.
+pub(super) fn positive(value: &f64, _: &()) -> Checked {
+    expect(value.is_finite() && *value > 0.0, value, "a finite number above 0")
+}
+
+/// A finite number, 0 or above.
+pub(super) fn not_negative(value: &f64, _: &()) -> Checked {
+    expect(value.is_finite() && *value >= 0.0, value, "a finite number, 0 or above")
+}
+
+/// A share of a whole: 0..=1.
+pub(super) fn fraction(value: &f64, _: &()) -> Checked {
+    expect((0.0..=1.0).contains(value), value, "a fraction between 0 and 1")
+}
+
+/// A decay factor: 0 or above and below 1.
+pub(super) fn decay(value: &f64, _: &()) -> Checked {
+    expect((0.0..1.0).contains(value), value, "a number from 0 up to, but not including, 1")
+}
+
+/// A divisor: finite and 1 or above.
+pub(super) fn divisor(value: &f64, _: &()) -> Checked {
+    expect(value.is_finite() && *value >= 1.0, value, "a finite number, 1 or above")
+}
+
+/// Both AdamW decay rates.
+pub(super) fn decays(values: &[f64; 2], ctx: &()) -> Checked {
+    values.iter().try_for_each(|value| decay(value, ctx))
+}
+
+/// A count of at least one.
+pub(super) fn at_least_one(value: &usize, _: &()) -> Checked {
+    expect(*value >= 1, value, "1 or more")
+}
+
+/// A side in pixels that a photograph can be brought to.
+pub(super) fn side(value: &usize, _: &()) -> Checked {
+    expect((8..=4096).contains(value), value, "a side of 8 to 4096 pixels")
+}
+
+/// A name or path that is not blank.
+pub(super) fn not_blank(value: &str, _: &()) -> Checked {
+    expect(!value.trim().is_empty(), "an empty text", "a name or path")
+}
+
+/// A SHA-256 as hexadecimal digits.
+pub(super) fn hex_digest(value: &str, _: &()) -> Checked {
+    expect(value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()), value, "64 hexadecimal digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_a_number_is_in_no_range() {
+        for check in [positive, not_negative, fraction, decay, divisor] {
+            assert!(check(&f64::NAN, &()).is_err());
+            assert!(check(&f64::INFINITY, &()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_message_names_what_was_found() {
+        assert_eq!(positive(&-1.0, &()).unwrap_err().message(), "found -1, expected a finite number above 0");
+        assert!(positive(&0.0, &()).is_err() && positive(&1e-9, &()).is_ok());
+        assert!(decay(&1.0, &()).is_err() && fraction(&1.0, &()).is_ok());
+        assert!(side(&7, &()).is_err() && side(&8, &()).is_ok() && side(&4097, &()).is_err());
+    }
+}

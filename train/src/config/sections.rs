@@ -1,0 +1,296 @@
+//! The sections of a run's YAML other than `optimizer` and `schedule`.
+
+use super::range::{at_least_one, fraction, hex_digest, not_blank, not_negative, positive, side};
+use super::tagged::tagged;
+use garde::Validate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+tagged! {
+    /// The learned explainer to train.
+    pub enum Explainer by "method" (Method) {
+        /// T-TAME: one attention branch for each of three taps, their maps upsampled (bilinear) to the largest tap's
+        /// side, at most 56, and fused with a bias into one map a class. For CNNs and transformers.
+        "ttame" => Ttame(Head),
+        /// TAME, T-TAME's ancestor: the same head, for CNNs.
+        "tame" => Tame(Head),
+        /// L-CAM-Img: one tap, a 1x1 convolution to one map a class, sigmoid; the map multiplies the image.
+        "lcam_img" => LcamImg(Head),
+        /// L-CAM-Fm: as L-CAM-Img, but the map multiplies the tapped feature map; `masking` plays no part.
+        "lcam_fm" => LcamFm(Head),
+    }
+}
+
+impl Explainer {
+    /// The method's name as the YAML writes it.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Ttame(_) => "ttame",
+            Self::Tame(_) => "tame",
+            Self::LcamImg(_) => "lcam_img",
+            Self::LcamFm(_) => "lcam_fm",
+        }
+    }
+
+    /// The keys that all methods share.
+    pub fn head(&self) -> &Head {
+        match self {
+            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head,
+        }
+    }
+
+    /// Whether the method is one of L-CAM's two: exactly one tap.
+    pub fn is_lcam(&self) -> bool {
+        matches!(self, Self::LcamImg(_) | Self::LcamFm(_))
+    }
+}
+
+/// Shape of the head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Head {
+    /// Whether the convolution that gives the class maps has a bias.
+    #[garde(skip)]
+    pub fuse_bias: bool,
+    /// Side of the maps, in cells; by default the side of the largest tap, at most 56.
+    #[garde(inner(custom(at_least_one)))]
+    #[schemars(range(min = 1))]
+    pub map_size: Option<usize>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { fuse_bias: true, map_size: None }
+    }
+}
+
+/// The frozen classifier to explain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Backbone {
+    /// Architecture, by its registered name: `vgg16`, `resnet50`, `vit_b_16`, ...
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Where the trained weights are: a file (`.safetensors`, `.pth`, `.pt`), `hf://owner/name[@revision][/file]`, an
+    /// `https://` address, `embedded` (the classifier of the procedural images, `shapes_resnet`), or `random` (for
+    /// timing only: explaining it means nothing).
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub weights: String,
+    /// SHA-256 of the weights file, 64 hexadecimal digits. Without it an `https://` file is checked against the eight
+    /// digits in its name, as torchvision's have.
+    #[garde(inner(custom(hex_digest)))]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Layers whose feature maps the explainer reads, by module path, the largest map first; by default the backbone's
+    /// own choice. `explainer-train inspect --backbone NAME` lists them.
+    #[garde(length(min = 1), inner(inner(custom(not_blank))))]
+    #[schemars(length(min = 1))]
+    #[serde(default)]
+    pub taps: Option<Vec<String>>,
+    /// Text file with the name of one class a line, in the classifier's order. ImageNet-1k's names are built in.
+    #[garde(skip)]
+    #[serde(default)]
+    pub classes: Option<PathBuf>,
+}
+
+/// The images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Training images: a folder (flat, or one sub-folder a class), a list file (`path[,class]` a line), or the word
+    /// `shapes` for the built-in procedural images. A relative path starts at the working directory.
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub train: String,
+    /// Validation images, in the same forms.
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub val: String,
+    /// How many procedural images to make (needed for `shapes`), or at most how many of the files to use: the first n
+    /// after a seeded shuffle. All files by default.
+    #[garde(inner(custom(at_least_one)))]
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub train_images: Option<usize>,
+    /// As `train_images`, for validation.
+    #[garde(inner(custom(at_least_one)))]
+    #[schemars(range(min = 1))]
+    #[serde(default)]
+    pub val_images: Option<usize>,
+    /// Short side after resizing, in pixels; by default as the backbone's preprocessing says.
+    #[garde(inner(custom(side)))]
+    #[schemars(range(min = 8, max = 4096))]
+    #[serde(default)]
+    pub resize: Option<usize>,
+    /// Side of the square crop that the backbone sees, in pixels; by default as the backbone's preprocessing says.
+    #[garde(inner(custom(side)))]
+    #[schemars(range(min = 8, max = 4096))]
+    #[serde(default)]
+    pub crop: Option<usize>,
+    /// Random changes of training images; `[]` for none (resize and centre crop, as in validation).
+    #[garde(skip)]
+    #[serde(default = "Augment::all")]
+    pub augment: Vec<Augment>,
+    /// Fraction of images that may be unreadable before the run stops; fewer are skipped with a warning.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    #[serde(default = "max_broken")]
+    pub max_broken: f64,
+    /// Threads that read and decode images ahead of the training step.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    #[serde(default = "workers")]
+    pub workers: usize,
+}
+
+impl Data {
+    /// The word in place of a path that stands for the built-in procedural images.
+    pub const SHAPES: &'static str = "shapes";
+}
+
+fn max_broken() -> f64 {
+    0.01
+}
+
+fn workers() -> usize {
+    2
+}
+
+/// A random change of a training image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Augment {
+    /// Crop at a random place instead of the centre.
+    RandomCrop,
+    /// Mirror left and right with probability 1/2.
+    Flip,
+}
+
+impl Augment {
+    /// What all TAME-family papers do.
+    fn all() -> Vec<Self> {
+        vec![Self::RandomCrop, Self::Flip]
+    }
+}
+
+/// What the classifier sees where the map `m` (0..1, upsampled to the image) masks the image `x`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Masking {
+    /// `m * normalise(x)`: a hole has the data set's mean colour (T-TAME's ViT).
+    #[default]
+    AfterNorm,
+    /// `normalise(m * x)`: a hole is black (T-TAME's CNNs, P-TAME).
+    BeforeNorm,
+    /// `m * x + (1 - m) * blur(x)`, Gaussian with kernel 55: a hole is blurred.
+    Blur,
+    /// A hole has the image's own mean colour.
+    Mean,
+}
+
+/// Weights of the loss `ce * CE + area * mean((M + 5e-4)^area_power) + smooth * S(M)`. Defaults: TAME and T-TAME.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objective {
+    /// Weight of the cross-entropy between the masked image's logits and the class predicted for the whole image.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub ce: f64,
+    /// Weight of the area term, which makes maps small.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub area: f64,
+    /// Exponent of the area term. Above 0; below 1 it favours maps that are near 0 or 1.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub area_power: f64,
+    /// Weight of the smoothness term: squared differences of neighbouring cells, summed.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub smooth: f64,
+    /// Weight, inside the smoothness term, of the map's four borders.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub border: f64,
+    /// Which maps the area and smoothness terms look at.
+    #[garde(skip)]
+    pub selection: Selection,
+}
+
+impl Default for Objective {
+    fn default() -> Self {
+        Self { ce: 1.5, area: 2.0, area_power: 0.3, smooth: 0.01, border: 0.3, selection: Selection::Batch }
+    }
+}
+
+/// Which class maps of an image the loss regularises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// The maps of every class that was predicted for some image of the batch.
+    #[default]
+    Batch,
+    /// The map of the image's own predicted class alone.
+    Matching,
+}
+
+/// Length, order and rhythm of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the training images.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub epochs: usize,
+    /// Images a step. With batch selection each image is also pushed away from the other images' classes, and BatchNorm
+    /// takes its statistics over the batch, so that 1 works but trains a noisier head than the papers' 32.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Seed of everything random: initial head, order of the images, crops and flips. The same seed on the same device
+    /// gives the same head.
+    #[garde(skip)]
+    pub seed: u64,
+    /// Steps between two checkpoints.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub checkpoint_every: usize,
+    /// Steps between two validations (AD/IC on `data.val`); 0: at the end of each epoch.
+    #[garde(skip)]
+    pub validate_every: usize,
+    /// How many of the validation images a validation looks at; all by default. The last validation takes all.
+    #[garde(inner(custom(at_least_one)))]
+    #[schemars(range(min = 1))]
+    pub validate_images: Option<usize>,
+    /// How many of the latest checkpoints are kept; the best one is kept besides.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub keep: usize,
+    /// Steps between two lines of `metrics.jsonl`.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub log_every: usize,
+    /// Writes TensorBoard event files beside `metrics.jsonl`.
+    #[garde(skip)]
+    pub tensorboard: bool,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            epochs: 8,
+            batch_size: 32,
+            seed: 0,
+            checkpoint_every: 1000,
+            validate_every: 5000,
+            validate_images: None,
+            keep: 2,
+            log_every: 10,
+            tensorboard: false,
+        }
+    }
+}

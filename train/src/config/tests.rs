@@ -1,0 +1,207 @@
+use super::*;
+
+const MINIMAL: &str = "\
+explainer: {method: ttame}
+backbone: {name: resnet50, weights: resnet50.pth}
+data: {train: images/train, val: images/val}
+";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("run.yaml"), &[])
+}
+
+fn with(overrides: &[&str]) -> Result<Config, ConfigError> {
+    let overrides: Vec<String> = overrides.iter().map(|&text| text.into()).collect();
+    Config::parse(MINIMAL, Path::new("run.yaml"), &overrides)
+}
+
+/// The first line of the error that `text` gives.
+fn complaint(text: &str) -> String {
+    parse(text).unwrap_err().to_string().lines().next().unwrap().to_owned()
+}
+
+fn refusal(overrides: &[&str]) -> String {
+    with(overrides).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_ttames() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.explainer, Explainer::Ttame(Head { fuse_bias: true, map_size: None }));
+    assert_eq!(config.optimizer.lr(), 1e-3);
+    assert!(matches!(&config.optimizer, Optimizer::Sgd(sgd) if sgd.nesterov && !sgd.decay_biases));
+    assert_eq!(config.data.augment, [Augment::RandomCrop, Augment::Flip]);
+    assert_eq!((config.train.epochs, config.train.batch_size), (8, 32));
+    assert_eq!((config.device.as_str(), config.output), ("flex", None));
+}
+
+#[test]
+fn yaml_round_trips() {
+    let changed = with(&[
+        "optimizer={name: adamw, lr: 3.3e-5, betas: [0.5, 0.75], clip_norm: 1}",
+        "schedule={name: constant}",
+        "data.train_images=7",
+        "data.train=no",
+        "backbone.taps=[layer2, 'null', '# 1']",
+        "backbone.classes=1",
+    ]);
+    for config in [changed.unwrap(), parse(MINIMAL).unwrap()] {
+        let text = config.to_yaml().unwrap();
+        assert_eq!(parse(&text).unwrap(), config, "{text}");
+    }
+}
+
+#[test]
+fn the_resolved_yaml_names_every_key() {
+    let text = parse(MINIMAL).unwrap().to_yaml().unwrap();
+    for key in ["fuse_bias", "sha256", "max_broken", "masking", "border", "nesterov", "final_div", "keep", "threads"] {
+        assert!(text.contains(&format!("{key}: ")), "{key} in\n{text}");
+    }
+}
+
+#[test]
+fn errors_give_line_and_column() {
+    let file = |line: &str| format!("{MINIMAL}{line}\n");
+    for (text, expected) in [
+        (file("train:\n  epoch: 3"), "line 5 column 3: unknown key `epoch`, did you mean `epochs`?"),
+        (file("train:\n  epochs: many"), "line 5 column 11: expected a whole number, 0 or above"),
+        (file("train:\n  epochs: -3"), "line 5 column 11: expected a whole number, 0 or above"),
+        (file("train:\n  epochs: 0"), "line 5 column 11: `train.epochs`: found 0, expected 1 or more"),
+        (file("train: {epochs: 1, epochs: 2}"), "line 4 column 20: the key `epochs` is there twice"),
+        (file("masking: afternorm"), "line 4 column 10: unknown value `afternorm`, did you mean `after-norm`?"),
+        (file("trian: {}"), "line 4 column 1: unknown key `trian`, did you mean `train`?"),
+        (file("optimizer:\n  name: sdg"), "line 5 column 9: unknown value `sdg`, did you mean `sgd`?"),
+        (file("optimizer:\n  name: sgd\n  lr: abc"), "line 6 column 7: expected a number"),
+        (file("optimizer:\n  name: sgd\n  lr: .nan"), "line 6 column 7: `optimizer.lr`: found NaN, expected a finite"),
+        (file("optimizer:\n  name: sgd\n  betas: []"), "line 6 column 3: unknown key `betas`"),
+        (file("optimizer:\n  lr: 0\n  name: sgd"), "line 5 column 7: `optimizer.lr`: found 0, expected a finite"),
+        (file("optimizer: {lr: 1}"), "the key `name` is missing"),
+        (file("train: {tensorboard: no}"), "line 4 column 22: expected true or false"),
+        (file("train: 3"), "line 4 column 8: expected a section of keys"),
+        (file("train:\n  epochs: [3]"), "line 5 column 11: expected a single value"),
+        (file("optimizer: sgd"), "line 4 column 12: expected a section of keys"),
+        (file("objective: [1"), "line 4 column 12"),
+        (MINIMAL.replace("ttame", "gradcam"), "line 1 column 21: unknown value `gradcam`. Known here: ttame, tame,"),
+        (MINIMAL.replace("name: resnet50, ", ""), "line 2 column 12: the key `name` is missing"),
+        ("explainer: {method: ttame}".into(), "the key `backbone` is missing"),
+        (String::new(), "unexpected end of file"),
+    ] {
+        let found = complaint(&text);
+        assert!(found.starts_with("run.yaml: ") && found.contains(expected), "found {found}\nwanted {expected}");
+    }
+}
+
+#[test]
+fn overrides_are_typed_like_the_file() {
+    let config = with(&["train.epochs=3", "optimizer.name=adamw", "optimizer.lr=1", "output=1", "train.epochs=4"]);
+    let config = config.unwrap();
+    assert_eq!(config.train.epochs, 4);
+    assert!(matches!(config.optimizer, Optimizer::AdamW(AdamW { lr: 1.0, .. })));
+    assert_eq!(config.output, Some("1".into()));
+    assert_eq!(with(&["train={epochs: 3}", "train.epochs=null"]).unwrap().train.epochs, 8);
+}
+
+#[test]
+fn an_override_can_complete_the_file() {
+    let overrides = ["data.val=b".to_owned()];
+    let text = MINIMAL.replace(", val: images/val", "");
+    assert_eq!(Config::parse(&text, Path::new("run.yaml"), &overrides).unwrap().data.val, "b");
+}
+
+#[test]
+fn a_bad_override_is_named() {
+    let message = refusal(&["train.seed=1", "train.epoch=3", "train.keep=1"]);
+    assert!(message.starts_with("override `train.epoch=3`: unknown key `epoch`, did you mean `epochs`?"), "{message}");
+    assert!(refusal(&["nothing.at=3"]).starts_with("override `nothing.at=3`: unknown key `nothing`"));
+    assert!(refusal(&["optimizer={name: sgd, lr: x}"]).contains("lr: x}`: `lr`: invalid type"));
+    assert!(refusal(&["train.epochs=0"]).contains("`train.epochs`: found 0, expected 1 or more"));
+    assert!(refusal(&["train"]).contains("expected key.path=value"));
+}
+
+#[test]
+fn an_error_of_the_file_is_no_overrides_fault() {
+    let text = format!("{MINIMAL}train: {{epoch: 3}}\n");
+    let error = Config::parse(&text, Path::new("run.yaml"), &["train.seed=1".into()]).unwrap_err().to_string();
+    assert!(error.starts_with("run.yaml: line 4 column 9: unknown key `epoch`"), "{error}");
+}
+
+#[test]
+fn keys_must_go_together() {
+    for (overrides, expected) in [
+        (&["explainer.method=lcam_img"][..], "backbone.taps: found the backbone's default"),
+        (&["explainer.method=lcam_fm", "backbone.taps=[a, b]"], "backbone.taps: found 2 taps"),
+        (&["explainer={method: lcam_fm, map_size: 7}", "backbone.taps=[a]"], "explainer.map_size: lcam_fm"),
+        (&["backbone.taps=[a, a]"], "backbone.taps: `a` is there twice"),
+        (&["backbone.weights=embedded"], "backbone.weights: `embedded` belongs to"),
+        (&["backbone.weights=http://x/y.pth"], "backbone.weights: found an http:// address"),
+        (&["backbone.weights=https://x/y.pth"], "backbone.sha256: needed"),
+        (&["data.val=shapes"], "data.val_images: needed"),
+        (&["data={train: a, val: b, resize: 64, crop: 65}"], "data.crop: found 65, expected at most data.resize (64)"),
+        (&["data.augment=[flip, flip]"], "data.augment: Flip is there twice"),
+        (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: needs a momentum"),
+        (&["schedule={name: one_cycle, base_momentum: 0.99}"], "schedule.base_momentum: found 0.99"),
+    ] {
+        let message = refusal(overrides);
+        assert!(message.contains("\n  ") && message.contains(expected), "found {message}\nwanted {expected}");
+    }
+    assert!(with(&["explainer.method=lcam_img", "backbone.taps=[layer4]"]).is_ok());
+    assert!(with(&["backbone.weights=https://x/y-0676ba61.pth"]).is_ok());
+    assert!(with(&["data.val=shapes", "data.val_images=8"]).is_ok());
+}
+
+#[test]
+fn what_is_ignored_is_noted() {
+    assert_eq!(parse(MINIMAL).unwrap().notes(), [] as [&str; 0]);
+    let config = with(&["explainer.method=lcam_fm", "backbone.taps=[layer4]", "masking=blur"]).unwrap();
+    assert!(config.notes()[0].starts_with("masking: ignored"));
+}
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+}
+
+#[test]
+fn every_config_of_the_project_loads() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(configs()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(config.output_dir(), Path::new("checkpoints").join(path.file_stem().unwrap()));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7, "{seen} files");
+}
+
+#[test]
+fn the_schema_file_is_current() {
+    let path = configs().join("schema.json");
+    let current = format!("{:#}\n", Config::schema());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &current).unwrap();
+    }
+    let command = "explainer-train config schema > configs/schema.json";
+    assert!(
+        std::fs::read_to_string(&path).is_ok_and(|found| found == current),
+        "configs/schema.json is old: {command}"
+    );
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    fn walk(node: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
+        let serde_json::Value::Object(map) = node else { return };
+        if let Some(serde_json::Value::Object(keys)) = map.get("properties") {
+            let tags = ["name", "method"];
+            let described = |key: &str, value: &serde_json::Value| {
+                value.get("description").is_some() || (tags.contains(&key) && value.get("const").is_some())
+            };
+            bare.extend(keys.iter().filter(|(k, v)| !described(k, v)).map(|(key, _)| format!("{path}.{key}")));
+        }
+        map.iter().for_each(|(key, value)| walk(value, &format!("{path}.{key}"), bare));
+    }
+    let mut bare = Vec::new();
+    walk(&Config::schema(), "", &mut bare);
+    assert_eq!(bare, [] as [&str; 0]);
+}

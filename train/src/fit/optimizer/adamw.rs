@@ -1,0 +1,180 @@
+//! Adam with decoupled weight decay as `torch.optim.AdamW`.
+
+use burn::{
+    optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource},
+    tensor::{Device, Tensor},
+};
+use serde::{Deserialize, Serialize};
+
+use super::Momentum;
+
+/// Figures of [`AdamW`]; the defaults are PyTorch's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWSettings {
+    /// Full learning rate.
+    pub lr: f64,
+    /// Decay of the gradient's running mean, in 0..1.
+    pub beta1: f64,
+    /// Decay of the squared gradient's running mean, in 0..1.
+    pub beta2: f64,
+    /// Added to the denominator, after the bias correction.
+    pub eps: f64,
+    /// Decoupled weight decay: the weights shrink by `lr * weight_decay` a step.
+    pub weight_decay: f64,
+    /// Whether the denominator uses the largest squared-gradient mean so far (Reddi et al., 2018).
+    pub amsgrad: bool,
+    /// Whether a schedule that cycles momentum moves `beta1`.
+    pub cycle_beta1: bool,
+    /// Whether biases are decayed too.
+    pub decay_biases: bool,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            amsgrad: false,
+            cycle_beta1: false,
+            decay_biases: true,
+        }
+    }
+}
+
+/// AdamW (Loshchilov and Hutter, 2019), optionally with AMSGrad. As in PyTorch the maximum is taken over the
+/// uncorrected squared-gradient means, and a moving beta1 corrects the bias with its present value's power.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    beta1: Momentum,
+    beta2: f64,
+    eps: f64,
+    amsgrad: bool,
+    weight_decay: f64,
+}
+
+impl AdamW {
+    /// With the `weight_decay` given in place of the settings' own, and beta1 read from `beta1`.
+    pub fn new(settings: &AdamWSettings, weight_decay: f64, beta1: Momentum) -> Self {
+        let AdamWSettings { beta2, eps, amsgrad, .. } = *settings;
+        Self { beta1, beta2, eps, amsgrad, weight_decay }
+    }
+}
+
+/// A parameter's running moments.
+#[derive(Clone, Debug)]
+pub struct AdamWState<const D: usize> {
+    step: usize,
+    mean: Tensor<D>,
+    square: Tensor<D>,
+    largest_square: Option<Tensor<D>>,
+}
+
+impl<const D: usize> RecordState for AdamWState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_scalar(prefix, "step", self.step.into());
+        out.push_tensor(prefix, "mean", self.mean.to_data());
+        out.push_tensor(prefix, "square", self.square.to_data());
+        if let Some(largest) = &self.largest_square {
+            out.push_tensor(prefix, "largest_square", largest.to_data());
+        }
+    }
+
+    fn state_unflatten(prefix: &str, source: &mut StateSource, device: &Device) -> Option<Self> {
+        Some(Self {
+            step: source.take_scalar(prefix, "step")?.try_into().ok()?,
+            mean: Tensor::from_data(source.take_tensor(prefix, "mean")?, device),
+            square: Tensor::from_data(source.take_tensor(prefix, "square")?, device),
+            largest_square: source.take_tensor(prefix, "largest_square").map(|data| Tensor::from_data(data, device)),
+        })
+    }
+}
+
+impl Optimizer for AdamW {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        parameter: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        let (beta1, beta2) = (self.beta1.get(), self.beta2);
+        let mean_part = gradient.clone().mul_scalar(1.0 - beta1);
+        let square_part = gradient.square().mul_scalar(1.0 - beta2);
+        let (step, mean, square, largest) = match state {
+            Some(state) => (
+                state.step + 1,
+                state.mean.mul_scalar(beta1) + mean_part,
+                state.square.mul_scalar(beta2) + square_part,
+                state.largest_square,
+            ),
+            None => (1, mean_part, square_part, None),
+        };
+        let largest_square = self.amsgrad.then(|| match largest {
+            Some(largest) => largest.max_pair(square.clone()),
+            None => square.clone(),
+        });
+
+        let correction1 = 1.0 - beta1.powf(step as f64);
+        let correction2 = 1.0 - beta2.powf(step as f64);
+        let denominator = largest_square.as_ref().unwrap_or(&square).clone().sqrt();
+        let denominator = denominator.div_scalar(correction2.sqrt()).add_scalar(self.eps);
+        let update = mean.clone().mul_scalar(lr / correction1) / denominator;
+        let parameter = match self.weight_decay {
+            0.0 => parameter,
+            decay => parameter.mul_scalar(1.0 - lr * decay),
+        };
+        (parameter - update, Some(AdamWState { step, mean, square, largest_square }))
+    }
+
+    fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
+        AdamWState {
+            step: state.step,
+            mean: state.mean.to_device(device),
+            square: state.square.to_device(device),
+            largest_square: state.largest_square.map(|largest| largest.to_device(device)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_step_is_the_learning_rate_whatever_the_slope() {
+        let device = Device::default();
+        for slope in [1e-3f32, 1.0, 1e3] {
+            let adamw = AdamW::new(&AdamWSettings::default(), 0.1, Momentum::new(0.9));
+            let parameter = Tensor::<1>::full([1], 2.0, &device);
+            let (moved, _) = adamw.step(0.01, parameter, Tensor::full([1], slope, &device), None);
+            let expected = 2.0 * (1.0 - 0.001) - 0.01;
+            assert!((moved.into_scalar::<f32>() - expected).abs() < 1e-5, "slope {slope}");
+        }
+    }
+
+    #[test]
+    fn amsgrad_remembers_the_largest_slope() {
+        let device = Device::default();
+        let run = |amsgrad| {
+            let settings = AdamWSettings { amsgrad, beta2: 0.5, ..AdamWSettings::default() };
+            let adamw = AdamW::new(&settings, 0.0, Momentum::new(0.0));
+            let (mut parameter, mut state) = (Tensor::<1>::zeros([1], &device), None);
+            for slope in [10.0, 1.0, 1.0, 1.0, 1.0] {
+                (parameter, state) = adamw.step(0.1, parameter, Tensor::full([1], slope, &device), state);
+            }
+            let state = state.unwrap();
+            let largest = state.largest_square.map(|largest| largest.into_scalar::<f32>());
+            (largest, state.square.into_scalar::<f32>())
+        };
+        assert_eq!(run(false).0, None);
+        let (largest, last) = run(true);
+        assert_eq!(largest, Some(50.0));
+        assert!(last < 5.0, "{last}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Learning-rate schedules, one value per optimizer step.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate moves over a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Schedule {
+    /// Up, then down to almost nothing; momentum the other way (PyTorch's `OneCycleLR`).
+    OneCycle(OneCycle),
+    /// Half a cosine from the full rate down.
+    Cosine(Cosine),
+    /// The full rate throughout.
+    Constant,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::OneCycle(OneCycle::default())
+    }
+}
+
+/// PyTorch's `OneCycleLR` with two cosine phases, under its names and defaults (Smith and Topin, 2017).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycle {
+    /// Share of the steps in which the rate rises, in 0..1.
+    pub pct_start: f64,
+    /// The first rate is the full one divided by this.
+    pub div_factor: f64,
+    /// The last rate is the first one divided by this.
+    pub final_div_factor: f64,
+    /// Whether momentum moves too, against the rate.
+    pub cycle_momentum: bool,
+    /// Momentum at the full rate.
+    pub base_momentum: f64,
+    /// Momentum at both ends.
+    pub max_momentum: f64,
+}
+
+impl Default for OneCycle {
+    fn default() -> Self {
+        Self {
+            pct_start: 0.3,
+            div_factor: 25.0,
+            final_div_factor: 1e4,
+            cycle_momentum: true,
+            base_momentum: 0.85,
+            max_momentum: 0.95,
+        }
+    }
+}
+
+/// Cosine decay after an optional linear warm-up; without one, PyTorch's `CosineAnnealingLR` over all steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cosine {
+    /// Share of the steps in which the rate rises linearly, in 0..1.
+    pub warmup: f64,
+    /// The rate approached at the end, as a share of the full rate, in 0..=1.
+    pub floor: f64,
+}
+
+/// What an optimizer step runs with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Learning rate.
+    pub lr: f64,
+    /// SGD's momentum or Adam's first beta, where the schedule moves it; otherwise the optimizer keeps its own.
+    pub momentum: Option<f64>,
+}
+
+impl Schedule {
+    /// The rate of step `step` (from 0) of `total`, `lr` being the full learning rate. Steps past the end get the last
+    /// one's.
+    pub fn at(&self, lr: f64, step: usize, total: usize) -> Rate {
+        let total = total.max(1);
+        let step = step.min(total - 1);
+        match self {
+            Self::OneCycle(cycle) => cycle.at(lr, step as f64, total as f64),
+            Self::Cosine(cosine) => Rate { lr: lr * cosine.factor(step as f64, total as f64), momentum: None },
+            Self::Constant => Rate { lr, momentum: None },
+        }
+    }
+}
+
+impl OneCycle {
+    fn at(&self, lr: f64, step: f64, total: f64) -> Rate {
+        let first = lr / self.div_factor;
+        let last = first / self.final_div_factor;
+        // The peak may lie between two steps, or before the first of a very short run: PyTorch's boundaries.
+        let peak = self.pct_start * total - 1.0;
+        let end = total - 1.0;
+        let (lr, momentum) = if step <= peak {
+            let share = progress(step, 0.0, peak);
+            (anneal(first, lr, share), anneal(self.max_momentum, self.base_momentum, share))
+        } else {
+            let share = progress(step, peak, end);
+            (anneal(lr, last, share), anneal(self.base_momentum, self.max_momentum, share))
+        };
+        Rate { lr, momentum: self.cycle_momentum.then_some(momentum) }
+    }
+}
+
+impl Cosine {
+    fn factor(&self, step: f64, total: f64) -> f64 {
+        let warmup = (self.warmup * total).floor();
+        if step < warmup {
+            return (step + 1.0) / warmup;
+        }
+        anneal(1.0, self.floor, progress(step, warmup, total))
+    }
+}
+
+/// Share of the way from `start` to `end` at `step`; a way of no length is done.
+fn progress(step: f64, start: f64, end: f64) -> f64 {
+    if end > start { (step - start) / (end - start) } else { 1.0 }
+}
+
+/// Half a cosine from `start` (`share` 0) to `end` (`share` 1).
+fn anneal(start: f64, end: f64, share: f64) -> f64 {
+    end + (start - end) / 2.0 * (1.0 + (PI * share).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: f64, expected: f64) {
+        assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1e-3), "{found} instead of {expected}");
+    }
+
+    #[test]
+    fn one_cycle_starts_peaks_and_ends_where_pytorch_does() {
+        let schedule = Schedule::default();
+        let at = |step| schedule.at(0.01, step, 40);
+        close(at(0).lr, 4e-4);
+        close(at(0).momentum.unwrap(), 0.95);
+        close(at(11).lr, 0.01);
+        close(at(11).momentum.unwrap(), 0.85);
+        close(at(39).lr, 4e-8);
+        close(at(39).momentum.unwrap(), 0.95);
+        assert_eq!(at(40), at(39));
+    }
+
+    #[test]
+    fn runs_of_a_few_steps_stay_finite_and_within_bounds() {
+        for total in 0..30 {
+            for step in 0..=total {
+                let rate = Schedule::default().at(1.0, step, total);
+                assert!(rate.lr > 0.0 && rate.lr <= 1.0 + 1e-12, "step {step} of {total}: {rate:?}");
+                assert!((0.85 - 1e-12..=0.95 + 1e-12).contains(&rate.momentum.unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn momentum_stays_where_it_is_not_cycled() {
+        let cycle = OneCycle { cycle_momentum: false, ..OneCycle::default() };
+        assert_eq!(Schedule::OneCycle(cycle).at(0.1, 3, 10).momentum, None);
+        assert_eq!(Schedule::Constant.at(0.1, 3, 10), Rate { lr: 0.1, momentum: None });
+    }
+
+    #[test]
+    fn cosine_warms_up_and_falls_to_its_floor() {
+        let schedule = Schedule::Cosine(Cosine { warmup: 0.2, floor: 0.1 });
+        close(schedule.at(2.0, 0, 10).lr, 1.0);
+        close(schedule.at(2.0, 1, 10).lr, 2.0);
+        close(schedule.at(2.0, 2, 10).lr, 2.0);
+        close(schedule.at(2.0, 6, 10).lr, 1.1);
+        let plain = Schedule::Cosine(Cosine::default());
+        close(plain.at(1.0, 5, 10).lr, 0.5);
+        close(plain.at(1.0, 0, 10).lr, 1.0);
+    }
+
+    #[test]
+    fn names_in_yaml() {
+        let schedule: Schedule = serde_json::from_str(r#"{"name": "one_cycle", "pct_start": 0.1}"#).unwrap();
+        assert_eq!(schedule, Schedule::OneCycle(OneCycle { pct_start: 0.1, ..OneCycle::default() }));
+        assert_eq!(serde_json::from_str::<Schedule>(r#"{"name": "constant"}"#).unwrap(), Schedule::Constant);
+    }
+}

@@ -1,0 +1,252 @@
+//! Masking procedures: what an image looks like where a map is low.
+//!
+//! All of them are `b + m (x - b)` for a baseline image `b`, in the space of normalised images.
+
+use burn::tensor::{
+    Device, Tensor, TensorData,
+    module::interpolate,
+    ops::{InterpolateMode, InterpolateOptions},
+};
+use explainer_zoo::image::Preprocessing;
+use serde::{Deserialize, Serialize};
+
+/// Taps and standard deviation (pixels) of the blurred baseline's Gaussian.
+const BLUR: (usize, f64) = (55, 11.0);
+
+/// What shows through the holes of a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Masking {
+    /// Zero in normalised space, the data set's mean colour: `m x` (T-TAME on transformers).
+    #[default]
+    AfterNorm,
+    /// Black: the mask is multiplied into the image before normalisation (P-TAME; T-TAME on CNNs).
+    BeforeNorm,
+    /// The image under a Gaussian blur of 55 taps, sigma 11 pixels.
+    Blur,
+    /// The image's own mean colour.
+    Mean,
+}
+
+impl Masking {
+    /// Hides what `mask` `[B,1,h,w]` (0..=1) leaves out of normalised `images` `[B,3,H,W]`; the mask is upsampled to
+    /// the images first. Differentiable in the mask.
+    pub fn apply(self, images: Tensor<4>, mask: Tensor<4>, preprocessing: &Preprocessing) -> Tensor<4> {
+        let [_, _, height, width] = images.dims();
+        let images = images.inner();
+        let mask = upsample(mask, [height, width]);
+        match self.baseline(&images, preprocessing) {
+            Some(baseline) => (images - baseline.clone()) * mask + baseline,
+            None => images * mask,
+        }
+    }
+
+    /// The normalised image shown where the mask is 0, broadcastable to `images`; none where it is zero.
+    fn baseline(self, images: &Tensor<4>, preprocessing: &Preprocessing) -> Option<Tensor<4>> {
+        match self {
+            Self::AfterNorm => None,
+            // norm(m * unnorm(x)) = m x + (m - 1) mean / std.
+            Self::BeforeNorm => {
+                let black: Vec<f32> = preprocessing.mean.iter().zip(&preprocessing.std).map(|(m, s)| -m / s).collect();
+                Some(Tensor::from_data(TensorData::new(black, [1, 3, 1, 1]), &images.device()))
+            }
+            Self::Blur => Some(gaussian_blur(images.clone(), BLUR.0, BLUR.1)),
+            Self::Mean => Some(images.clone().mean_dim(3).mean_dim(2)),
+        }
+    }
+}
+
+/// Bilinear resize of `maps` `[B,k,h,w]` to `size` (rows, columns) with pixel centres aligned (PyTorch's
+/// `align_corners=False`), without antialiasing.
+pub fn upsample(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    let [_, _, height, width] = maps.dims();
+    if [height, width] == size {
+        return maps;
+    }
+    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false).with_output_size(size);
+    interpolate(maps, options)
+}
+
+/// Gaussian blur of `images` `[B,C,H,W]` with `taps` (odd) samples a side and standard deviation `sigma` in pixels; no
+/// graph. Beyond the edge the image is reflected without repeating the edge itself, as torchvision's `GaussianBlur`
+/// does, and reflected again where it is smaller than the kernel.
+pub fn gaussian_blur(images: Tensor<4>, taps: usize, sigma: f64) -> Tensor<4> {
+    let [batch, channels, height, width] = images.dims();
+    let device = images.device().inner();
+    // Each direction is one matrix product: at these sizes as fast as a convolution, and edges need no padding.
+    let rows = blur_matrix(height, taps, sigma, &device).unsqueeze::<4>();
+    let columns = blur_matrix(width, taps, sigma, &device).transpose();
+    let blurred = images.inner().reshape([batch * channels * height, width]).matmul(columns);
+    rows.matmul(blurred.reshape([batch, channels, height, width]))
+}
+
+/// `[n,n]`: row `i` holds the weights of the samples that make up blurred sample `i`.
+fn blur_matrix(n: usize, taps: usize, sigma: f64, device: &Device) -> Tensor<2> {
+    let reach = (taps / 2) as i64;
+    let kernel: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sigma).powi(2)).exp()).collect();
+    let sum: f64 = kernel.iter().sum();
+    let mut matrix = vec![0.0f64; n * n];
+    for row in 0..n {
+        for (weight, offset) in kernel.iter().zip(-reach..) {
+            matrix[row * n + reflect(row as i64 + offset, n)] += weight / sum;
+        }
+    }
+    let matrix: Vec<f32> = matrix.into_iter().map(|weight| weight as f32).collect();
+    Tensor::from_data(TensorData::new(matrix, [n, n]), device)
+}
+
+/// Position within `0..n` of a sample outside it, mirrored at the first and last sample.
+fn reflect(position: i64, n: usize) -> usize {
+    let last = n as i64 - 1;
+    if last <= 0 {
+        return 0;
+    }
+    let folded = position.rem_euclid(2 * last);
+    folded.min(2 * last - folded) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Int, Tolerance};
+    use explainer_zoo::image::Filter;
+
+    const IMAGENET: Preprocessing = Preprocessing {
+        resize: 256,
+        crop: 224,
+        filter: Filter::Bilinear,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+    };
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.try_into_vec_as::<f32>().unwrap()
+    }
+
+    fn wavy(shape: [usize; 4], pitch: f64, device: &Device) -> Tensor<4> {
+        let n = shape.iter().product::<usize>() as i64;
+        Tensor::<1, Int>::arange(0..n, device)
+            .float()
+            .mul_scalar(pitch)
+            .sin()
+            .mul_scalar(0.5)
+            .add_scalar(0.5)
+            .reshape(shape)
+    }
+
+    /// PyTorch's bilinear weights: samples and share of the upper one for output position `o`.
+    fn source(o: usize, input: usize, output: usize) -> (usize, usize, f64) {
+        let position = ((o as f64 + 0.5) * input as f64 / output as f64 - 0.5).max(0.0);
+        let low = position as usize;
+        (low, (low + 1).min(input - 1), position - low as f64)
+    }
+
+    #[test]
+    fn upsampling_aligns_pixel_centres() {
+        for ([h, w], [height, width]) in [([2, 3], [5, 7]), ([7, 7], [224, 224]), ([14, 9], [9, 14]), ([1, 1], [3, 2])]
+        {
+            let maps = wavy([2, 2, h, w], 0.9, &Device::default());
+            let from = values(maps.clone());
+            let found = values(upsample(maps, [height, width]));
+            for (i, value) in found.iter().enumerate() {
+                let (plane, row, column) = (i / (height * width), i / width % height, i % width);
+                let (top, bottom, y) = source(row, h, height);
+                let (left, right, x) = source(column, w, width);
+                let at = |r: usize, c: usize| f64::from(from[plane * h * w + r * w + c]);
+                let expected = (1.0 - y) * ((1.0 - x) * at(top, left) + x * at(top, right))
+                    + y * ((1.0 - x) * at(bottom, left) + x * at(bottom, right));
+                assert!((f64::from(*value) - expected).abs() < 1e-6, "{h}x{w} -> {height}x{width} at {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_maskings_gradient_is_its_slope() {
+        let device = Device::default();
+        let images = wavy([2, 3, 10, 8], 1.3, &device);
+        let weights = wavy([2, 3, 10, 8], 0.37, &device);
+        for masking in [Masking::AfterNorm, Masking::BeforeNorm, Masking::Blur, Masking::Mean] {
+            let mask = wavy([2, 1, 3, 2], 0.8, &device.clone().autodiff()).detach().require_grad();
+            let loss = |mask| (masking.apply(images.clone(), mask, &IMAGENET) * weights.clone()).sum();
+            let gradients = loss(mask.clone()).backward();
+            let gradient = values(mask.grad(&gradients).unwrap());
+            let at = values(mask.inner());
+            for (i, slope) in gradient.into_iter().enumerate() {
+                let moved = |shift: f32| {
+                    let mut moved = at.clone();
+                    moved[i] += shift;
+                    loss(Tensor::<1>::from_floats(moved.as_slice(), &device).reshape([2, 1, 3, 2])).into_scalar::<f32>()
+                };
+                // The loss is linear in the mask, so a wide difference is exact.
+                let difference = (moved(0.5) - moved(-0.5)) / 1.0;
+                assert!((difference - slope).abs() < 1e-3, "{masking:?} cell {i}: {slope} against {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_mask_shows_the_image_and_a_closed_one_the_baseline() {
+        let device = Device::default();
+        let images = wavy([2, 3, 6, 6], 1.3, &device);
+        let [open, closed] = [1.0, 0.0].map(|m| Tensor::<4>::full([2, 1, 3, 3], m, &device));
+        for masking in [Masking::AfterNorm, Masking::BeforeNorm, Masking::Blur, Masking::Mean] {
+            let shown = masking.apply(images.clone(), open.clone(), &IMAGENET);
+            shown.into_data().assert_approx_eq::<f32>(&images.to_data(), Tolerance::absolute(1e-6));
+        }
+        assert!(values(Masking::AfterNorm.apply(images.clone(), closed.clone(), &IMAGENET)).iter().all(|v| *v == 0.0));
+        let black = values(Masking::BeforeNorm.apply(images.clone(), closed.clone(), &IMAGENET));
+        for (i, value) in black.iter().enumerate() {
+            let channel = i / 36 % 3;
+            assert!((value * IMAGENET.std[channel] + IMAGENET.mean[channel]).abs() < 1e-6);
+        }
+        let mean = values(Masking::Mean.apply(images.clone(), closed, &IMAGENET));
+        for (plane, shown) in values(images).chunks(36).zip(mean.chunks(36)) {
+            let expected = plane.iter().sum::<f32>() / 36.0;
+            assert!(shown.iter().all(|v| (v - expected).abs() < 1e-6));
+        }
+    }
+
+    #[test]
+    fn the_blur_is_a_reflected_convolution() {
+        let device = Device::default();
+        let (taps, sigma, h, w) = (5, 1.5, 6, 4);
+        let images = wavy([1, 2, h, w], 1.7, &device);
+        let from = values(images.clone());
+        let kernel: Vec<f64> = (-2i64..=2).map(|k| (-(k * k) as f64 / (2.0 * sigma * sigma)).exp()).collect();
+        let total: f64 = kernel.iter().sum();
+        for (i, value) in values(gaussian_blur(images, taps, sigma)).iter().enumerate() {
+            let (plane, row, column) = (i / (h * w), i / w % h, i % w);
+            let mirror = |p: i64, n: usize| {
+                if p < 0 {
+                    -p
+                } else if p >= n as i64 {
+                    2 * (n as i64 - 1) - p
+                } else {
+                    p
+                }
+            };
+            let mut expected = 0.0;
+            for (dy, ky) in (-2..=2).zip(&kernel) {
+                for (dx, kx) in (-2..=2).zip(&kernel) {
+                    let (r, c) = (mirror(row as i64 + dy, h) as usize, mirror(column as i64 + dx, w) as usize);
+                    expected += ky * kx / (total * total) * f64::from(from[plane * h * w + r * w + c]);
+                }
+            }
+            assert!((f64::from(*value) - expected).abs() < 1e-6, "at {i}");
+        }
+    }
+
+    #[test]
+    fn images_smaller_than_the_kernel_blur_too() {
+        let device = Device::default();
+        let grey = Tensor::<4>::full([1, 3, 1, 5], 0.25, &device);
+        assert!(values(gaussian_blur(grey, 55, 11.0)).iter().all(|v| (v - 0.25).abs() < 1e-6));
+    }
+
+    #[test]
+    fn names_in_yaml() {
+        let names = [Masking::AfterNorm, Masking::BeforeNorm, Masking::Blur, Masking::Mean]
+            .map(|masking| serde_json::to_string(&masking).unwrap());
+        assert_eq!(names, [r#""after-norm""#, r#""before-norm""#, r#""blur""#, r#""mean""#]);
+    }
+}

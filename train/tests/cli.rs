@@ -1,0 +1,222 @@
+//! The command line as its user meets it: help texts, messages, exit codes. `cargo insta review` accepts new wording.
+
+#![allow(clippy::unwrap_used)] // the helpers below are test code too, which clippy.toml cannot see
+
+use insta::assert_snapshot;
+use std::path::Path;
+use std::process::Command;
+
+const GOOD: &str = "\
+explainer: {method: ttame}
+backbone: {name: resnet50, weights: resnet50.pth}
+data: {train: images/train, val: images/val}
+";
+
+/// What a run of the program left: exit code, standard output, standard error.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+/// Runs the program in `folder`, with nothing of this machine's terminal or environment in what it prints.
+fn run_in(folder: &Path, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
+    command.args(args).current_dir(folder).env("COLUMNS", "100").env_remove("EXPLAINER_DEVICE");
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+fn run(args: &[&str]) -> Ran {
+    run_in(Path::new(env!("CARGO_MANIFEST_DIR")), args)
+}
+
+/// Standard error of `config check run.yaml overrides...`, which must refuse the YAML as bad configuration.
+fn refusal(yaml: &str, overrides: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.yaml"), yaml).unwrap();
+    let ran = run_in(folder.path(), &[&["config", "check", "run.yaml"], overrides].concat());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{}", ran.err);
+    ran.err
+}
+
+#[test]
+fn help() {
+    for command in ["", "explain", "evaluate", "inspect", "config", "config check", "config schema", "completions"] {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let ran = run(&args);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command}");
+        assert_snapshot!(format!("help {command}").trim().replace(' ', "_"), ran.out);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_shown_in_its_line() {
+    assert_snapshot!(refusal(&format!("{GOOD}train:\n  epoch: 3\n"), &[]), @r"
+    error: run.yaml: line 5 column 3: unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every, tensorboard
+     --> run.yaml:5:3
+      |
+    3 | data: {train: images/train, val: images/val}
+    4 | train:
+    5 |   epoch: 3
+      |   ^ unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every, tensorboard
+    ");
+}
+
+#[test]
+fn a_wrong_type_is_shown_in_its_line() {
+    assert_snapshot!(refusal(&format!("{GOOD}optimizer:\n  name: sgd\n  lr: fast\n"), &[]), @r"
+    error: run.yaml: line 6 column 7: expected a number
+     --> run.yaml:6:7
+      |
+    4 | optimizer:
+    5 |   name: sgd
+    6 |   lr: fast
+      |       ^ expected a number
+    ");
+}
+
+#[test]
+fn every_value_out_of_range_is_shown() {
+    assert_snapshot!(refusal(&format!("{GOOD}train: {{epochs: 0, batch_size: 0}}\n"), &[]), @r"
+    error: run.yaml: line 4 column 32: `train.batch_size`: found 0, expected 1 or more
+     --> run.yaml:4:32
+      |
+    2 | backbone: {name: resnet50, weights: resnet50.pth}
+    3 | data: {train: images/train, val: images/val}
+    4 | train: {epochs: 0, batch_size: 0}
+      |                                ^ `train.batch_size`: found 0, expected 1 or more
+    error: line 4 column 17: `train.epochs`: found 0, expected 1 or more
+     --> run.yaml:4:17
+      |
+    2 | backbone: {name: resnet50, weights: resnet50.pth}
+    3 | data: {train: images/train, val: images/val}
+    4 | train: {epochs: 0, batch_size: 0}
+      |                 ^ `train.epochs`: found 0, expected 1 or more
+    ");
+}
+
+#[test]
+fn an_unknown_method_is_shown_in_its_line() {
+    assert_snapshot!(refusal(&GOOD.replace("ttame", "tttame"), &[]), @r"
+    error: run.yaml: line 1 column 21: unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, lcam_img, lcam_fm
+     --> run.yaml:1:21
+      |
+    1 | explainer: {method: tttame}
+      |                     ^ unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, lcam_img, lcam_fm
+    2 | backbone: {name: resnet50, weights: resnet50.pth}
+    3 | data: {train: images/train, val: images/val}
+      |
+    ");
+}
+
+#[test]
+fn broken_yaml_is_shown_in_its_line() {
+    assert_snapshot!(refusal(&format!("{GOOD}train: {{epochs: 3\n"), &[]), @r"
+    error: run.yaml: line 4 column 8: unclosed bracket '{'
+     --> run.yaml:4:8
+      |
+    2 | backbone: {name: resnet50, weights: resnet50.pth}
+    3 | data: {train: images/train, val: images/val}
+    4 | train: {epochs: 3
+      |        ^ unclosed bracket '{'
+    ");
+}
+
+#[test]
+fn keys_that_do_not_fit_together_are_all_named() {
+    assert_snapshot!(refusal(GOOD, &["explainer.method=lcam_img", "data.val=shapes"]), @r"
+    error: run.yaml: the configuration does not fit together:
+      backbone.taps: found the backbone's default, but explainer.method `lcam_img` takes exactly one; for example `taps: [layer4]` on a ResNet
+      data.val_images: needed, since data.val is `shapes` and procedural images have no end
+    ");
+}
+
+#[test]
+fn a_bad_override_is_named() {
+    assert_snapshot!(refusal(GOOD, &["train.seed=1", "train.epochs=none"]), @r"
+    error: override `train.epochs=none`: expected a whole number, 0 or above
+    ");
+    assert_snapshot!(refusal(GOOD, &["train.epochs.x=1"]), @r"
+    error: override `train.epochs.x=1`: expected a single value
+    ");
+}
+
+#[test]
+fn bad_usage_says_what_to_do() {
+    let misuse = |args: &[&str]| {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{args:?}");
+        ran.err
+    };
+    assert_snapshot!(misuse(&["--config", "nowhere.yaml"]), @r"
+    error: nowhere.yaml: cannot read the configuration; give the path of a YAML file such as configs/quickstart.yaml
+      caused by: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(misuse(&["trian"]), @r"
+    error: invalid value 'trian' for '[KEY=VALUE]...': neither a sub-command (see --help) nor KEY=VALUE, such as train.epochs=2
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(misuse(&["train.epochs=1"]), @r"
+    error: the following required arguments were not provided:
+      --config <FILE>
+
+    Usage: explainer-train --config <FILE> [KEY=VALUE]... [OPTIONS]
+           explainer-train <COMMAND>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(misuse(&["--config", "a.yaml", "config", "schema"]), @r"
+    error: --config and the other options of a training run do not go with a sub-command
+    ");
+}
+
+#[test]
+fn failure_has_its_own_exit_code() {
+    let ran = run(&["explain", "/nowhere/artifact", "/nowhere.png"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.starts_with("error: "), "{}", ran.err);
+}
+
+#[test]
+fn a_checked_configuration_checks_again_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.yaml"), GOOD).unwrap();
+    let args = ["config", "check", "run.yaml", "train.epochs=3", "--device", "cuda:1"];
+    let first = run_in(folder.path(), &args);
+    assert_eq!((first.code, first.err.as_str()), (Some(0), ""));
+    assert!(first.out.contains("\n  epochs: 3\n") && first.out.contains("\ndevice: cuda:1\n"), "{}", first.out);
+    assert!(first.out.ends_with("# run.yaml: OK\n"), "{}", first.out);
+    std::fs::write(folder.path().join("run.yaml"), &first.out).unwrap();
+    assert_eq!(run_in(folder.path(), &["config", "check", "run.yaml"]).out, first.out);
+}
+
+#[test]
+fn the_environment_names_a_device() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.yaml"), GOOD).unwrap();
+    let checked = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
+        let output = command.args(args).current_dir(folder.path()).env("EXPLAINER_DEVICE", "wgpu").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(checked(&["config", "check", "run.yaml"]).contains("\ndevice: wgpu\n"));
+    assert!(checked(&["config", "check", "run.yaml", "--device", "flex"]).contains("\ndevice: flex\n"));
+}
+
+#[test]
+fn the_schema_is_the_one_in_configs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schema.json");
+    assert_eq!(run(&["config", "schema"]).out, std::fs::read_to_string(path).unwrap());
+}
+
+#[test]
+fn completions_know_the_sub_commands() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = run(&["completions", shell]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{shell}");
+        assert!(ran.out.contains("evaluate") && ran.out.contains("resume"), "{shell}");
+    }
+}
