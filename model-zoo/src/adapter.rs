@@ -6,34 +6,65 @@ use crate::backbone::{Tap, TapSpec};
 
 /// A tap that is no square grid of patches.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("tap {tap} shows {tokens} tokens, {prefix} of them before the patches: the rest is no square grid; use square images")]
+#[error("tap {tap} cuts images of {side} pixels into patches of {patch}, which does not come out even; set data.crop to a multiple")]
 pub struct NotSquare {
     /// The tap's name.
     pub tap: String,
-    /// Tokens in all.
-    pub tokens: usize,
-    /// Class token and registers.
-    pub prefix: usize,
+    /// Side of the images.
+    pub side: usize,
+    /// Side of a patch.
+    pub patch: usize,
 }
 
-/// A convolutional map as it is; tokens `[B,N,C]` without their prefix as `[B,C,sqrt N,sqrt N]`, patches in row-major
-/// order (T-TAME's adapter for transformers).
+/// How one tap becomes a map, for square images of one size.
 ///
-/// # Errors
-/// [`NotSquare`] if the patches are no square grid.
-pub fn to_map(tap: Tap, spec: &TapSpec) -> Result<Tensor<4>, NotSquare> {
-    let tokens = match tap {
-        Tap::Map(map) => return Ok(map),
-        Tap::Tokens(tokens) => tokens,
-    };
-    let [batch, count, channels] = tokens.dims();
-    let prefix = spec.prefix_tokens.unwrap_or(0);
-    let patches = count.saturating_sub(prefix);
-    let side = patches.isqrt();
-    if side * side != patches || side == 0 {
-        return Err(NotSquare { tap: spec.name.clone(), tokens: count, prefix });
+/// A convolutional map stays as it is. Tokens `[B,N,C]` lose their prefix and become `[B,C,sqrt N,sqrt N]`, patches in
+/// row-major order (T-TAME's adapter for transformers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    prefix: usize,
+    grid: usize,
+}
+
+impl Adapter {
+    /// The adapter of a tap for images of `side` pixels.
+    ///
+    /// # Errors
+    /// [`NotSquare`] if the patches of a transformer do not tile the image.
+    pub fn new(tap: &TapSpec, side: usize) -> Result<Self, NotSquare> {
+        if tap.prefix_tokens.is_some() && side % tap.stride != 0 {
+            return Err(NotSquare { tap: tap.name.clone(), side, patch: tap.stride });
+        }
+        Ok(Self { prefix: tap.prefix_tokens.unwrap_or(0), grid: tap.grid(side) })
     }
-    Ok(tokens.narrow(1, prefix, patches).swap_dims(1, 2).reshape([batch, channels, side, side]))
+
+    /// The tap as a map `[B,C,h,w]`.
+    pub fn apply(&self, tap: Tap) -> Tensor<4> {
+        match tap {
+            Tap::Map(map) => map,
+            Tap::Tokens(tokens) => {
+                let [batch, _, channels] = tokens.dims();
+                let patches = tokens.narrow(1, self.prefix, self.grid * self.grid);
+                patches.swap_dims(1, 2).reshape([batch, channels, self.grid, self.grid])
+            }
+        }
+    }
+
+    /// A map put back into the place of its patches, `original` lending the prefix: the inverse of
+    /// [`Adapter::apply`].
+    pub fn restore(&self, map: Tensor<4>, original: &Tap) -> Tap {
+        match original {
+            Tap::Map(_) => Tap::Map(map),
+            Tap::Tokens(tokens) => {
+                let [batch, channels, height, width] = map.dims();
+                let patches = map.reshape([batch, channels, height * width]).swap_dims(1, 2);
+                if self.prefix == 0 {
+                    return Tap::Tokens(patches);
+                }
+                Tap::Tokens(Tensor::cat(vec![tokens.clone().narrow(1, 0, self.prefix), patches], 1))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -42,20 +73,22 @@ mod tests {
     use burn::tensor::{Device, Int};
 
     #[test]
-    fn patches_become_rows() {
+    fn patches_become_rows_and_go_back() {
         let device = Device::default();
         let tokens = Tensor::<1, Int>::arange(0..10, &device).float().reshape([1, 5, 2]);
-        let spec = TapSpec::tokens("blocks.0", 2, 14, 1);
-        let map = to_map(Tap::Tokens(tokens), &spec).unwrap();
+        let adapter = Adapter::new(&TapSpec::tokens("blocks.0", 2, 14, 1), 28).unwrap();
+        let tap = Tap::Tokens(tokens.clone());
+        let map = adapter.apply(tap.clone());
         assert_eq!(map.dims(), [1, 2, 2, 2]);
         // Token i holds the values 2i and 2i + 1; token 0 is the class token.
-        assert_eq!(map.into_data().to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 3.0, 5.0, 7.0, 9.0]);
+        assert_eq!(map.clone().into_data().to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 3.0, 5.0, 7.0, 9.0]);
+        let Tap::Tokens(back) = adapter.restore(map, &tap) else { panic!("tokens became a map") };
+        assert_eq!(back.into_data(), tokens.into_data());
     }
 
     #[test]
-    fn a_grid_that_is_not_square_is_refused() {
-        let tokens = Tensor::<3>::zeros([1, 8, 2], &Device::default());
-        let error = to_map(Tap::Tokens(tokens), &TapSpec::tokens("t", 2, 14, 1)).unwrap_err();
-        assert_eq!(error, NotSquare { tap: "t".into(), tokens: 8, prefix: 1 });
+    fn patches_that_do_not_tile_the_image_are_refused() {
+        let error = Adapter::new(&TapSpec::tokens("t", 2, 14, 1), 225).unwrap_err();
+        assert_eq!(error, NotSquare { tap: "t".into(), side: 225, patch: 14 });
     }
 }

@@ -125,7 +125,7 @@ tagged! {
     pub enum Schedule by "name" (ScheduleName) {
         /// Cosine up from `lr / div` to `lr`, then cosine down to `lr / div / final_div` (all TAME-family papers).
         "one_cycle" => OneCycle(OneCycle),
-        /// Linear warm-up from 0, then half a cosine down to `final_lr * lr`.
+        /// Linear warm-up from 0, if any, then half a cosine down to `final_lr * lr`.
         "cosine" => Cosine(Cosine),
         /// The same learning rate at every step.
         "constant" => Constant(Constant),
@@ -173,8 +173,8 @@ impl Default for OneCycle {
     }
 }
 
-/// Half a cosine after a linear warm-up (Loshchilov & Hutter 2017, without restarts).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+/// Half a cosine, by default without warm-up and down to 0 (Loshchilov & Hutter 2017, without restarts).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cosine {
     /// Fraction of the run's steps in which the learning rate rises from 0 to `lr`.
@@ -185,12 +185,6 @@ pub struct Cosine {
     #[garde(custom(fraction))]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub final_lr: f64,
-}
-
-impl Default for Cosine {
-    fn default() -> Self {
-        Self { warmup: 0.05, final_lr: 0.0 }
-    }
 }
 
 /// A constant learning rate has no keys of its own.

@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn the_order_of_a_seed_never_changes() {
-        // Recorded once: a change here breaks the resuming of every run in progress.
-        assert_eq!(Order::new(8, 0, 0).indices(), [0; 8]);
+        // Computed apart from this program; a change here breaks the resuming of every run in progress.
+        assert_eq!(Order::new(8, 0, 0).indices(), [0, 4, 5, 1, 2, 6, 3, 7]);
     }
 
     #[test]

@@ -2,66 +2,7 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
-/// How the learning rate moves over a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-pub enum Schedule {
-    /// Up, then down to almost nothing; momentum the other way (PyTorch's `OneCycleLR`).
-    OneCycle(OneCycle),
-    /// Half a cosine from the full rate down.
-    Cosine(Cosine),
-    /// The full rate throughout.
-    Constant,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self::OneCycle(OneCycle::default())
-    }
-}
-
-/// PyTorch's `OneCycleLR` with two cosine phases, under its names and defaults (Smith and Topin, 2017).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OneCycle {
-    /// Share of the steps in which the rate rises, in 0..1.
-    pub pct_start: f64,
-    /// The first rate is the full one divided by this.
-    pub div_factor: f64,
-    /// The last rate is the first one divided by this.
-    pub final_div_factor: f64,
-    /// Whether momentum moves too, against the rate.
-    pub cycle_momentum: bool,
-    /// Momentum at the full rate.
-    pub base_momentum: f64,
-    /// Momentum at both ends.
-    pub max_momentum: f64,
-}
-
-impl Default for OneCycle {
-    fn default() -> Self {
-        Self {
-            pct_start: 0.3,
-            div_factor: 25.0,
-            final_div_factor: 1e4,
-            cycle_momentum: true,
-            base_momentum: 0.85,
-            max_momentum: 0.95,
-        }
-    }
-}
-
-/// Cosine decay after an optional linear warm-up; without one, PyTorch's `CosineAnnealingLR` over all steps.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cosine {
-    /// Share of the steps in which the rate rises linearly, in 0..1.
-    pub warmup: f64,
-    /// The rate approached at the end, as a share of the full rate, in 0..=1.
-    pub floor: f64,
-}
+use crate::config::{Cosine, OneCycle, Schedule};
 
 /// What an optimizer step runs with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,17 +22,17 @@ impl Schedule {
         match self {
             Self::OneCycle(cycle) => cycle.at(lr, step as f64, total as f64),
             Self::Cosine(cosine) => Rate { lr: lr * cosine.factor(step as f64, total as f64), momentum: None },
-            Self::Constant => Rate { lr, momentum: None },
+            Self::Constant(_) => Rate { lr, momentum: None },
         }
     }
 }
 
 impl OneCycle {
     fn at(&self, lr: f64, step: f64, total: f64) -> Rate {
-        let first = lr / self.div_factor;
-        let last = first / self.final_div_factor;
+        let first = lr / self.div;
+        let last = first / self.final_div;
         // The peak may lie between two steps, or before the first of a very short run: PyTorch's boundaries.
-        let peak = self.pct_start * total - 1.0;
+        let peak = self.warmup * total - 1.0;
         let end = total - 1.0;
         let (lr, momentum) = if step <= peak {
             let share = progress(step, 0.0, peak);
@@ -110,7 +51,7 @@ impl Cosine {
         if step < warmup {
             return (step + 1.0) / warmup;
         }
-        anneal(1.0, self.floor, progress(step, warmup, total))
+        anneal(1.0, self.final_lr, progress(step, warmup, total))
     }
 }
 
@@ -127,6 +68,7 @@ fn anneal(start: f64, end: f64, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Constant;
 
     fn close(found: f64, expected: f64) {
         assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1e-3), "{found} instead of {expected}");
@@ -160,25 +102,18 @@ mod tests {
     fn momentum_stays_where_it_is_not_cycled() {
         let cycle = OneCycle { cycle_momentum: false, ..OneCycle::default() };
         assert_eq!(Schedule::OneCycle(cycle).at(0.1, 3, 10).momentum, None);
-        assert_eq!(Schedule::Constant.at(0.1, 3, 10), Rate { lr: 0.1, momentum: None });
+        assert_eq!(Schedule::Constant(Constant {}).at(0.1, 3, 10), Rate { lr: 0.1, momentum: None });
     }
 
     #[test]
     fn cosine_warms_up_and_falls_to_its_floor() {
-        let schedule = Schedule::Cosine(Cosine { warmup: 0.2, floor: 0.1 });
+        let schedule = Schedule::Cosine(Cosine { warmup: 0.2, final_lr: 0.1 });
         close(schedule.at(2.0, 0, 10).lr, 1.0);
         close(schedule.at(2.0, 1, 10).lr, 2.0);
         close(schedule.at(2.0, 2, 10).lr, 2.0);
         close(schedule.at(2.0, 6, 10).lr, 1.1);
-        let plain = Schedule::Cosine(Cosine::default());
+        let plain = Schedule::Cosine(Cosine { warmup: 0.0, final_lr: 0.0 });
         close(plain.at(1.0, 5, 10).lr, 0.5);
         close(plain.at(1.0, 0, 10).lr, 1.0);
-    }
-
-    #[test]
-    fn names_in_yaml() {
-        let schedule: Schedule = serde_json::from_str(r#"{"name": "one_cycle", "pct_start": 0.1}"#).unwrap();
-        assert_eq!(schedule, Schedule::OneCycle(OneCycle { pct_start: 0.1, ..OneCycle::default() }));
-        assert_eq!(serde_json::from_str::<Schedule>(r#"{"name": "constant"}"#).unwrap(), Schedule::Constant);
     }
 }

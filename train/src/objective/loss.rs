@@ -11,39 +11,15 @@ use burn::tensor::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Selection;
+use crate::config::{Objective, Selection};
 
 /// Keeps the area term's slope finite where a map is zero.
 const AREA_OFFSET: f64 = 5e-4;
 
-/// Weights and exponents of `ce * CE + area * A(M) + smooth * S(M)` (TAME, equation 6; T-TAME, equation 5).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Objective {
-    /// Weight of the masked image's cross-entropy with the classifier's own prediction.
-    pub ce: f64,
-    /// Weight of the maps' area.
-    pub area: f64,
-    /// Exponent of the area term; under 1 it drives maps towards 0 and 1.
-    pub area_power: f64,
-    /// Weight of the maps' variation; at 0 the term is not computed and reads 0.
-    pub smooth: f64,
-    /// Weight of the maps' values on the image's border, within the smoothness term.
-    pub border: f64,
-    /// The maps that area and smoothness are taken over.
-    pub selection: Selection,
-}
-
-impl Default for Objective {
-    fn default() -> Self {
-        Self::ttame()
-    }
-}
-
 impl Objective {
-    /// TAME and T-TAME, every backbone.
+    /// TAME and T-TAME, every backbone: the default.
     pub fn ttame() -> Self {
-        Self { ce: 1.5, area: 2.0, area_power: 0.3, smooth: 0.01, border: 0.3, selection: Selection::Batch }
+        Self::default()
     }
 
     /// P-TAME explaining VGG-16.

@@ -8,25 +8,11 @@ use burn::tensor::{
     ops::{InterpolateMode, InterpolateOptions},
 };
 use explainer_zoo::image::Preprocessing;
-use serde::{Deserialize, Serialize};
+
+use crate::config::Masking;
 
 /// Taps and standard deviation (pixels) of the blurred baseline's Gaussian.
 const BLUR: (usize, f64) = (55, 11.0);
-
-/// What shows through the holes of a mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Masking {
-    /// Zero in normalised space, the data set's mean colour: `m x` (T-TAME on transformers).
-    #[default]
-    AfterNorm,
-    /// Black: the mask is multiplied into the image before normalisation (P-TAME; T-TAME on CNNs).
-    BeforeNorm,
-    /// The image under a Gaussian blur of 55 taps, sigma 11 pixels.
-    Blur,
-    /// The image's own mean colour.
-    Mean,
-}
 
 impl Masking {
     /// Hides what `mask` `[B,1,h,w]` (0..=1) leaves out of normalised `images` `[B,3,H,W]`; the mask is upsampled to
@@ -241,12 +227,5 @@ mod tests {
         let device = Device::default();
         let grey = Tensor::<4>::full([1, 3, 1, 5], 0.25, &device);
         assert!(values(gaussian_blur(grey, 55, 11.0)).iter().all(|v| (v - 0.25).abs() < 1e-6));
-    }
-
-    #[test]
-    fn names_in_yaml() {
-        let names = [Masking::AfterNorm, Masking::BeforeNorm, Masking::Blur, Masking::Mean]
-            .map(|masking| serde_json::to_string(&masking).unwrap());
-        assert_eq!(names, [r#""after-norm""#, r#""before-norm""#, r#""blur""#, r#""mean""#]);
     }
 }

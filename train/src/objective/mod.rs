@@ -4,6 +4,8 @@ mod loss;
 mod masking;
 mod selection;
 
-pub use loss::{Objective, Reading, Regulariser, Terms, area, cross_entropy, cross_entropy_gradient, smoothness};
-pub use masking::{Masking, gaussian_blur, upsample};
-pub use selection::{Selection, matching};
+pub use loss::{Reading, Regulariser, Terms, area, cross_entropy, cross_entropy_gradient, smoothness};
+pub use masking::{gaussian_blur, upsample};
+pub use selection::matching;
+
+pub use crate::config::{Masking, Objective, Selection};

@@ -1,18 +1,8 @@
 //! Which of a batch's maps the area and smoothness terms see.
 
 use burn::tensor::{Int, Tensor};
-use serde::{Deserialize, Serialize};
 
-/// The maps that the area and smoothness terms are taken over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Selection {
-    /// Every image's map for every class predicted in the batch, `[B,B,h,w]` (TAME, T-TAME, P-TAME).
-    #[default]
-    Batch,
-    /// Every image's map for its own predicted class, `[B,1,h,w]`.
-    Matching,
-}
+use crate::config::Selection;
 
 impl Selection {
     /// Picks from `maps` `[B,B,h,w]`, whose column `j` belongs to the class predicted for image `j`.

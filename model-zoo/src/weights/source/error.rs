@@ -125,7 +125,7 @@ fn advice(status: u16) -> &'static str {
 }
 
 impl WeightSourceError {
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source }
     }
 

@@ -272,7 +272,8 @@ mod tests {
     fn bytes_the_hub_did_not_mean_are_fetched_once_more() {
         // As when the storage behind the Hub answers with an error page.
         let server = TestServer::start(|_, before| if before == 1 { Answer::status(403) } else { file(BODY) });
-        let resolved = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap();
+        let hub = Hub::new();
+        let resolved = hub.fetch(SOURCE, &server.url(""), None).unwrap();
         assert_eq!(std::fs::read(resolved.path).unwrap(), BODY);
 
         let server = TestServer::start(|_, _| file(b"abd"));

@@ -4,51 +4,14 @@ use burn::{
     optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource},
     tensor::{Device, Tensor},
 };
-use serde::{Deserialize, Serialize};
 
 use super::Momentum;
-
-/// Figures of [`AdamW`]; the defaults are PyTorch's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdamWSettings {
-    /// Full learning rate.
-    pub lr: f64,
-    /// Decay of the gradient's running mean, in 0..1.
-    pub beta1: f64,
-    /// Decay of the squared gradient's running mean, in 0..1.
-    pub beta2: f64,
-    /// Added to the denominator, after the bias correction.
-    pub eps: f64,
-    /// Decoupled weight decay: the weights shrink by `lr * weight_decay` a step.
-    pub weight_decay: f64,
-    /// Whether the denominator uses the largest squared-gradient mean so far (Reddi et al., 2018).
-    pub amsgrad: bool,
-    /// Whether a schedule that cycles momentum moves `beta1`.
-    pub cycle_beta1: bool,
-    /// Whether biases are decayed too.
-    pub decay_biases: bool,
-}
-
-impl Default for AdamWSettings {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 1e-2,
-            amsgrad: false,
-            cycle_beta1: false,
-            decay_biases: true,
-        }
-    }
-}
+use crate::config;
 
 /// AdamW (Loshchilov and Hutter, 2019), optionally with AMSGrad. As in PyTorch the maximum is taken over the
 /// uncorrected squared-gradient means, and a moving beta1 corrects the bias with its present value's power.
 #[derive(Clone, Debug)]
-pub struct AdamW {
+pub(super) struct AdamW {
     beta1: Momentum,
     beta2: f64,
     eps: f64,
@@ -57,16 +20,16 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// With the `weight_decay` given in place of the settings' own, and beta1 read from `beta1`.
-    pub fn new(settings: &AdamWSettings, weight_decay: f64, beta1: Momentum) -> Self {
-        let AdamWSettings { beta2, eps, amsgrad, .. } = *settings;
+    /// With the `weight_decay` given in place of the section's own, and beta1 read from `beta1`.
+    pub fn new(settings: &config::AdamW, weight_decay: f64, beta1: Momentum) -> Self {
+        let config::AdamW { betas: [_, beta2], eps, amsgrad, .. } = *settings;
         Self { beta1, beta2, eps, amsgrad, weight_decay }
     }
 }
 
 /// A parameter's running moments.
 #[derive(Clone, Debug)]
-pub struct AdamWState<const D: usize> {
+pub(super) struct AdamWState<const D: usize> {
     step: usize,
     mean: Tensor<D>,
     square: Tensor<D>,
@@ -150,7 +113,7 @@ mod tests {
     fn the_first_step_is_the_learning_rate_whatever_the_slope() {
         let device = Device::default();
         for slope in [1e-3f32, 1.0, 1e3] {
-            let adamw = AdamW::new(&AdamWSettings::default(), 0.1, Momentum::new(0.9));
+            let adamw = AdamW::new(&config::AdamW::default(), 0.1, Momentum::new(0.9));
             let parameter = Tensor::<1>::full([1], 2.0, &device);
             let (moved, _) = adamw.step(0.01, parameter, Tensor::full([1], slope, &device), None);
             let expected = 2.0 * (1.0 - 0.001) - 0.01;
@@ -162,7 +125,7 @@ mod tests {
     fn amsgrad_remembers_the_largest_slope() {
         let device = Device::default();
         let run = |amsgrad| {
-            let settings = AdamWSettings { amsgrad, beta2: 0.5, ..AdamWSettings::default() };
+            let settings = config::AdamW { amsgrad, betas: [0.0, 0.5], ..config::AdamW::default() };
             let adamw = AdamW::new(&settings, 0.0, Momentum::new(0.0));
             let (mut parameter, mut state) = (Tensor::<1>::zeros([1], &device), None);
             for slope in [10.0, 1.0, 1.0, 1.0, 1.0] {

@@ -4,51 +4,29 @@ use burn::{
     optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource},
     tensor::{Device, Tensor},
 };
-use serde::{Deserialize, Serialize};
 
 use super::Momentum;
-
-/// Figures of [`Sgd`]; the defaults are T-TAME's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SgdSettings {
-    /// Full learning rate.
-    pub lr: f64,
-    /// Momentum, in 0..1, while no schedule moves it.
-    pub momentum: f64,
-    /// Whether the step looks ahead along the momentum (Nesterov).
-    pub nesterov: bool,
-    /// L2 penalty added to the gradient.
-    pub weight_decay: f64,
-    /// Whether biases are decayed too.
-    pub decay_biases: bool,
-}
-
-impl Default for SgdSettings {
-    fn default() -> Self {
-        Self { lr: 1e-3, momentum: 0.9, nesterov: true, weight_decay: 5e-4, decay_biases: false }
-    }
-}
+use crate::config;
 
 /// SGD with momentum, without dampening: `g += decay w; v = mu v + g` (`v = g` at first); `w -= lr (g + mu v)` with
 /// Nesterov's look-ahead, `w -= lr v` without.
 #[derive(Clone, Debug)]
-pub struct Sgd {
+pub(super) struct Sgd {
     momentum: Momentum,
     nesterov: bool,
     weight_decay: f64,
 }
 
 impl Sgd {
-    /// With the `weight_decay` given in place of the settings' own, and momentum read from `momentum`.
-    pub fn new(settings: &SgdSettings, weight_decay: f64, momentum: Momentum) -> Self {
+    /// With the `weight_decay` given in place of the section's own, and momentum read from `momentum`.
+    pub fn new(settings: &config::Sgd, weight_decay: f64, momentum: Momentum) -> Self {
         Self { momentum, nesterov: settings.nesterov, weight_decay }
     }
 }
 
 /// A parameter's running gradient.
 #[derive(Clone, Debug)]
-pub struct SgdState<const D: usize> {
+pub(super) struct SgdState<const D: usize> {
     velocity: Tensor<D>,
 }
 
@@ -103,7 +81,7 @@ mod tests {
         let device = Device::default();
         let scalar = |value: f32| Tensor::<1>::full([1], value, &device);
         for (nesterov, expected) in [(true, 0.7093), (false, 0.847)] {
-            let settings = SgdSettings { nesterov, ..SgdSettings::default() };
+            let settings = config::Sgd { nesterov, ..config::Sgd::default() };
             let sgd = Sgd::new(&settings, 0.02, Momentum::new(0.9));
             // g = 1.51 + 0.02 * 1 = 1.53, v = 1.53, Nesterov's step 1.53 * 1.9.
             let (once, state) = sgd.step(0.1, scalar(1.0), scalar(1.51), None);

@@ -1,0 +1,65 @@
+//! What a training step works with besides the head: the frozen backbone, its taps, the masking procedure and the
+//! objective.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor};
+use explainer_zoo::adapter::Adapter;
+use explainer_zoo::backbone::{Backbone, TapId};
+
+use crate::objective::{Masking, Objective};
+
+/// What the map is multiplied into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masked {
+    /// The image, by this procedure (T-TAME, TAME, L-CAM-Img).
+    Image(Masking),
+    /// The feature map of the only tap (L-CAM-Fm).
+    Feature,
+}
+
+/// The surroundings of a training step. Nothing here is trained.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The classifier to explain.
+    pub backbone: Arc<dyn Backbone>,
+    /// Its taps, in the head's order.
+    pub taps: Vec<TapId>,
+    /// How each becomes a map.
+    pub adapters: Vec<Adapter>,
+    /// What the maps mask.
+    pub masked: Masked,
+    /// The loss.
+    pub objective: Objective,
+    /// Where tensors live, without autodiff.
+    pub device: Device,
+    /// Largest global norm of the gradients, if they are clipped.
+    pub clip_norm: Option<f64>,
+}
+
+/// A batch as the backbone sees it.
+#[derive(Clone, Debug)]
+pub struct Clean {
+    /// Normalised images `[B,3,H,W]`.
+    pub images: Tensor<4>,
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// The predicted class of each image `[B]`, which is what is explained.
+    pub class: Tensor<1, Int>,
+    /// The taps as the backbone showed them.
+    pub taps: Vec<explainer_zoo::backbone::Tap>,
+    /// The taps after their adapters.
+    pub features: Vec<Tensor<4>>,
+}
+
+impl Context {
+    /// The clean pass: images `[B,3,H,W]` in 0..1, without a graph.
+    pub fn clean(&self, pixels: Tensor<4>) -> Clean {
+        let images = self.backbone.spec().preprocessing.normalise(pixels);
+        let seen = self.backbone.observe(images.clone(), &self.taps);
+        let [batch, _] = seen.logits.dims();
+        let class = seen.logits.clone().argmax(1).reshape([batch]);
+        let features = self.adapters.iter().zip(&seen.taps).map(|(adapter, tap)| adapter.apply(tap.clone())).collect();
+        Clean { images, logits: seen.logits, class, taps: seen.taps, features }
+    }
+}
