@@ -135,8 +135,11 @@ fn train(mut model: ResNet, device: &Device, steps: usize, path: &Path) -> Resul
     let set = ShapesSet::new(Split::Train, steps * BATCH, SEED);
     let (send, batches) = sync_channel(2);
     let drawing = std::thread::spawn(move || {
-        let ranges = (0..steps).map(|step| step * BATCH..(step + 1) * BATCH);
-        ranges.map(|range| draw(&set, range)).try_for_each(|batch| send.send(batch))
+        for step in 0..steps {
+            if send.send(draw(&set, step * BATCH..(step + 1) * BATCH)).is_err() {
+                break; // training has ended early
+            }
+        }
     });
 
     let start = Instant::now();
@@ -163,10 +166,7 @@ fn train(mut model: ResNet, device: &Device, steps: usize, path: &Path) -> Resul
             save(&model.valid(), path)?;
         }
     }
-    match drawing.join() {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err("the thread that draws scenes died".into()),
-    }
+    drawing.join().map_err(|_| "the thread that draws scenes died".into())
 }
 
 /// A short linear rise, then a cosine down to zero.
