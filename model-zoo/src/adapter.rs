@@ -81,7 +81,7 @@ mod tests {
         let map = adapter.apply(tap.clone());
         assert_eq!(map.dims(), [1, 2, 2, 2]);
         // Token i holds the values 2i and 2i + 1; token 0 is the class token.
-        assert_eq!(map.clone().into_data().to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 3.0, 5.0, 7.0, 9.0]);
+        assert_eq!(map.clone().into_data().try_to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 3.0, 5.0, 7.0, 9.0]);
         let Tap::Tokens(back) = adapter.restore(map, &tap) else { panic!("tokens became a map") };
         assert_eq!(back.into_data(), tokens.into_data());
     }

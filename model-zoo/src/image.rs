@@ -63,6 +63,12 @@ pub enum ImageError {
         /// The file.
         name: String,
     },
+    /// The JPEG is damaged.
+    #[error("{name}: the JPEG is damaged; remove it or fetch it again")]
+    Jpeg {
+        /// The file.
+        name: String,
+    },
     /// The content is none of the formats that are read.
     #[error("{name}: not a JPEG, PNG or WebP image by its content; convert it or remove it")]
     Format {
@@ -136,7 +142,7 @@ mod tests {
         let device = Device::default();
         let batch = Pixels::to_tensor(&[flat(0.25, 2, 3), flat(0.75, 2, 3)], &device).unwrap();
         assert_eq!(batch.dims(), [2, 3, 2, 3]);
-        let values: Vec<f32> = batch.into_data().into_vec().unwrap();
+        let values: Vec<f32> = batch.into_data().try_into_vec().unwrap();
         assert_eq!((values[0], values[17], values[18], values[35]), (0.25, 0.25, 0.75, 0.75));
 
         let mixed = Pixels::to_tensor(&[flat(0.0, 2, 3), flat(0.0, 3, 2)], &device).unwrap_err();

@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod artifact;
 pub mod attribution;
 pub mod backbone;
+pub mod classes;
 pub mod device;
 pub mod explainer;
 pub mod image;

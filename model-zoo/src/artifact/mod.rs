@@ -1,1 +1,174 @@
-//! stub
+//! The format in which a trained explainer is published: a folder of
+//!
+//! | file | |
+//! |---|---|
+//! | `model.safetensors` | the head's tensors under PyTorch's names, f32 |
+//! | `config.json` | [`ArtifactConfig`]: method, backbone, taps, classes, preprocessing, figures |
+//! | `README.md` | the model card |
+//! | `train.yaml` | the resolved run |
+//!
+//! A PyTorch program loads the tensors with `strict=True` into the module that the card shows. In Rust:
+//!
+//! ```no_run
+#![doc = include_str!("usage.rs")]
+//! ```
+
+mod card;
+mod config;
+mod error;
+mod files;
+pub mod lightning;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+
+pub use config::{ArtifactConfig, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
+pub use error::{ArtifactError, Difference};
+
+use crate::explainer::{TameConfig, TameHead};
+use crate::weights::WeightReader;
+
+/// File of tensors.
+pub const MODEL: &str = "model.safetensors";
+/// File of the configuration.
+pub const CONFIG: &str = "config.json";
+/// File of the model card.
+pub const CARD: &str = "README.md";
+/// File of the resolved run.
+pub const RUN: &str = "train.yaml";
+
+/// A trained explainer and all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// What it is and where it belongs.
+    pub config: ArtifactConfig,
+    /// The network.
+    pub head: TameHead,
+}
+
+impl Artifact {
+    /// Writes the artifact into `folder`, over an older one if there is one, with `train_yaml` as the run it came from.
+    ///
+    /// A failure (disk full, no permission) leaves the older one as it was. `config.json` is renamed into place last and
+    /// holds the SHA-256 of `model.safetensors`, so that after a crash between the renames [`Artifact::load`] refuses
+    /// what does not belong together.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Value`] and [`ArtifactError::Tensor`] for an artifact that could not be loaded again,
+    /// [`ArtifactError::Write`].
+    pub fn save(&self, folder: &Path, train_yaml: &str) -> Result<(), ArtifactError> {
+        if self.config.head != *self.head.config() {
+            return Err(ArtifactError::Value {
+                key: "head",
+                found: format!("{:?}", self.config.head),
+                expected: format!("that of the network, {:?}", self.head.config()),
+            });
+        }
+        self.config.check()?;
+        let tensors = self.head.values();
+        for (name, _, values) in &tensors {
+            check_values("the head to be saved", name, values)?;
+        }
+        let model = serialise(&tensors).map_err(|reason| ArtifactError::Write {
+            path: folder.join(MODEL),
+            source: std::io::Error::other(reason),
+        })?;
+        let config = ArtifactConfig { model_sha256: Some(sha256(&model)), ..self.config.clone() };
+        let mut json = serde_json::to_string_pretty(&config)
+            .map_err(|e| ArtifactError::Write { path: folder.join(CONFIG), source: e.into() })?;
+        json.push('\n');
+        let card = card::card(&config);
+        let files: [(&str, &[u8]); 4] =
+            [(MODEL, &model), (CARD, card.as_bytes()), (RUN, train_yaml.as_bytes()), (CONFIG, json.as_bytes())];
+        files::replace(folder, &files)
+    }
+
+    /// Reads the artifact in `folder`, its tensors onto `device`.
+    ///
+    /// Checked are the schema version, unknown keys, sizes (before anything is allocated by them), every tensor's name,
+    /// shape and values, and that `model.safetensors` is the file that `config.json` was written with. Whether the
+    /// backbone fits is [`ArtifactConfig::verify_backbone`]'s to say.
+    ///
+    /// # Errors
+    /// Any of [`ArtifactError`] but `Write`, `Backbone` and `NoHead`.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, ArtifactError> {
+        let config = ArtifactConfig::read(&folder.join(CONFIG))?;
+        let path = folder.join(MODEL);
+        let mut reader = WeightReader::open(&path, device)?;
+        let values = read_values(&mut reader, &config.head);
+        reader.finish(&format!("the {} head of {CONFIG}", config.method))?;
+        let head = build(&config.head, values, &path, device)?;
+        if let Some(expected) = &config.model_sha256 {
+            let found = sha256(&fs::read(&path).map_err(ArtifactError::read(&path))?);
+            if !found.eq_ignore_ascii_case(expected) {
+                return Err(ArtifactError::Hash { path, found, expected: expected.clone() });
+            }
+        }
+        Ok(Self { config, head })
+    }
+}
+
+/// Takes every tensor of the head; what is missing or mis-shaped is kept by the reader for its `finish`.
+fn read_values(reader: &mut WeightReader, head: &TameConfig) -> HashMap<String, Vec<f32>> {
+    head.tensors().into_iter().map(|(name, shape)| (name.clone(), reader.values(&name, &shape))).collect()
+}
+
+/// A head of tensors that were read, after a look at their values.
+fn build(
+    head: &TameConfig,
+    values: HashMap<String, Vec<f32>>,
+    path: &Path,
+    device: &Device,
+) -> Result<TameHead, ArtifactError> {
+    for (name, _) in head.tensors() {
+        check_values(&path.display().to_string(), &name, values.get(&name).map_or(&[], Vec::as_slice))?;
+    }
+    // Every name is there: both sides come from `TameConfig::tensors`.
+    let take =
+        |name: &str, shape: &[usize]| values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+    Ok(TameHead::from_values(head.clone(), take, device))
+}
+
+/// Refuses NaN, infinities and negative variances, any of which would make maps of NaN.
+fn check_values(origin: &str, tensor: &str, values: &[f32]) -> Result<(), ArtifactError> {
+    let count = |wrong: fn(&f32) -> bool| values.iter().filter(|v| wrong(v)).count();
+    let variance = tensor.ends_with("running_var");
+    let (count, problem) = match (count(|v| !v.is_finite()), count(|v| *v < 0.0)) {
+        (0, negative) if variance && negative > 0 => (negative, "negative variances"),
+        (0, _) => return Ok(()),
+        (broken, _) => (broken, "not finite"),
+    };
+    Err(ArtifactError::Tensor { origin: origin.into(), tensor: tensor.into(), count, problem })
+}
+
+/// The tensors as a safetensors file that PyTorch loads with `strict=True`: besides the head's own, each batch
+/// normalisation has the counter `num_batches_tracked`, which nothing computes with; it is 0.
+fn serialise(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<Vec<u8>, String> {
+    let mut files: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, shape, values) in tensors {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        files.push((name.clone(), Dtype::F32, shape.clone(), bytes));
+        if let Some(norm) = name.strip_suffix(".running_var") {
+            let counter = 0i64.to_le_bytes().to_vec();
+            files.push((format!("{norm}.num_batches_tracked"), Dtype::I64, Vec::new(), counter));
+        }
+    }
+    let views = files
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    views.and_then(|views| safetensors::serialize(views, Some(metadata))).map_err(|e| e.to_string())
+}
+
+/// 64 lower-case hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

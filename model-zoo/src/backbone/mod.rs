@@ -7,6 +7,7 @@
 mod efficientnet;
 mod frozen;
 pub mod layers;
+mod load;
 mod mnasnet;
 mod mobilenet;
 mod network;
@@ -23,11 +24,13 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 pub use frozen::Frozen;
+pub use load::load;
 pub use network::{Network, Tap, Unwatched, Watch};
 pub use registry::{architecture, names};
 pub use spec::{Architecture, BackboneSpec, TapSpec, imagenet};
 
 use crate::weights::WeightsError;
+use crate::weights::source::WeightSourceError;
 
 /// A tap of a particular backbone: its position in [`BackboneSpec::taps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,6 +120,15 @@ pub enum BackboneError {
     /// The weights cannot be read or do not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The weights cannot be found or fetched.
+    #[error(transparent)]
+    Source(#[from] WeightSourceError),
+    /// Only the quickstart's classifier is built in.
+    #[error("no weights of backbone {name} are built in, only those of shapes_resnet; give backbone.weights a file, hf:// or https://")]
+    NotEmbedded {
+        /// The backbone.
+        name: String,
+    },
     /// The worker threads cannot be started.
     #[error("cannot start {threads} worker threads: {reason}; try fewer with --threads")]
     Threads {

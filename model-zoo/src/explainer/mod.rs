@@ -2,11 +2,13 @@
 //!
 //! A new one is a folder here and a line in [`AnyExplainer`]'s `match`es.
 
+mod method;
 pub mod tame;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
+pub use method::Method;
 pub use tame::{TameConfig, TameHead};
 
 /// What an explainer may look at.

@@ -265,9 +265,9 @@ mod tests {
     fn normalising_and_back() {
         let p = preprocessing(8, 8, Filter::Bilinear);
         let images = Pixels::to_tensor(&[p.centre(&pattern(9, 11)).unwrap()], &Device::default()).unwrap();
-        let normalised: Vec<f32> = p.normalise(images.clone()).into_data().into_vec().unwrap();
-        let back: Vec<f32> = p.unnormalise(p.normalise(images.clone())).into_data().into_vec().unwrap();
-        let images: Vec<f32> = images.into_data().into_vec().unwrap();
+        let normalised: Vec<f32> = p.normalise(images.clone()).into_data().try_into_vec().unwrap();
+        let back: Vec<f32> = p.unnormalise(p.normalise(images.clone())).into_data().try_into_vec().unwrap();
+        let images: Vec<f32> = images.into_data().try_into_vec().unwrap();
         assert!((normalised[64] - (images[64] - 0.456) / 0.224).abs() < 1e-6, "the second channel starts at 64");
         assert!(images.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-6));
     }

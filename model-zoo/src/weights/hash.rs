@@ -32,6 +32,11 @@ pub fn sha256_file(path: &Path) -> Result<String, WeightSourceError> {
     read().map_err(|source| WeightSourceError::io("read", path, source))
 }
 
+/// The SHA-256 of bytes in memory as 64 lower-case hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
 /// The digest as lower-case hexadecimal digits.
 pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

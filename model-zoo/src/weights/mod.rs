@@ -2,6 +2,7 @@
 //! tensor checked by name and shape ([`reader`]).
 
 pub mod hash;
+pub mod random;
 pub mod reader;
 pub mod source;
 

@@ -37,11 +37,11 @@ pub enum WeightsError {
         reason: String,
     },
     /// The file's tensors are not those of the network.
-    #[error("{origin} does not fit backbone {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
+    #[error("{origin} does not fit {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
     Mismatch {
         /// Where the weights came from.
         origin: String,
-        /// The backbone that was being built.
+        /// The network that was being built.
         network: String,
         /// Tensors the network needs and the file lacks.
         missing: Vec<String>,
@@ -149,7 +149,7 @@ impl WeightReader {
 
     /// Gives the reader a second naming scheme: `alias(name)` is looked up where `name` itself is not in the file.
     ///
-    /// A network asks by one convention's names and thereby accepts both. Generated weights are keyed by the alias.
+    /// A network asks by one convention's names and thereby accepts both.
     pub fn with_alias(mut self, alias: fn(&str) -> Option<String>) -> Self {
         self.alias = alias;
         self
@@ -162,10 +162,10 @@ impl WeightReader {
 
     /// The name under which the file holds `name`.
     fn key(&self, name: &str) -> Option<String> {
-        let alias = (self.alias)(name);
         if let Store::Generated(_) = self.store {
-            return Some(alias.unwrap_or_else(|| name.into()));
+            return Some(name.into());
         }
+        let alias = (self.alias)(name);
         [Some(name.to_string()), alias].into_iter().flatten().find(|key| self.shape_of_key(key).is_some())
     }
 

@@ -1,9 +1,23 @@
 //! `explainer-train explain`: heat maps of images.
 
-use super::Global;
+use super::shared::{self, Meter};
+use super::{BadUsage, Global, print};
+use crate::data::{DataError, FileSet, ImageSet, Loader, Plan};
+use crate::explain::file_names::{FileNames, slug, stem};
+use crate::explain::{ClassMap, ClassNames, Which};
+use crate::report::ReportError;
+use crate::report::arrays::{write_npy, write_png16, write_rgb};
+use crate::report::heat_map::HeatMap;
+use crate::report::overlay::{OPACITY, overlay, picture};
+use crate::report::table::Table;
+use anyhow::Context;
 use clap::Args;
+use explainer_zoo::image::{Pixels, Preprocessing};
+use image::RgbImage;
+use std::fs;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Explain images: an overlay PNG, and the map as 16-bit PNG and as .npy
 ///
@@ -35,7 +49,113 @@ pub struct ExplainArgs {
     pub weights: Option<String>,
 }
 
+/// Images at a time.
+const BATCH: usize = 16;
+
 /// Explains.
-pub(super) fn run(_args: &ExplainArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("explain is not built yet")
+pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
+    let loaded = shared::open(&args.artifact, args.weights.as_deref(), global)?;
+    let config = &loaded.artifact.config;
+    let names = ClassNames::of(config);
+    let which = match &args.class {
+        Some(asked) => Which::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
+        None => Which::Top(args.top_k.get()),
+    };
+    let set = Arc::new(FileSet::of(files(&args.images, &config.preprocessing)?, config.preprocessing.clone()));
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+
+    // Named before any is read, so that a broken image does not change the names of the others.
+    let mut taken = FileNames::default();
+    let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(set.path(index)))).collect();
+    let plan = Plan { max_broken: 1.0, workers: loaded.compute.threads, ..Plan::validation(BATCH.min(set.len())) };
+    let mut loader = Loader::new(set.clone(), plan, 0)?;
+    let mut meter = Meter::new(set.len(), global.quiet);
+    let mut table = Table::new(["image", "class", "index", "probability"]);
+    let mut explained = 0;
+    while let Some(batch) = loader.next() {
+        let batch = batch?;
+        let maps = loaded.maps(batch.images(&loaded.compute.device), which)?.per_image()?;
+        let (height, width) = (batch.height, batch.width);
+        let photographs = batch.pixels.chunks(3 * height * width);
+        for ((index, values), maps) in batch.indices.iter().zip(photographs).zip(maps) {
+            let image = picture(&Pixels { values: values.to_vec(), height, width });
+            let mut taken = FileNames::default();
+            for ClassMap { class, probability, map } in maps {
+                let name = format!("{}.{}", stems[*index], taken.claim(slug(names.get(class))));
+                write(&args.out, &name, &image, &map)?;
+                let percent = format!("{:.1}%", 100.0 * probability);
+                table.row([set.name(*index), names.get(class).to_owned(), class.to_string(), percent]);
+            }
+        }
+        explained += batch.len();
+        meter.advance(batch.len(), loader.tally());
+    }
+    meter.finish(loader.tally());
+    if explained == 0 {
+        anyhow::bail!("none of {} images could be explained", set.len());
+    }
+    let missing = match loader.tally().count() {
+        0 => String::new(),
+        broken => format!(", {broken} could not be read"),
+    };
+    let out = args.out.display();
+    print(&format!(
+        "{}\n{explained} images explained{missing}; in {out}/ for each: NAME.CLASS.overlay.png, .map.png, .map.npy\n",
+        table.text()
+    ))
+}
+
+/// The images named on the command line, folders replaced by the images in them. A file that cannot be read is found
+/// broken when it is loaded.
+fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let set = FileSet::open(path, preprocessing.clone())?;
+            files.extend((0..set.len()).map(|index| set.path(index).to_path_buf()));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Writes what is shown of one class: the map over the cropped image, and the map alone at the size of the crop.
+fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
+    let (height, width) = (image.height() as usize, image.width() as usize);
+    let map = map.resized(height, width);
+    let path = |ending: &str| folder.join(format!("{name}.{ending}"));
+    write_rgb(&path("overlay.png"), &overlay(image, &map, OPACITY))?;
+    write_npy(&path("map.npy"), &[height, width], map.values())?;
+    write_png16(&path("map.png"), &map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_searched_and_files_taken_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.png", "a.JPG", "notes.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let preprocessing = explainer_zoo::backbone::imagenet();
+        let paths = [PathBuf::from("missing.png"), folder.path().into()];
+        let expected = [PathBuf::from("missing.png"), folder.path().join("a.JPG"), folder.path().join("b.png")];
+        assert_eq!(files(&paths, &preprocessing).unwrap(), expected);
+    }
+
+    #[test]
+    fn three_files_a_class_at_the_size_of_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let map = HeatMap::new(1, 2, vec![0.0, 1.0]).unwrap();
+        write(folder.path(), "dog.husky", &RgbImage::new(6, 4), &map).unwrap();
+        for ending in ["overlay.png", "map.png"] {
+            let written = image::open(folder.path().join(format!("dog.husky.{ending}"))).unwrap();
+            assert_eq!((written.width(), written.height()), (6, 4), "{ending}");
+        }
+        let bytes = fs::read(folder.path().join("dog.husky.map.npy")).unwrap();
+        assert_eq!(npyz::NpyFile::new(&bytes[..]).unwrap().shape(), [4, 6]);
+    }
 }

@@ -1,8 +1,16 @@
 //! `explainer-train inspect`: what a file or a backbone holds.
 
-use super::Global;
+use super::{BadUsage, Global, print, shared};
+use crate::report::table::Table;
+use anyhow::Context;
 use clap::{ArgGroup, Args};
-use std::path::PathBuf;
+use explainer_zoo::artifact::{Artifact, ArtifactConfig, CONFIG};
+use explainer_zoo::backbone::{self, Architecture, Backbone, BackboneError};
+use explainer_zoo::image::{Filter, Preprocessing};
+use explainer_zoo::weights::source::Progress;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Show what an artifact, a checkpoint or a backbone holds
 ///
@@ -28,7 +36,185 @@ pub struct InspectArgs {
     pub weights: Option<String>,
 }
 
+/// File of a checkpoint that says where the run was.
+const STATE: &str = "state.json";
+
 /// Inspects.
-pub(super) fn run(_args: &InspectArgs, _global: &Global) -> anyhow::Result<()> {
-    anyhow::bail!("inspect is not built yet")
+pub(super) fn run(args: &InspectArgs, global: &Global) -> anyhow::Result<()> {
+    let text = match (&args.path, &args.backbone) {
+        (Some(path), _) if path.join(CONFIG).is_file() => {
+            rows(&artifact(&Artifact::load(path, &shared::compute(global)?.device)?.config))
+        }
+        (Some(path), _) if path.join(STATE).is_file() => checkpoint(&path.join(STATE))?,
+        (Some(path), _) => anyhow::bail!(
+            "{}: found neither {CONFIG} (of an artifact) nor {STATE} (of a checkpoint); \
+             give the folder artifact/ or step-.../ of a run's output",
+            path.display()
+        ),
+        (None, Some(name)) => backbone(name, args.weights.as_deref(), global)?,
+        (None, None) => return Err(BadUsage("give a folder, or --backbone NAME".into()).into()),
+    };
+    print(&text)
+}
+
+/// A key and its value.
+type Row = (String, String);
+
+/// Values aligned behind their keys.
+fn rows(rows: &[Row]) -> String {
+    let width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(key, value)| format!("{key:<width$}  {value}").trim_end().to_owned() + "\n").collect()
+}
+
+fn row(key: &str, value: impl ToString) -> Row {
+    (key.to_owned(), value.to_string())
+}
+
+/// What there is to know of an explainer.
+fn artifact(config: &ArtifactConfig) -> Vec<Row> {
+    let (head, record, passes) = (&config.head, &config.backbone, &config.passes);
+    let taps = config.taps.iter().zip(&head.channels).map(|(tap, channels)| format!("{tap} ({channels} channels)"));
+    let trained = head.tensors().into_iter().filter(|(name, _)| !name.contains("running_"));
+    let parameters: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let named = if config.class_names.is_some() { "named in the artifact" } else { "without names" };
+    let [height, width] = head.map_size;
+    let mut rows = vec![
+        row("method", format!("{} ({})", config.method, config.method.title())),
+        row("backbone", &record.name),
+        row("weights", &record.weights),
+        row("weights SHA-256", record.sha256.as_deref().unwrap_or("not recorded")),
+        row("taps", taps.collect::<Vec<_>>().join(", ")),
+        row("classes", format!("{}, {named}", head.classes)),
+        row("map size", format!("{height} x {width}")),
+        row("parameters", parameters),
+        row("passes", format!("{} forward, {} backward for an explanation", passes.forward, passes.backward)),
+        row("masking", &config.masking),
+    ];
+    rows.extend(preprocessing(&config.preprocessing));
+    rows.extend(config.figures.iter().map(|(name, value)| row(name, value)));
+    rows.push(row("written by", &config.created_with));
+    rows
+}
+
+fn preprocessing(preprocessing: &Preprocessing) -> Vec<Row> {
+    let Preprocessing { resize, crop, filter, mean, std } = preprocessing;
+    let filter = match filter {
+        Filter::Bilinear => "bilinear",
+        Filter::Bicubic => "bicubic",
+    };
+    vec![
+        row("resize", format!("short side to {resize} pixels, {filter}")),
+        row("crop", format!("{crop} x {crop} pixels")),
+        row("mean", format!("{mean:?}")),
+        row("std", format!("{std:?}")),
+    ]
+}
+
+/// What a checkpoint's state file holds.
+fn checkpoint(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let state: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a checkpoint's state; resume from an earlier one", path.display()))?;
+    let mut found = Vec::new();
+    flatten(String::new(), &state, &mut found);
+    Ok(rows(&found))
+}
+
+/// A row for each value, objects within objects as `outer.inner`; lists stay as they are.
+fn flatten(key: String, value: &Value, rows: &mut Vec<Row>) {
+    match value {
+        Value::Object(inner) => {
+            let dot = if key.is_empty() { "" } else { "." };
+            inner.iter().for_each(|(name, value)| flatten(format!("{key}{dot}{name}"), value, rows));
+        }
+        Value::String(text) => rows.push((key, text.clone())),
+        other => rows.push((key, other.to_string())),
+    }
+}
+
+/// An architecture's taps and preprocessing, and what only its weights tell if they are given.
+fn backbone(name: &str, weights: Option<&str>, global: &Global) -> anyhow::Result<String> {
+    let Some(architecture) = backbone::architecture(name) else {
+        let error = BackboneError::UnknownBackbone { name: name.into(), known: backbone::names().to_vec() };
+        return Err(BadUsage(error.to_string()).into());
+    };
+    let mut about = vec![row("backbone", name)];
+    if let Some(weights) = weights {
+        let compute = shared::compute(global)?;
+        let load = |progress: &mut Progress<'_>| backbone::load(name, weights, None, &compute, progress);
+        let loaded = shared::with_download_bar(global.quiet, load)?;
+        let spec = loaded.spec();
+        about.push(row("weights", weights));
+        about.push(row("weights SHA-256", spec.weights_sha256.as_deref().unwrap_or("none, they come from no file")));
+        about.push(row("classes", spec.classes));
+    }
+    about.extend(preprocessing(&architecture.preprocessing));
+    Ok(format!("{}\n{}", rows(&about), taps(&architecture)))
+}
+
+/// The table of taps, `*` before those that are used unless others are chosen.
+fn taps(architecture: &Architecture) -> String {
+    let side = architecture.preprocessing.crop;
+    let mut table = Table::new(["tap", "channels", "stride", "grid", "kind"]);
+    for tap in &architecture.taps {
+        let chosen = if architecture.default_taps.contains(&tap.name.as_str()) { "*" } else { " " };
+        let grid = tap.grid(side);
+        let kind = match tap.prefix_tokens {
+            None => "map".to_owned(),
+            Some(prefix) => format!("tokens, {prefix} before the patches"),
+        };
+        let name = format!("{chosen} {}", tap.name);
+        table.row([name, tap.channels.to_string(), tap.stride.to_string(), format!("{grid} x {grid}"), kind]);
+    }
+    format!("{}\n* taken by default; the grid is that of images of {side} x {side} pixels\n", table.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspected(path: Option<&Path>, backbone: Option<&str>) -> anyhow::Result<()> {
+        let (path, backbone) = (path.map(Path::to_path_buf), backbone.map(str::to_owned));
+        run(&InspectArgs { path, backbone, weights: None }, &Global::default())
+    }
+
+    #[test]
+    fn values_stand_behind_their_keys() {
+        assert_eq!(rows(&[row("a", 1), row("longer", "x y"), row("none", "")]), "a       1\nlonger  x y\nnone\n");
+    }
+
+    #[test]
+    fn a_state_becomes_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(STATE);
+        fs::write(&path, r#"{"epoch": 2, "best": {"AD(50)": 1.5, "at": null}, "seen": [1, 2], "run": "a b"}"#).unwrap();
+        let text = checkpoint(&path).unwrap();
+        for (key, value) in
+            [("epoch", "2"), ("best.AD(50)", "1.5"), ("best.at", "null"), ("seen", "[1,2]"), ("run", "a b")]
+        {
+            let line = format!("{key:<11}  {value}");
+            assert!(text.lines().any(|found| found == line), "{line:?} is missing in\n{text}");
+        }
+        inspected(Some(folder.path()), None).unwrap();
+        fs::write(&path, "{").unwrap();
+        assert!(checkpoint(&path).unwrap_err().to_string().contains("state.json is not a checkpoint's state"));
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_with_what_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = inspected(Some(folder.path()), None).unwrap_err().to_string();
+        assert!(message.contains("config.json") && message.contains("state.json"), "{message}");
+        let error = inspected(None, Some("resnet51")).unwrap_err();
+        assert!(error.is::<BadUsage>() && error.to_string().contains("resnet50"), "{error}");
+    }
+
+    #[test]
+    fn every_backbone_can_be_shown_without_weights() {
+        for name in backbone::names() {
+            let text = backbone(name, None, &Global::default()).unwrap();
+            let defaults = backbone::architecture(name).unwrap().default_taps;
+            assert_eq!(text.lines().filter(|line| line.starts_with("* ")).count(), defaults.len() + 1, "{text}");
+        }
+    }
 }

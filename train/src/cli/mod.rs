@@ -7,6 +7,7 @@ mod config;
 mod evaluate;
 mod explain;
 mod inspect;
+mod shared;
 mod train;
 
 pub use evaluate::EvaluateArgs;
@@ -153,6 +154,11 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Prints to stderr; nobody is left to tell if that fails.
+fn eprint(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -1,10 +1,18 @@
 //! `explainer-train --config FILE`: train.
 
-use super::Global;
+use super::{Global, eprint, print};
+use crate::compare;
 use crate::config::{Config, ConfigError};
+use crate::fit::{self, ResumeFrom};
+use crate::report::table::Table;
+use burn::train::Interrupter;
 use clap::Args;
-use std::path::PathBuf;
+use explainer_zoo::image::Crop;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// Images on a run's contact sheet.
+const SHEET_ROWS: usize = 12;
 
 /// Options of a training run.
 #[derive(Debug, Default, PartialEq, Args)]
@@ -63,10 +71,82 @@ impl TrainArgs {
     }
 }
 
-/// Trains.
+/// Trains, reports, and writes the artifact.
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
-    let _config = args.config(global)?;
-    anyhow::bail!("training is not built yet")
+    let config = args.config(global)?;
+    let from = match &args.resume {
+        None => ResumeFrom::Start,
+        Some(Resume::Auto) => ResumeFrom::Newest,
+        Some(Resume::Path(path)) => ResumeFrom::Path(path.clone()),
+    };
+    for note in config.notes() {
+        eprint(&format!("note: {note}\n"));
+    }
+    let interrupter = Interrupter::new();
+    let handle = interrupter.clone();
+    ctrlc::set_handler(move || handle.stop(Some("interrupted by a signal")))?;
+    let finished = fit::run(&config, &from, global.quiet, &interrupter)?;
+    for note in &finished.notes {
+        eprint(&format!("note: {note}\n"));
+    }
+    for broken in &finished.broken {
+        eprint(&format!("warning: skipped {}\n", broken.reason));
+    }
+    let output = config.output_dir().display();
+    let Some(artifact) = &finished.artifact else {
+        let (step, total) = (finished.state.step, finished.state.total_steps);
+        return print(&format!(
+            "stopped after step {step} of {total}; the checkpoint is in {output}, go on with --resume auto\n"
+        ));
+    };
+    summarise(&finished, artifact, global.quiet)
+}
+
+/// The closing table and the contact sheet.
+fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::Result<()> {
+    let output = artifact.parent().unwrap_or(artifact);
+    let sheet = output.join("contact_sheet.png");
+    compare::contact_sheet(finished, SHEET_ROWS)?.write(&sheet)?;
+    if quiet {
+        return Ok(());
+    }
+    let state = &finished.state;
+    let images = state.step * finished.batch_size;
+    let mut facts = Table::new(["run", ""]);
+    facts.row(["steps".to_string(), state.step.to_string()]);
+    facts.row(["time".to_string(), format!("{:.0} s", state.seconds)]);
+    facts.row(["images/s".to_string(), format!("{:.1}", images as f64 / state.seconds.max(1e-9))]);
+    facts.row(["waited for images".to_string(), format!("{:.1} s", finished.waited.as_secs_f64())]);
+    facts.row(["broken images".to_string(), finished.broken.len().to_string()]);
+    if let Some(best) = &state.best {
+        facts.row(["best validation".to_string(), format!("step {}", best.step)]);
+    }
+    facts.row(["artifact".to_string(), artifact.display().to_string()]);
+    facts.row(["contact sheet".to_string(), sheet.display().to_string()]);
+    print(&format!("{}\n", facts.text()))?;
+
+    let known = finished.valid.object(0, Crop::Centre).is_some();
+    if known {
+        let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
+        for row in compare::compare(finished)? {
+            let mut cells = vec![row.name.to_string()];
+            cells.extend(row.figures.iter().flat_map(|f| [format!("{:.2}", f.ad), format!("{:.2}", f.ic)]));
+            cells.push(row.inside.map_or_else(|| "-".into(), |share| format!("{share:.1}%")));
+            table.row(cells);
+        }
+        print(&format!(
+            "{}\nAD (average drop): lower is better; IC (increase in confidence): higher is better, both in percent.\n\
+             inside: share of the map's mass inside the object; a map that knows nothing has the object's share of the image.\n",
+            table.text()
+        ))?;
+    } else if let Some(best) = &state.best {
+        let mut table = Table::new(["figure", "percent"]);
+        best.figures.iter().for_each(|(name, value)| {
+            table.row([name.clone(), format!("{value:.2}")]);
+        });
+        print(&format!("{}\n", table.text()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod list;
 mod loader;
 mod order;
 mod plan;
+mod scenes;
 pub mod shapes;
+mod subset;
 mod tally;
 
 use std::fmt::Debug;
@@ -24,6 +26,8 @@ pub use files::FileSet;
 pub use loader::Loader;
 pub use order::{Augment, Order, stream};
 pub use plan::Plan;
+pub use scenes::Scenes;
+pub use subset::Subset;
 pub use tally::{Broken, Tally};
 
 /// A set of images, numbered `0..len()`, that worker threads load in any order.

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{ExecutionError, Tensor, activation::sigmoid};
+use burn::tensor::{ExecutionError, Tensor, TensorReadError, activation::sigmoid};
+use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use explainer_zoo::backbone::Tap;
 use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View, min_max};
 
 use super::clip::{GradientError, clip_gradients};
 use super::context::{Context, Masked};
+use super::progress::Figures;
 use crate::data::Batch;
 use crate::metric::{Confidence, MaskedConfidence};
 use crate::objective::{Terms, cross_entropy, matching, upsample};
@@ -56,6 +58,26 @@ pub struct StepOutput {
     pub agreement: Tensor<1>,
     /// Images in the batch.
     pub images: usize,
+}
+
+impl StepOutput {
+    /// Reads all figures from the device at once.
+    ///
+    /// # Errors
+    /// When the device failed to compute them.
+    pub fn figures(&self) -> Result<Figures, TensorReadError> {
+        let Terms { total, ce, area, smooth } = self.terms.clone();
+        let all = Tensor::cat(vec![total, ce, area, smooth, self.agreement.clone()], 0).try_into_vec_as::<f32>()?;
+        let mut values = [f64::NAN; 5];
+        values.iter_mut().zip(all).for_each(|(value, read)| *value = f64::from(read));
+        Ok(Figures { values, images: self.images })
+    }
+}
+
+impl Adaptor<Figures> for StepOutput {
+    fn adapt(&self) -> Figures {
+        self.figures().unwrap_or(Figures { values: [f64::NAN; 5], images: self.images })
+    }
 }
 
 impl ItemLazy for StepOutput {

@@ -173,8 +173,8 @@ mod tests {
     fn odd_maps_have_defined_masks() {
         let device = Device::default();
         let constant = keep_top(Tensor::full([1, 1, 2, 2], 0.5, &device), 15.0);
-        assert_eq!(constant.into_data().to_vec::<f32>().unwrap(), [0.5; 4]);
+        assert_eq!(constant.into_data().try_to_vec::<f32>().unwrap(), [0.5; 4]);
         let broken = Tensor::from_data(TensorData::new(vec![f32::NAN, 1.0, 0.0, 0.5], [1, 1, 2, 2]), &device);
-        assert_eq!(keep_top(broken, 100.0).into_data().to_vec::<f32>().unwrap(), [0.0; 4]);
+        assert_eq!(keep_top(broken, 100.0).into_data().try_to_vec::<f32>().unwrap(), [0.0; 4]);
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{ClassSelection, Explainer, View};
 use crate::backbone::TapSpec;
 use crate::backbone::layers::pointwise;
+use crate::weights::random::uniform;
 pub use norm::BatchNorm;
 
 /// The largest side of a map, in T-TAME.
@@ -104,7 +105,10 @@ impl TameHead {
                 Some("running_var") => vec![1.0; length],
                 Some("weight") if name.starts_with("bns") => vec![1.0; length],
                 Some("bias") if name.starts_with("bns") => vec![0.0; length],
-                _ => uniform(seed, name, length, 1.0 / (fan_in as f32).sqrt()),
+                _ => {
+                    let bound = 1.0 / (fan_in as f32).sqrt();
+                    uniform(seed, name, length).into_iter().map(|u| (u * 2.0 - 1.0) * bound).collect()
+                }
             }
         };
         Self::from_values(config.clone(), init, device)
@@ -218,18 +222,4 @@ pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     }
     let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
     interpolate(maps, options.with_output_size(size))
-}
-
-/// `length` values uniform in +-`bound`, a pure function of seed and name (splitmix64 over FNV-1a).
-fn uniform(seed: u64, name: &str, length: usize, bound: f32) -> Vec<f32> {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    let mut state = hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
-    };
-    (0..length).map(|_| (next() * 2.0 - 1.0) * bound).collect()
 }

@@ -1,0 +1,161 @@
+//! `README.md`: the model card that a hub shows.
+
+use super::config::ArtifactConfig;
+use super::{CONFIG, MODEL, RUN};
+
+/// The module that loads the tensors in PyTorch; `scripts/check_pytorch.py` runs this very text.
+const PYTORCH: &str = include_str!("head.py");
+/// The same in Rust, compiled as the documentation test of [`super`].
+const RUST: &str = include_str!("usage.rs");
+
+/// The card of an explainer, in Markdown with YAML front matter.
+pub(super) fn card(config: &ArtifactConfig) -> String {
+    [front_matter(config), introduction(config), figures(config), usage(config), limits(config)].join("\n")
+}
+
+fn front_matter(config: &ArtifactConfig) -> String {
+    let base = match base_model(&config.backbone.weights) {
+        Some(model) => format!("base_model: {model}\nbase_model_relation: adapter\n"),
+        None => String::new(),
+    };
+    format!(
+        "---\n# license: state one before you publish; the backbone's and the photographs' licences bear on it\n\
+         library_name: explainer\n{base}tags:\n- explainability\n- saliency-maps\n- image-classification\n- {}\n---\n",
+        config.method
+    )
+}
+
+fn introduction(config: &ArtifactConfig) -> String {
+    let (head, backbone) = (&config.head, &config.backbone);
+    let parameters: usize = head
+        .tensors()
+        .iter()
+        .filter(|(name, _)| !name.contains("running_"))
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum();
+    let taps: Vec<String> =
+        config.taps.iter().zip(&head.channels).map(|(tap, c)| format!("{} ({c} channels)", code(tap))).collect();
+    let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
+    let [height, width] = head.map_size;
+    let image = config.preprocessing.crop;
+    format!(
+        "# {title} for {name}\n\n\
+         A learned explainer: for an image and a class it draws the heat map of what the frozen classifier {name_code} \
+         sees of that class, in one forward pass. It was trained against this one classifier and explains no other.\n\n\
+         | | |\n|---|---|\n\
+         | method | {title} |\n\
+         | backbone | {name_code} |\n\
+         | its weights | {weights} |\n\
+         | their SHA-256 | {sha256} |\n\
+         | taps | {taps} |\n\
+         | classes | {classes} |\n\
+         | images | {image} x {image} pixels |\n\
+         | maps | {height} x {width} cells |\n\
+         | parameters | {parameters} |\n\
+         | cost of an explanation | {forward} forward and {backward} backward passes of the backbone |\n\
+         | written by | {created} |\n\n\
+         ## Training\n\n\
+         The backbone stayed frozen; the head alone was trained, on the backbone's own predictions, no labels. Masking \
+         procedure: {masking}. The whole run, with its images and every hyper-parameter, is in `{RUN}`.\n",
+        title = config.method.title(),
+        name = plain(&backbone.name),
+        name_code = code(&backbone.name),
+        weights = code(&backbone.weights),
+        sha256 = code(sha256),
+        taps = taps.join(", "),
+        classes = head.classes,
+        forward = config.passes.forward,
+        backward = config.passes.backward,
+        created = plain(&config.created_with),
+        masking = code(&config.masking),
+    )
+}
+
+fn figures(config: &ArtifactConfig) -> String {
+    if config.figures.is_empty() {
+        return "## Figures\n\nNone were measured.\n".into();
+    }
+    let rows: String = config.figures.iter().map(|(name, value)| format!("| {} | {value} |\n", plain(name))).collect();
+    format!(
+        "## Figures\n\n| | |\n|---|--:|\n{rows}\n\
+         AD(v): mean drop of the predicted class's score, in percent, where only the top v% of the map is left of the \
+         image; lower is better. IC(v): share of images whose score rises, in percent; higher is better. AG(v): mean \
+         gain, in percent of what was possible; higher is better.\n"
+    )
+}
+
+fn usage(config: &ArtifactConfig) -> String {
+    let head = &config.head;
+    let flag = |on| if on { "True" } else { "False" };
+    let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let [height, width] = head.map_size;
+    format!(
+        "## Use\n\nOn the command line, with `DIR` the folder of this file:\n\n\
+         ```sh\nexplainer-train explain DIR image.jpg\n```\n\n\
+         In Rust, with the crate `explainer-zoo`:\n\n```rust\n{RUST}```\n\n\
+         In PyTorch, given the taps' feature maps `features` (of a transformer: tokens without class token and \
+         registers, as a square grid):\n\n\
+         ```python\n{PYTORCH}\n\n\
+         from safetensors.torch import load_file\n\n\
+         head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias})\n\
+         head.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
+         head.eval()\n\
+         maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n```\n\n\
+         Preprocessing is in `{CONFIG}`.\n",
+        classes = head.classes,
+        branches = flag(head.branches),
+        bias = flag(head.fuse_bias),
+    )
+}
+
+fn limits(config: &ArtifactConfig) -> String {
+    format!(
+        "## Limits and misuse\n\n\
+         - A map shows where evidence that {} uses is found. It does not show why the classifier uses it, that the \
+         prediction is right, or what would change it.\n\
+         - It is itself the output of a trained network: on images unlike those of the training it can be wrong without \
+         any sign of it. Measure it on your own images (`explainer-train evaluate DIR --images IMAGES`) before you rely \
+         on it.\n\
+         - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n\
+         - Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is not \
+         in the image gets a map too.\n\
+         - Not a medical device and not evidence in decisions about people: a plausible heat map is no proof that a \
+         classifier is sound or fair.\n",
+        code(&config.backbone.name)
+    )
+}
+
+/// The model on the hub that weights came from, where they did: `owner/name` of `hf://owner/name...`.
+fn base_model(weights: &str) -> Option<String> {
+    let mut parts = weights.strip_prefix("hf://")?.splitn(3, '/');
+    let (owner, name) = (parts.next()?, parts.next()?.split('@').next()?);
+    let valid = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+    };
+    (valid(owner) && valid(name)).then(|| format!("{owner}/{name}"))
+}
+
+/// Text that breaks neither a table nor a code span.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || matches!(c, '|' | '`' | '<' | '>') { ' ' } else { c }).collect()
+}
+
+/// A code span.
+fn code(text: &str) -> String {
+    format!("`{}`", plain(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_model_is_known_by_its_address() {
+        let known = Some("timm/vit_small.in1k".to_string());
+        assert_eq!(base_model("hf://timm/vit_small.in1k"), known);
+        assert_eq!(base_model("hf://timm/vit_small.in1k@main/model.safetensors"), known);
+        for other in ["hf://timm", "hf://timm/", "hf://a b/c", "hf://a/b\nlicense: mit", "/data/timm/vit.pth"] {
+            assert_eq!(base_model(other), None, "{other}");
+        }
+    }
+}

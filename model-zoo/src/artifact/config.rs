@@ -1,0 +1,247 @@
+//! `config.json`: what an explainer is, which backbone it belongs to, how it was trained.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::{ArtifactError, Difference};
+use crate::backbone::BackboneSpec;
+use crate::explainer::{Method, TameConfig};
+use crate::image::Preprocessing;
+
+/// The format of `config.json` that this crate writes and reads.
+pub const SCHEMA_VERSION: u64 = 1;
+/// Largest `config.json` that is read, in bytes: room for 100,000 class names of 100 bytes.
+const MAX_BYTES: u64 = 10 << 20;
+/// Most parameters of a head (1 GiB of f32). The published ones have 0.2 to 12 million.
+const MAX_PARAMETERS: u128 = 1 << 28;
+/// Longest side of maps and images, in cells and pixels.
+const MAX_SIDE: usize = 16_384;
+
+/// Everything of an artifact but its tensors, as `config.json` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactConfig {
+    /// Format of this file, [`SCHEMA_VERSION`].
+    pub schema_version: u64,
+    /// The program that wrote it, such as `explainer-zoo 0.1.0`.
+    pub created_with: String,
+    /// SHA-256 of `model.safetensors`, set by [`super::Artifact::save`], by which tensors and configuration are known
+    /// to belong together. Without one any file that fits is accepted.
+    pub model_sha256: Option<String>,
+    /// The method.
+    pub method: Method,
+    /// Shape of the head: channels of the taps, classes, size of the maps.
+    pub head: TameConfig,
+    /// The classifier that is explained.
+    pub backbone: BackboneRecord,
+    /// The taps the head looks at, in its order.
+    pub taps: Vec<String>,
+    /// Names of the classes by index, where known.
+    pub class_names: Option<Vec<String>>,
+    /// How photographs become the backbone's input, in training and in use.
+    pub preprocessing: Preprocessing,
+    /// The masking procedure of the training: `after-norm`, `before-norm`, `blur` or `mean`.
+    pub masking: String,
+    /// What one explanation costs.
+    pub passes: Passes,
+    /// Figures of the training by name: `AD(50)` in percent, `steps`, `images` and so on.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// The classifier that an explainer was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackboneRecord {
+    /// Its name in the registry.
+    pub name: String,
+    /// Where its weights came from, as the user gave it: a path, `hf://...` or `https://...`.
+    pub weights: String,
+    /// SHA-256 of the file of weights; `None` where there was no file (weights drawn at random).
+    pub sha256: Option<String>,
+}
+
+/// Passes through the backbone for the explanation of one image, whatever the number of classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passes {
+    /// Forward passes.
+    pub forward: u32,
+    /// Backward passes.
+    pub backward: u32,
+}
+
+/// How surely a backbone is the one that an explainer was trained on.
+#[must_use = "an unverified backbone is worth a warning"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackboneMatch {
+    /// Name, taps, classes and the weights' SHA-256 are the same.
+    Verified,
+    /// Name, taps and classes are the same. The weights cannot be compared; the text says why, for a warning.
+    Unverified(String),
+}
+
+impl ArtifactConfig {
+    /// The configuration of a head with these `taps` on a backbone whose weights the user named `weights`. Masking is
+    /// `before-norm`, class names and figures are empty: set them where they are known.
+    pub fn new(method: Method, head: TameConfig, taps: Vec<String>, backbone: &BackboneSpec, weights: &str) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            created_with: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
+            model_sha256: None,
+            method,
+            head,
+            backbone: BackboneRecord {
+                name: backbone.name.clone(),
+                weights: weights.into(),
+                sha256: backbone.weights_sha256.clone(),
+            },
+            taps,
+            class_names: None,
+            preprocessing: backbone.preprocessing.clone(),
+            masking: "before-norm".into(),
+            passes: Passes { forward: 1, backward: 0 },
+            figures: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a `config.json`. The version is looked at first: what else a newer one holds is not for this crate to say.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Read`], [`ArtifactError::Schema`], [`ArtifactError::Config`], [`ArtifactError::Value`].
+    pub fn read(path: &Path) -> Result<Self, ArtifactError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u64,
+        }
+        let wrong = |reason: String| ArtifactError::Config { path: path.into(), reason };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(ArtifactError::read(path))?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(ArtifactError::read(path))?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(wrong(format!("it has more than {MAX_BYTES} bytes")));
+        }
+        let Version { schema_version } = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        if schema_version != SCHEMA_VERSION {
+            let path = path.into();
+            return Err(ArtifactError::Schema { path, found: schema_version, supported: SCHEMA_VERSION });
+        }
+        let config: Self = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let known = serde_json::to_value(&config).map_err(|e| wrong(e.to_string()))?;
+        let given = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let unknown = unknown_keys("", &given, &known);
+        if !unknown.is_empty() {
+            return Err(wrong(format!("unknown keys: {}; correct or remove them", unknown.join(", "))));
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks every value that something is allocated or computed from, and that the parts agree.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Value`] for the first that is wrong.
+    pub fn check(&self) -> Result<(), ArtifactError> {
+        let wrong =
+            |key, found: String, expected: &str| Err(ArtifactError::Value { key, found, expected: expected.into() });
+        check_head(&self.head)?;
+        if self.taps.len() != self.head.channels.len() {
+            let expected = format!("{} names, one for each of head.channels", self.head.channels.len());
+            return wrong("taps", format!("{:?}", self.taps), &expected);
+        }
+        if let Some(names) = &self.class_names
+            && names.len() != self.head.classes
+        {
+            let expected = format!("{}, one for each of head.classes", self.head.classes);
+            return wrong("class_names", format!("a list of {}", names.len()), &expected);
+        }
+        let Preprocessing { resize, crop, mean, std, .. } = &self.preprocessing;
+        if *crop == 0 || crop > resize || *resize > MAX_SIDE {
+            let found = format!("resize {resize}, crop {crop}");
+            return wrong("preprocessing", found, &format!("1 <= crop <= resize <= {MAX_SIDE} pixels"));
+        }
+        if !mean.iter().chain(std).all(|v| v.is_finite()) || std.iter().any(|v| *v <= 0.0) {
+            let found = format!("mean {mean:?}, std {std:?}");
+            return wrong("preprocessing", found, "finite numbers, std above 0");
+        }
+        if let Some((name, value)) = self.figures.iter().find(|(_, value)| !value.is_finite()) {
+            return wrong("figures", format!("{name} = {value}"), "finite numbers; leave out what was not measured");
+        }
+        Ok(())
+    }
+
+    /// Checks that a backbone is the one this explainer was trained on: its name, the SHA-256 of its weights, the
+    /// channels of the taps, the number of classes.
+    ///
+    /// Weights are told by their SHA-256 alone, not by where they came from: a path means something on one machine. A
+    /// backbone without one (weights drawn at random) has nothing to compare, and whether its maps mean anything only
+    /// the caller can know; that is no error but [`BackboneMatch::Unverified`]. Preprocessing is not compared: the
+    /// explainer's own is the one to use.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Backbone`] with every difference.
+    pub fn verify_backbone(&self, found: &BackboneSpec) -> Result<BackboneMatch, ArtifactError> {
+        let mut differences = Vec::new();
+        let mut compare = |what: String, found: String, expected: String| {
+            if found != expected {
+                differences.push(Difference { what, found, expected });
+            }
+        };
+        compare("name".into(), found.name.clone(), self.backbone.name.clone());
+        compare("classes".into(), found.classes.to_string(), self.head.classes.to_string());
+        for (tap, channels) in self.taps.iter().zip(&self.head.channels) {
+            let seen = found.tap(tap).map_or("no such tap".into(), |spec| spec.channels.to_string());
+            compare(format!("channels of tap {tap}"), seen, channels.to_string());
+        }
+        if let (Some(found), Some(expected)) = (&found.weights_sha256, &self.backbone.sha256) {
+            compare("weights SHA-256".into(), found.to_ascii_lowercase(), expected.to_ascii_lowercase());
+        }
+        if !differences.is_empty() {
+            return Err(ArtifactError::Backbone(differences));
+        }
+        let missing = match (&found.weights_sha256, &self.backbone.sha256) {
+            (Some(_), Some(_)) => return Ok(BackboneMatch::Verified),
+            (None, Some(_)) => "the backbone's weights come from no file",
+            (Some(_), None) => "the explainer does not record which weights it was trained on",
+            (None, None) => "neither the explainer nor the backbone has the SHA-256 of a file",
+        };
+        Ok(BackboneMatch::Unverified(format!(
+            "cannot tell whether {} has the weights this explainer was trained on ({}): {missing}",
+            self.backbone.name, self.backbone.weights
+        )))
+    }
+}
+
+/// Checks the sizes of a head before anything of them is allocated.
+pub(super) fn check_head(head: &TameConfig) -> Result<(), ArtifactError> {
+    let wrong = |key, found: String, expected: String| Err(ArtifactError::Value { key, found, expected });
+    if head.channels.is_empty() || head.channels.contains(&0) {
+        return wrong("head.channels", format!("{:?}", head.channels), "one positive number a tap".into());
+    }
+    if head.classes == 0 {
+        return wrong("head.classes", "0".into(), "at least one class".into());
+    }
+    if head.map_size.iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
+        return wrong("head.map_size", format!("{:?}", head.map_size), format!("two sides of 1 to {MAX_SIDE}"));
+    }
+    let squares = head.channels.iter().map(|c| (*c as u128).saturating_mul(*c as u128));
+    let columns = head.channels.iter().map(|c| *c as u128).fold(0, u128::saturating_add);
+    let fuser = columns.saturating_add(1).saturating_mul(head.classes as u128);
+    let parameters = squares.fold(fuser, u128::saturating_add);
+    if parameters > MAX_PARAMETERS {
+        let found = format!("{:?} with {} classes", head.channels, head.classes);
+        return wrong("head.channels", found, format!("a head of at most {MAX_PARAMETERS} parameters"));
+    }
+    Ok(())
+}
+
+/// Paths of the keys that `given` has and `known` lacks.
+fn unknown_keys(at: &str, given: &Value, known: &Value) -> Vec<String> {
+    let (Value::Object(given), Value::Object(known)) = (given, known) else { return Vec::new() };
+    let below = |(key, value): (&String, &Value)| match known.get(key) {
+        Some(known) => unknown_keys(&format!("{at}{key}."), value, known),
+        None => vec![format!("{at}{key}")],
+    };
+    given.iter().flat_map(below).collect()
+}

@@ -1,0 +1,129 @@
+//! What can be wrong with an artifact.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::weights::WeightsError;
+
+/// Why an artifact cannot be written, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}; check free space and permissions, or choose another output folder")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// `config.json` is not what this crate writes.
+    #[error("{path} is not an explainer's configuration: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with key or line and column.
+        reason: String,
+    },
+    /// The artifact is of a format that this crate does not know.
+    #[error(
+        "{path} has schema_version {found}, this is explainer-zoo {} which reads {supported}; \
+         use the version of this software that wrote it, or a newer one",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The version that this crate reads.
+        supported: u64,
+    },
+    /// A value of the configuration is out of its range or contradicts another.
+    #[error("artifact configuration: {key} is {found}, expected {expected}")]
+    Value {
+        /// The key in `config.json`.
+        key: &'static str,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// The tensors cannot be read or are not those of the head that the configuration describes.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A tensor holds values that no trained head has.
+    #[error(
+        "tensor {tensor} of {origin} has {count} values that are {problem}; train it again from an earlier checkpoint"
+    )]
+    Tensor {
+        /// The file, or what else holds the tensor.
+        origin: String,
+        /// The tensor.
+        tensor: String,
+        /// How many.
+        count: usize,
+        /// What they are.
+        problem: &'static str,
+    },
+    /// `model.safetensors` is not the file that `config.json` was written with.
+    #[error(
+        "{path} has SHA-256 {found}, config.json expects {expected}: its writing was interrupted or the file was changed; \
+         save the artifact again (resume the run), or delete model_sha256 from config.json to accept the file as it is"
+    )]
+    Hash {
+        /// The file of tensors.
+        path: PathBuf,
+        /// Its SHA-256.
+        found: String,
+        /// The one in `config.json`.
+        expected: String,
+    },
+    /// The explainer was trained on another backbone.
+    #[error("the explainer was trained on another backbone:{}", list(.0))]
+    Backbone(Vec<Difference>),
+    /// A checkpoint to import has no attention head.
+    #[error(
+        "{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint"
+    )]
+    NoHead {
+        /// The file.
+        path: PathBuf,
+        /// The tensor that was looked for.
+        tensor: &'static str,
+        /// Where it was looked for.
+        prefixes: String,
+    },
+}
+
+impl ArtifactError {
+    pub(super) fn read(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Read { path: path.into(), source }
+    }
+
+    pub(super) fn write(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Write { path: path.into(), source }
+    }
+}
+
+/// One way in which a backbone is not the one that an explainer was trained on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs, such as `weights SHA-256` or `channels of tap layer2`.
+    pub what: String,
+    /// As the backbone has it.
+    pub found: String,
+    /// As the explainer needs it.
+    pub expected: String,
+}
+
+fn list(differences: &[Difference]) -> String {
+    differences.iter().map(|d| format!("\n  {}: found {}, expected {}", d.what, d.found, d.expected)).collect()
+}

@@ -1,0 +1,174 @@
+//! Import of released checkpoints: Lightning `.ckpt` files of T-TAME and state dicts of P-TAME.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use super::error::ArtifactError;
+use super::{build, config, read_values};
+use crate::backbone::TapSpec;
+use crate::explainer::{TameConfig, TameHead};
+use crate::weights::{WeightReader, WeightsError};
+
+/// An imported head.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The head; [`TameHead::config`] is its shape.
+    pub head: TameHead,
+    /// How many tensors of the file are not the head's (the frozen backbone, the optimizer's state) and were left out.
+    pub ignored: usize,
+}
+
+/// Where the head's tensors stand in the known kinds of checkpoint, as a function of a tensor's own name.
+const LAYOUTS: [fn(&str) -> Option<String>; 6] = [
+    |name| Some(format!("state_dict.generic.attn_mech.{name}")),
+    |name| Some(format!("generic.attn_mech.{name}")),
+    |name| Some(format!("state_dict.net.attention.{name}")),
+    |name| Some(format!("net.attention.{name}")),
+    |name| Some(format!("state_dict.{name}")),
+    |name| Some(name.into()),
+];
+/// The tensor that every head has.
+const FUSER: &str = "fuser.weight";
+
+/// Reads the attention head of a T-TAME checkpoint (names behind `generic.attn_mech.`), a P-TAME one (behind
+/// `net.attention.`), or the head's own state dict, for `taps` in the checkpoint's order and images of `side` pixels.
+///
+/// The file is parsed as data, nothing in it is executed. Channels, classes and whether the fusion has a bias come from
+/// the tensors; the size of the maps, which no tensor shows, from the taps.
+///
+/// P-TAME reaches its map size by doubling repeatedly, this head in one step: its maps differ slightly from the
+/// original's wherever a tap is smaller than half a map.
+///
+/// # Errors
+/// [`ArtifactError::NoHead`]; [`ArtifactError::Value`] if the head is not one for `taps`; [`ArtifactError::Weights`] for
+/// an unreadable file and for tensors that are missing, mis-shaped or not a head's; [`ArtifactError::Tensor`].
+pub fn import(path: &Path, taps: &[TapSpec], side: usize, device: &Device) -> Result<Imported, ArtifactError> {
+    let mut reader = WeightReader::open(path, device)?;
+    let mut prefix = None;
+    for layout in LAYOUTS {
+        reader = reader.with_alias(layout);
+        if reader.shape(FUSER).is_some() {
+            prefix = layout("");
+            break;
+        }
+    }
+    let Some(prefix) = prefix else {
+        let prefixes = LAYOUTS.iter().filter_map(|layout| layout("")).map(|p| format!("{p:?}")).collect::<Vec<_>>();
+        return Err(ArtifactError::NoHead { path: path.into(), tensor: FUSER, prefixes: prefixes.join(", ") });
+    };
+    let config = infer(&reader, taps, side)?;
+    config::check_head(&config)?;
+    let values = read_values(&mut reader, &config);
+    let ignored = match reader.finish("an attention head for these taps") {
+        Ok(()) => 0,
+        Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused }) => {
+            let (own, foreign): (Vec<_>, Vec<_>) = unused.into_iter().partition(|name| name.starts_with(&prefix));
+            // With no prefix to tell them by, every tensor has to be the head's.
+            if !(missing.is_empty() && misshaped.is_empty() && own.is_empty()) {
+                return Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused: own }.into());
+            }
+            foreign.len()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Imported { head: build(&config, values, path, device)?, ignored })
+}
+
+/// The shape of the head in the file.
+fn infer(reader: &WeightReader, taps: &[TapSpec], side: usize) -> Result<TameConfig, ArtifactError> {
+    let own: Vec<usize> = (0..)
+        .map_while(|i| reader.shape(&format!("convs.{i}.weight")))
+        .map(|shape| shape.first().copied().unwrap_or(0))
+        .collect();
+    let expected: Vec<usize> = taps.iter().map(|tap| tap.channels).collect();
+    if !own.is_empty() && own != expected {
+        let names: Vec<&str> = taps.iter().map(|tap| tap.name.as_str()).collect();
+        return Err(ArtifactError::Value {
+            key: "taps",
+            found: format!("{names:?} with channels {expected:?}"),
+            expected: format!("taps with the checkpoint's channels, {own:?}, in that order"),
+        });
+    }
+    Ok(TameConfig {
+        branches: !own.is_empty(),
+        fuse_bias: reader.shape("fuser.bias").is_some(),
+        ..TameConfig::ttame(taps, reader.rows(FUSER, 0), side)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::tests::contains;
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    }
+
+    fn taps() -> Vec<TapSpec> {
+        vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)]
+    }
+
+    /// The rule of `tests/fixtures/lightning.py`.
+    fn check_values(head: &TameHead) {
+        for (name, _, values) in head.values() {
+            for (j, value) in values.into_iter().enumerate() {
+                assert_eq!(value, (j + 1) as f32 / 64.0 + name.len() as f32, "element {j} of {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lightning_checkpoint_is_read() {
+        let imported = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap();
+        let config =
+            TameConfig { channels: vec![2, 3], classes: 4, map_size: [28, 28], branches: true, fuse_bias: true };
+        assert_eq!(*imported.head.config(), config);
+        check_values(&imported.head);
+        assert_eq!(imported.ignored, 3, "two tensors of the backbone, one of the optimizer");
+    }
+
+    #[test]
+    fn a_state_dict_of_ptame_is_read() {
+        let imported = import(&fixture("ptame.pth"), &taps(), 224, &Device::flex()).unwrap();
+        assert!(!imported.head.config().fuse_bias);
+        check_values(&imported.head);
+        assert_eq!(imported.ignored, 2);
+    }
+
+    #[test]
+    fn taps_of_other_channels_are_refused() {
+        for wrong in [taps()[..1].to_vec(), taps().into_iter().rev().collect()] {
+            let text = import(&fixture("lightning.ckpt"), &wrong, 224, &Device::flex()).unwrap_err().to_string();
+            contains(&text, &["layer", "expected taps with the checkpoint's channels, [2, 3]"]);
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_head_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
+        std::fs::write(&path, safetensors::serialize([("conv.weight", view)], None).unwrap()).unwrap();
+        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        contains(&text, &["w.safetensors", "fuser.weight", "generic.attn_mech.", "net.attention."]);
+    }
+
+    #[test]
+    fn an_own_artifact_is_a_checkpoint_too_and_nothing_in_it_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let head = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap().head;
+        let mut tensors = head.values();
+        let path = folder.path().join("head.safetensors");
+        std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
+        let imported = import(&path, &taps(), 224, &Device::flex()).unwrap();
+        assert_eq!(imported.ignored, 0);
+        check_values(&imported.head);
+        tensors.push(("stranger".into(), vec![1], vec![0.0]));
+        tensors.retain(|(name, ..)| name != "convs.1.bias");
+        std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
+        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        contains(&text, &["stranger", "convs.1.bias"]);
+    }
+}

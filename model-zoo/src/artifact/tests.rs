@@ -1,0 +1,341 @@
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::backbone::{BackboneSpec, TapSpec, imagenet};
+use crate::explainer::{Method, TameConfig};
+
+fn device() -> Device {
+    Device::flex()
+}
+
+fn backbone() -> BackboneSpec {
+    BackboneSpec {
+        name: "resnet18".into(),
+        preprocessing: imagenet(),
+        classes: 4,
+        taps: vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)],
+        default_taps: vec!["layer2".into(), "layer3".into()],
+        weights_sha256: Some("ab".repeat(32)),
+    }
+}
+
+fn artifact() -> Artifact {
+    let backbone = backbone();
+    let head = TameHead::new(TameConfig::ttame(&backbone.taps, backbone.classes, 64), 1, &device());
+    let taps = backbone.default_taps.clone();
+    let config =
+        ArtifactConfig::new(Method::Ttame, head.config().clone(), taps, &backbone, "hf://timm/resnet18.tv_in1k");
+    Artifact { config, head }
+}
+
+fn saved() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run/artifact");
+    artifact().save(&path, "explainer: {method: ttame}\n").unwrap();
+    (folder, path)
+}
+
+/// Changes a value of `config.json`, and forgets the model's SHA-256 unless it is that which is changed.
+fn edit(folder: &Path, pointer: &str, value: Value) {
+    let path = folder.join(CONFIG);
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json["model_sha256"] = Value::Null;
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    json.pointer_mut(parent).unwrap()[key] = value;
+    fs::write(&path, json.to_string()).unwrap();
+}
+
+/// Writes `model.safetensors` anew from changed tensors, and makes `config.json` accept it.
+fn rewrite(folder: &Path, change: impl FnOnce(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) {
+    let mut tensors = artifact().head.values();
+    change(&mut tensors);
+    fs::write(folder.join(MODEL), serialise(&tensors).unwrap()).unwrap();
+    edit(folder, "/model_sha256", Value::Null);
+}
+
+fn load_error(folder: &Path) -> String {
+    Artifact::load(folder, &device()).unwrap_err().to_string()
+}
+
+pub(super) fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+fn bits(head: &TameHead) -> Vec<(String, Vec<usize>, Vec<u32>)> {
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+    head.values().into_iter().map(|(name, shape, values)| (name, shape, bits(values))).collect()
+}
+
+/// Every file of a folder with its bytes.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |entry: fs::DirEntry| entry.path().is_file().then(|| fs::read(entry.path()).unwrap());
+    let mut all: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(Result::unwrap)
+        .filter_map(|entry| Some((entry.file_name().into_string().unwrap(), read(entry)?)))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_is_saved_is_what_is_loaded() {
+    let (_keep, folder) = saved();
+    let before = artifact();
+    let after = Artifact::load(&folder, &device()).unwrap();
+    assert_eq!(bits(&after.head), bits(&before.head));
+    assert_eq!(ArtifactConfig { model_sha256: None, ..after.config.clone() }, before.config);
+    assert_eq!(after.config.model_sha256.unwrap(), sha256(&fs::read(folder.join(MODEL)).unwrap()));
+    assert_eq!(fs::read_to_string(folder.join(RUN)).unwrap(), "explainer: {method: ttame}\n");
+    let names: Vec<String> = contents(&folder).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [CARD, CONFIG, MODEL, RUN], "nothing else is left");
+}
+
+#[test]
+fn pytorch_finds_every_tensor_of_its_module() {
+    let (_keep, folder) = saved();
+    let bytes = fs::read(folder.join(MODEL)).unwrap();
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<String> =
+        file.iter().map(|(name, tensor)| format!("{name} {:?} {:?}", tensor.dtype(), tensor.shape())).collect();
+    tensors.sort();
+    insta::assert_snapshot!(tensors.join("\n"));
+}
+
+#[test]
+fn the_model_card() {
+    let mut config = artifact().config;
+    config.created_with = "explainer-zoo 0.0.0".into();
+    config.figures = [("AD(50)", 12.5), ("IC(50)", 40.0), ("steps", 1000.0)].map(|(k, v)| (k.into(), v)).into();
+    insta::assert_snapshot!(card::card(&config));
+}
+
+#[test]
+fn a_newer_format_is_refused_whatever_else_it_holds() {
+    let (_keep, folder) = saved();
+    fs::write(folder.join(CONFIG), r#"{"method": {"of": "tomorrow"}, "schema_version": 2}"#).unwrap();
+    contains(&load_error(&folder), &["config.json", "schema_version 2", "reads 1", "newer"]);
+}
+
+#[test]
+fn unknown_keys_are_refused_on_every_level() {
+    let (_keep, folder) = saved();
+    edit(&folder, "/colour", json!("red"));
+    edit(&folder, "/head/heads", json!(8));
+    contains(&load_error(&folder), &["config.json", "unknown keys", "colour", "head.heads"]);
+}
+
+#[test]
+fn a_config_that_is_no_config_is_refused() {
+    let (_keep, folder) = saved();
+    let whole = fs::read_to_string(folder.join(CONFIG)).unwrap();
+    fs::write(folder.join(CONFIG), &whole[..whole.len() / 2]).unwrap();
+    contains(&load_error(&folder), &["config.json", "line"]);
+    fs::write(folder.join(CONFIG), whole.replace("\"ttame\"", "\"grad_cam\"")).unwrap();
+    contains(&load_error(&folder), &["config.json", "grad_cam", "lcam_img"]);
+    fs::remove_file(folder.join(CONFIG)).unwrap();
+    contains(&load_error(&folder), &["cannot read", "config.json"]);
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_they_are_allocated() {
+    for (pointer, value, part) in [
+        ("/head/channels", json!([2, 1_000_000_000_000_u64]), "at most"),
+        ("/head/channels", json!([2, u64::MAX]), "at most"),
+        ("/head/channels", json!([]), "one positive number a tap"),
+        ("/head/classes", json!(0), "at least one class"),
+        ("/head/classes", json!(u64::MAX), "at most"),
+        ("/head/map_size", json!([8, 100_000]), "head.map_size"),
+        ("/preprocessing/crop", json!(0), "preprocessing"),
+        ("/preprocessing/std", json!([1.0, 0.0, 1.0]), "std above 0"),
+        ("/taps", json!(["layer2"]), "taps"),
+        ("/class_names", json!(["cat"]), "a list of 1, expected 4"),
+    ] {
+        let (_keep, folder) = saved();
+        edit(&folder, pointer, value);
+        contains(&load_error(&folder), &[part]);
+    }
+}
+
+#[test]
+fn a_truncated_model_is_refused() {
+    let (_keep, folder) = saved();
+    let whole = fs::read(folder.join(MODEL)).unwrap();
+    for length in [0, 4, whole.len() / 2, whole.len() - 1] {
+        fs::write(folder.join(MODEL), &whole[..length]).unwrap();
+        contains(&load_error(&folder), &["model.safetensors", "is it complete"]);
+    }
+}
+
+#[test]
+fn every_tensor_that_does_not_fit_is_listed() {
+    let (_keep, folder) = saved();
+    rewrite(&folder, |tensors| {
+        tensors.retain(|(name, ..)| name != "bns.1.bias");
+        tensors.push(("stranger".into(), vec![1], vec![0.0]));
+        let fuser = tensors.iter_mut().find(|(name, ..)| name == "fuser.bias").unwrap();
+        *fuser = ("fuser.bias".into(), vec![5], vec![0.0; 5]);
+    });
+    let parts = ["model.safetensors", "ttame", "bns.1.bias", "stranger", "fuser.bias is [5], expected [4]"];
+    contains(&load_error(&folder), &parts);
+}
+
+#[test]
+fn values_that_make_no_map_are_refused() {
+    for (tensor, value, problem) in [
+        ("convs.0.weight", f32::NAN, "not finite"),
+        ("fuser.weight", f32::INFINITY, "not finite"),
+        ("bns.1.running_var", -1.0, "negative variances"),
+    ] {
+        let (_keep, folder) = saved();
+        rewrite(&folder, |tensors| tensors.iter_mut().find(|(name, ..)| name == tensor).unwrap().2[1] = value);
+        contains(&load_error(&folder), &[tensor, "1 values", problem]);
+    }
+}
+
+#[test]
+fn parts_of_two_artifacts_are_told_apart() {
+    let (_keep, folder) = saved();
+    let mut other = artifact();
+    other.head = TameHead::new(other.config.head.clone(), 2, &device());
+    fs::write(folder.join(MODEL), serialise(&other.head.values()).unwrap()).unwrap();
+    contains(&load_error(&folder), &["model.safetensors", "SHA-256", "model_sha256"]);
+    edit(&folder, "/model_sha256", Value::Null);
+    assert_eq!(bits(&Artifact::load(&folder, &device()).unwrap().head), bits(&other.head), "the user may accept it");
+}
+
+#[test]
+fn what_could_not_be_loaded_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broken = artifact();
+    broken.head =
+        TameHead::from_values(broken.config.head.clone(), |_, s| vec![f32::NAN; s.iter().product()], &device());
+    let error = broken.save(folder.path(), "").unwrap_err();
+    assert!(matches!(error, ArtifactError::Tensor { .. }), "{error}");
+    let mut broken = artifact();
+    broken.config.figures.insert("AD(50)".into(), f64::NAN);
+    contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["AD(50)", "finite"]);
+    let mut broken = artifact();
+    broken.config.head.classes += 1;
+    contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["that of the network"]);
+    assert!(contents(folder.path()).is_empty());
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_artifact() {
+    let (_keep, folder) = saved();
+    fs::write(folder.join("LICENSE"), "the user's own file").unwrap();
+    let before = contents(&folder);
+    // A folder stands where the last of the temporary files would be written; this fails for root too.
+    let obstacle = folder.join(format!(".{CONFIG}.tmp-{}", std::process::id()));
+    fs::create_dir(&obstacle).unwrap();
+    let mut other = artifact();
+    other.head = TameHead::new(other.config.head.clone(), 2, &device());
+    contains(&other.save(&folder, "").unwrap_err().to_string(), &["cannot write", "config.json", "free space"]);
+    assert_eq!(contents(&folder), before);
+    fs::remove_dir(obstacle).unwrap();
+    other.save(&folder, "").unwrap();
+    assert_eq!(bits(&Artifact::load(&folder, &device()).unwrap().head), bits(&other.head));
+    assert!(folder.join("LICENSE").exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let (_keep, folder) = saved();
+    let below_a_file = folder.join(CARD).join("artifact");
+    contains(&artifact().save(&below_a_file, "").unwrap_err().to_string(), &["cannot write", "README.md/artifact"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_read_only_folder_keeps_the_old_artifact() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_keep, folder) = saved();
+    let before = contents(&folder);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(folder.join("probe"), "").is_ok() {
+        println!("skipped: this user (root) may write into a read-only folder");
+        return;
+    }
+    let error = artifact().save(&folder, "").unwrap_err().to_string();
+    let after = contents(&folder);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    contains(&error, &["cannot write", "model.safetensors", "permissions"]);
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_backbone_is_verified() {
+    let config = artifact().config;
+    assert_eq!(config.verify_backbone(&backbone()).unwrap(), BackboneMatch::Verified);
+    let mut other = backbone();
+    other.name = "resnet50".into();
+    other.classes = 5;
+    other.weights_sha256 = Some("cd".repeat(32));
+    other.taps[0].channels = 8;
+    other.taps.pop();
+    let text = config.verify_backbone(&other).unwrap_err().to_string();
+    contains(
+        &text,
+        &[
+            "name: found resnet50, expected resnet18",
+            "classes: found 5, expected 4",
+            "tap layer2: found 8, expected 2",
+            "tap layer3: found no such tap, expected 3",
+            &format!("SHA-256: found {}, expected {}", "cd".repeat(32), "ab".repeat(32)),
+        ],
+    );
+}
+
+#[test]
+fn weights_without_a_hash_are_a_warning() {
+    let mut config = artifact().config;
+    let unhashed = BackboneSpec { weights_sha256: None, ..backbone() };
+    let warning = |config: &ArtifactConfig, spec| match config.verify_backbone(spec).unwrap() {
+        BackboneMatch::Unverified(text) => text,
+        BackboneMatch::Verified => panic!("nothing was compared"),
+    };
+    contains(&warning(&config, &unhashed), &["hf://timm/resnet18.tv_in1k", "the backbone's weights come from no file"]);
+    config.backbone.sha256 = None;
+    let hashed = backbone();
+    contains(&warning(&config, &hashed), &["does not record"]);
+    contains(&warning(&config, &unhashed), &["neither"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_head_survives_the_round_trip(
+        channels in prop::collection::vec(1usize..6, 1..4),
+        classes in 1usize..7,
+        map_size in [1usize..20, 1..20],
+        branches: bool,
+        fuse_bias: bool,
+        seed: u64,
+        figure in -1000i32..1000,
+    ) {
+        let device = device();
+        let shape = TameConfig { channels, classes, map_size, branches, fuse_bias };
+        let head = TameHead::new(shape.clone(), seed, &device);
+        let taps = (0..shape.channels.len()).map(|i| format!("layer{i}")).collect();
+        let mut config = ArtifactConfig::new(Method::Tame, shape, taps, &backbone(), "weights | `odd`\nname.pth");
+        config.figures.insert("figure".into(), f64::from(figure) / 4.0);
+        config.class_names = Some((0..classes).map(|i| format!("class {i} \"\u{e9}\"")).collect());
+        let folder = tempfile::tempdir().unwrap();
+        Artifact { config: config.clone(), head: head.clone() }.save(folder.path(), "").unwrap();
+        let loaded = Artifact::load(folder.path(), &device).unwrap();
+        prop_assert_eq!(bits(&loaded.head), bits(&head));
+        prop_assert_eq!(ArtifactConfig { model_sha256: None, ..loaded.config }, config);
+    }
+}

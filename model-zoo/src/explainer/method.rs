@@ -1,0 +1,60 @@
+//! The published methods by name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A learned explainer as published. All four share one head ([`super::TameHead`]) and differ in its shape and in how
+/// it is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// T-TAME (Ntrougkas et al., 2024): three taps with attention branches, CNNs and transformers.
+    Ttame,
+    /// TAME (Ntrougkas et al., 2022): the same head for CNNs.
+    Tame,
+    /// L-CAM-Img (Gkartzonika et al., 2022): one tap, no branch; the map masks the image.
+    LcamImg,
+    /// L-CAM-Fm (Gkartzonika et al., 2022): one tap, no branch; the map masks the tapped feature map.
+    LcamFm,
+}
+
+impl Method {
+    /// The name in configurations and artifacts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ttame => "ttame",
+            Self::Tame => "tame",
+            Self::LcamImg => "lcam_img",
+            Self::LcamFm => "lcam_fm",
+        }
+    }
+
+    /// The name in the paper.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Ttame => "T-TAME",
+            Self::Tame => "TAME",
+            Self::LcamImg => "L-CAM-Img",
+            Self::LcamFm => "L-CAM-Fm",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_is_what_is_written() {
+        for method in [Method::Ttame, Method::Tame, Method::LcamImg, Method::LcamFm] {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.name());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the commands that work with weights share: the device, the loading of an explainer, warnings and progress.
+
+use super::{BadUsage, Global, eprint};
+use crate::data::Tally;
+use crate::explain::Loaded;
+use explainer_zoo::artifact::BackboneMatch;
+use explainer_zoo::device::Compute;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+
+/// The device that was asked for, by default the CPU.
+pub(super) fn compute(global: &Global) -> Result<Compute, BadUsage> {
+    let name = global.device.as_deref().unwrap_or("flex");
+    Compute::new(name, global.threads.map(usize::from)).map_err(|error| BadUsage(error.to_string()))
+}
+
+/// Opens a trained explainer with its classifier, and warns if nobody can tell whether the two belong together.
+pub(super) fn open(folder: &Path, weights: Option<&str>, global: &Global) -> anyhow::Result<Loaded> {
+    let compute = compute(global)?;
+    let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, weights, &compute, progress))?;
+    if let BackboneMatch::Unverified(warning) = &loaded.matched {
+        warn(warning);
+    }
+    Ok(loaded)
+}
+
+/// Runs `load`, which reports a download's bytes done and in all, and shows them.
+pub(super) fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, Option<u64>)) -> T) -> T {
+    // No bar before the first byte: most weights are on this machine already.
+    let mut bar: Option<ProgressBar> = None;
+    let loaded = load(&mut |done, total| {
+        let bar = bar.get_or_insert_with(|| {
+            styled(total, quiet, "downloading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+        });
+        bar.set_position(done);
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    loaded
+}
+
+/// A line on standard error.
+pub(super) fn warn(text: &str) {
+    eprint(&format!("warning: {text}\n"));
+}
+
+/// A bar on standard error, if that is a terminal and may be written to.
+fn styled(length: Option<u64>, quiet: bool, template: &str) -> ProgressBar {
+    if quiet || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// How far a pass over a set of images is, and which of them were broken.
+#[derive(Debug)]
+pub(super) struct Meter {
+    bar: ProgressBar,
+    warned: usize,
+}
+
+impl Meter {
+    /// The start of one pass, in the set's own order, over this many images.
+    pub(super) fn new(images: usize, quiet: bool) -> Self {
+        let bar = styled(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
+        Self { bar, warned: 0 }
+    }
+
+    /// Counts `images` that are done, and warns of those that were found broken since the last call.
+    pub(super) fn advance(&mut self, images: usize, tally: &Tally) {
+        // The tally is in the order of the set, as the pass is: new ones are at the end.
+        let mut broken = 0;
+        for image in tally.files().skip(self.warned) {
+            self.bar.suspend(|| warn(&image.reason));
+            broken += 1;
+        }
+        self.warned += broken;
+        self.bar.inc((images + broken) as u64);
+    }
+
+    /// Ends the pass: warns of what is left to warn of and takes the bar away.
+    pub(super) fn finish(&mut self, tally: &Tally) {
+        self.advance(0, tally);
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,64 @@
+//! The procedural shapes as an image set: photographs whose object is known to the pixel.
+
+use explainer_zoo::image::{Crop, Pixels};
+
+use super::shapes::{SIDE, ShapesSet, Split};
+use super::{DataError, ImageSet};
+
+/// Scenes in memory only; resizing and cropping do not apply, a flip does.
+#[derive(Debug)]
+pub struct Scenes {
+    set: ShapesSet,
+    split: Split,
+    classes: Vec<String>,
+}
+
+impl Scenes {
+    /// `len` scenes of a split, made from `seed`.
+    pub fn new(split: Split, len: usize, seed: u64) -> Self {
+        let classes = ShapesSet::CLASSES.map(String::from).to_vec();
+        Self { set: ShapesSet::new(split, len, seed), split, classes }
+    }
+}
+
+/// Column `x`, counted from the other side if the crop is flipped.
+fn column(x: usize, crop: Crop) -> usize {
+    match crop {
+        Crop::At { flip: true, .. } => SIDE - 1 - x,
+        _ => x,
+    }
+}
+
+impl ImageSet for Scenes {
+    fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("scene {index} of {:?}", self.split)
+    }
+
+    fn class(&self, index: usize) -> Option<usize> {
+        Some(self.set.class(index))
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {
+        let image = self.set.scene(index).image;
+        let mut values = Vec::with_capacity(3 * SIDE * SIDE);
+        for channel in 0..3 {
+            for y in 0..SIDE {
+                values.extend((0..SIDE).map(|x| f32::from(image[(y * SIDE + column(x, crop)) * 3 + channel]) / 255.0));
+            }
+        }
+        Ok(Pixels { values, height: SIDE, width: SIDE })
+    }
+
+    fn object(&self, index: usize, crop: Crop) -> Option<Vec<bool>> {
+        let mask = self.set.scene(index).mask;
+        Some((0..SIDE * SIDE).map(|i| mask[i / SIDE * SIDE + column(i % SIDE, crop)]).collect())
+    }
+}

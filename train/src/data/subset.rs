@@ -1,0 +1,50 @@
+//! A part of an image set.
+
+use std::sync::Arc;
+
+use explainer_zoo::image::{Crop, Pixels};
+
+use super::{DataError, ImageSet, Order};
+
+/// Some images of a set, in their own order.
+#[derive(Debug)]
+pub struct Subset {
+    set: Arc<dyn ImageSet>,
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// At most `count` images, drawn by `seed` and put back into the set's order.
+    pub fn sample(set: Arc<dyn ImageSet>, count: usize, seed: u64) -> Self {
+        let order = Order::new(set.len(), seed, 0);
+        let mut indices: Vec<usize> = order.indices().iter().copied().take(count).collect();
+        indices.sort_unstable();
+        Self { set, indices }
+    }
+}
+
+impl ImageSet for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.set.name(self.indices[index])
+    }
+
+    fn class(&self, index: usize) -> Option<usize> {
+        self.set.class(self.indices[index])
+    }
+
+    fn classes(&self) -> &[String] {
+        self.set.classes()
+    }
+
+    fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {
+        self.set.load(self.indices[index], crop)
+    }
+
+    fn object(&self, index: usize, crop: Crop) -> Option<Vec<bool>> {
+        self.set.object(self.indices[index], crop)
+    }
+}

@@ -1,0 +1,289 @@
+//! A trained explainer together with its classifier: images to probabilities, heat maps and metrics.
+
+pub mod file_names;
+mod names;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use explainer_zoo::adapter::{Adapter, NotSquare};
+use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch};
+use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
+use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
+use explainer_zoo::weights::source::{Progress, WeightSource};
+
+use crate::metric::{Confidence, MaskedConfidence};
+use crate::report::ReportError;
+use crate::report::heat_map::HeatMap;
+
+pub use names::{ClassError, ClassNames};
+
+/// Why an explainer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The folder holds no sound explainer, or its backbone is another one.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The backbone's weights are not where the artifact says.
+    #[error(
+        "cannot get the weights of {backbone} from {weights}: {source}; if they have moved, say where with --weights"
+    )]
+    Weights {
+        /// The backbone.
+        backbone: String,
+        /// The place that the artifact names.
+        weights: String,
+        /// What is wrong with it.
+        source: BackboneError,
+    },
+    /// The backbone cannot be had.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// A tap cannot become a map at the artifact's image size.
+    #[error(transparent)]
+    Adapter(#[from] NotSquare),
+    /// A class index beyond the classifier's classes.
+    #[error("there is no class {class}; the classifier has {classes}, 0 to {last}", last = classes.saturating_sub(1))]
+    NoClass {
+        /// What was asked for.
+        class: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+}
+
+/// Which classes of an image are explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The most probable ones, this many (or all, if there are fewer), best first; of equals the lower index first.
+    Top(usize),
+    /// This one, by its index.
+    Class(usize),
+}
+
+impl Which {
+    /// The classes to explain of an image with these probabilities.
+    fn of(self, probabilities: &[f32]) -> Vec<usize> {
+        match self {
+            Self::Class(class) => vec![class],
+            Self::Top(count) => {
+                let mut order: Vec<usize> = (0..probabilities.len()).collect();
+                order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+                order.truncate(count);
+                order
+            }
+        }
+    }
+}
+
+/// An explainer and all that it needs to explain.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The head and its description.
+    pub artifact: Artifact,
+    /// The classifier it explains.
+    pub backbone: Arc<dyn Backbone>,
+    /// The classifier's taps, in the head's order.
+    pub taps: Vec<TapId>,
+    /// How each becomes a map.
+    pub adapters: Vec<Adapter>,
+    /// Where all of it is computed.
+    pub compute: Compute,
+    /// How surely the classifier is the one that the explainer was trained on; what is unverified deserves a warning.
+    pub matched: BackboneMatch,
+}
+
+/// Images with the maps of some of their classes. B images, k classes each.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// Normalised images `[B,3,H,W]`.
+    pub images: Tensor<4>,
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// The explained classes of each image, `B` times `k`.
+    pub classes: Vec<Vec<usize>>,
+    /// Their softmax probabilities in 0..=1, in the same order.
+    pub probabilities: Vec<Vec<f32>>,
+    /// Their maps `[B,k,h,w]`, each stretched to 0..=1 on its own.
+    pub maps: Tensor<4>,
+}
+
+/// The map of one class of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassMap {
+    /// The class.
+    pub class: usize,
+    /// Its softmax probability in 0..=1.
+    pub probability: f32,
+    /// Its map `[h,w]` in 0..=1, at the explainer's resolution.
+    pub map: HeatMap,
+}
+
+impl Loaded {
+    /// Opens the artifact in `folder` and loads its classifier, from `weights` instead of the place that the artifact
+    /// names if they are given. `progress` is told of a download.
+    ///
+    /// # Errors
+    /// Any of [`ExplainError`] but `NoClass`; weights with another SHA-256 than those of the training are refused.
+    pub fn open(
+        folder: &Path,
+        weights: Option<&str>,
+        compute: &Compute,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self, ExplainError> {
+        let artifact = Artifact::load(folder, &compute.device)?;
+        let config = &artifact.config;
+        let name = &config.backbone.name;
+        let place = weights.unwrap_or(&config.backbone.weights);
+        // Weights that are no file have none to check beforehand; `verify_backbone` compares them afterwards.
+        let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
+        let sha256 = config.backbone.sha256.as_deref().filter(|_| !no_file);
+        let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
+            BackboneError::Source(_) if weights.is_none() => {
+                ExplainError::Weights { backbone: name.clone(), weights: place.into(), source }
+            }
+            other => other.into(),
+        })?;
+        let matched = config.verify_backbone(backbone.spec())?;
+        let taps = backbone.taps(&config.taps)?;
+        let side = config.preprocessing.crop;
+        let adapters = taps.iter().map(|tap| Adapter::new(backbone.tap(*tap), side)).collect::<Result<_, _>>()?;
+        Ok(Self { artifact, backbone: Arc::new(backbone), taps, adapters, compute: compute.clone(), matched })
+    }
+
+    /// Explains images `[B,3,H,W]` in 0..=1, cropped as the artifact's preprocessing has it, in one forward pass.
+    ///
+    /// # Errors
+    /// [`ExplainError::NoClass`].
+    pub fn maps(&self, pixels: Tensor<4>, which: Which) -> Result<Explained, ExplainError> {
+        let config = &self.artifact.config;
+        if let Which::Class(class) = which
+            && class >= config.head.classes
+        {
+            return Err(ExplainError::NoClass { class, classes: config.head.classes });
+        }
+        let device = pixels.device();
+        let images = config.preprocessing.normalise(pixels);
+        let seen = self.backbone.observe(images.clone(), &self.taps);
+        let features: Vec<_> = self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect();
+        let [_, count] = seen.logits.dims();
+        let scores: Vec<f32> = softmax(seen.logits.clone(), 1).into_data().iter::<f32>().collect();
+        let rows = || scores.chunks(count.max(1));
+        let classes: Vec<Vec<usize>> = rows().map(|row| which.of(row)).collect();
+        let probabilities: Vec<Vec<f32>> =
+            rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
+
+        // The head draws the same classes for every image of a batch: all that any of them asks for, each once.
+        let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let view = View { images: &images, features: &features };
+        let maps = self.artifact.head.maps(&view, ClassSelection::Of(indices(&drawn, &device)));
+        let maps = min_max(own(maps, &drawn, &classes));
+        Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
+    }
+
+    /// Each image's predicted class and its confidences in it: images `[B,3,H,W]` in 0..=1.
+    ///
+    /// # Errors
+    /// None that a predicted class can cause.
+    pub fn measure(
+        &self,
+        metric: &MaskedConfidence,
+        pixels: Tensor<4>,
+    ) -> Result<Vec<(usize, Confidence)>, ExplainError> {
+        let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
+        let classes = classes.concat();
+        let rows = metric.measure(self.backbone.as_ref(), &images, logits, &indices(&classes, &images.device()), maps);
+        Ok(classes.into_iter().zip(rows).collect())
+    }
+}
+
+impl Explained {
+    /// The maps on the host: for each image one a class, in the order of the classes.
+    ///
+    /// # Errors
+    /// [`ReportError::Shape`] for maps without a single cell.
+    pub fn per_image(&self) -> Result<Vec<Vec<ClassMap>>, ReportError> {
+        let [_, _, height, width] = self.maps.dims();
+        let values: Vec<f32> = self.maps.to_data().iter::<f32>().collect();
+        let mut maps = values.chunks((height * width).max(1));
+        let image = |(classes, probabilities): (&Vec<usize>, &Vec<f32>)| {
+            let maps = maps.by_ref().take(classes.len());
+            classes
+                .iter()
+                .zip(probabilities)
+                .zip(maps)
+                .map(|((&class, &probability), values)| {
+                    Ok(ClassMap { class, probability, map: HeatMap::new(height, width, values.to_vec())? })
+                })
+                .collect::<Result<Vec<_>, ReportError>>()
+        };
+        self.classes.iter().zip(&self.probabilities).map(image).collect()
+    }
+}
+
+/// From maps `[B,u,h,w]` of the classes `drawn`, in ascending order, those of each image's own `classes`: `[B,k,h,w]`.
+fn own(maps: Tensor<4>, drawn: &[usize], classes: &[Vec<usize>]) -> Tensor<4> {
+    let [batch, count, height, width] = maps.dims();
+    let place = |class: &usize| drawn.partition_point(|other| other < class);
+    let places: Vec<usize> = classes
+        .iter()
+        .enumerate()
+        .flat_map(|(image, classes)| classes.iter().map(move |class| image * count + place(class)))
+        .collect();
+    let each = places.len() / batch.max(1);
+    let device = maps.device();
+    maps.reshape([batch * count, height, width])
+        .select(0, indices(&places, &device))
+        .reshape([batch, each, height, width])
+}
+
+/// Indices as a tensor.
+fn indices(indices: &[usize], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
+    Tensor::from_data(TensorData::new(values, [indices.len()]), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_probable_come_first_and_of_equals_the_lower_index() {
+        let probabilities = [0.2, 0.3, 0.2, 0.3];
+        assert_eq!(Which::Top(3).of(&probabilities), [1, 3, 0]);
+        assert_eq!(Which::Top(9).of(&probabilities), [1, 3, 0, 2]);
+        assert_eq!(Which::Class(2).of(&probabilities), [2]);
+    }
+
+    #[test]
+    fn each_image_gets_the_maps_of_its_own_classes() {
+        let device = Device::default();
+        // Image b, drawn class d: the value 10 b + d.
+        let values = vec![2.0_f32, 5.0, 7.0, 12.0, 15.0, 17.0];
+        let maps = Tensor::from_data(TensorData::new(values, [2, 3, 1, 1]), &device);
+        let picked = own(maps, &[2, 5, 7], &[vec![7, 2], vec![2, 5]]);
+        assert_eq!(picked.dims(), [2, 2, 1, 1]);
+        assert_eq!(picked.into_data().iter::<f32>().collect::<Vec<_>>(), [7.0, 2.0, 12.0, 15.0]);
+    }
+
+    #[test]
+    fn maps_come_to_the_host_with_their_class() {
+        let device = Device::default();
+        let values: Vec<f32> = (0..8).map(|value| value as f32).collect();
+        let explained = Explained {
+            images: Tensor::zeros([2, 3, 4, 4], &device),
+            logits: Tensor::zeros([2, 9], &device),
+            classes: vec![vec![3, 1], vec![0, 8]],
+            probabilities: vec![vec![0.5, 0.25], vec![0.75, 0.125]],
+            maps: Tensor::from_data(TensorData::new(values, [2, 2, 1, 2]), &device),
+        };
+        let images = explained.per_image().unwrap();
+        let map = HeatMap::new(1, 2, vec![4.0, 5.0]).unwrap();
+        assert_eq!(images[1][0], ClassMap { class: 0, probability: 0.75, map });
+        assert_eq!((images[0][1].class, images[0][1].map.values()), (1, &[2.0, 3.0][..]));
+    }
+}

@@ -1,0 +1,106 @@
+//! Loaders of this crate as burn-train knows them.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+
+use super::trainee::lock;
+use crate::data::{Batch, Broken, DataError, ImageSet, Loader, Plan};
+
+/// What a loader tells besides its batches.
+#[derive(Debug, Default)]
+pub struct LoaderState {
+    /// Why it ended early.
+    pub failure: Option<DataError>,
+    /// Images that could not be read.
+    pub broken: Vec<Broken>,
+    /// Time that training has waited for images.
+    pub waited: Duration,
+}
+
+/// A set of images in the order of a plan, from any batch on.
+#[derive(Clone, Debug)]
+pub struct Batches {
+    set: Arc<dyn ImageSet>,
+    plan: Plan,
+    from_step: usize,
+    state: Arc<Mutex<LoaderState>>,
+}
+
+impl Batches {
+    /// The batches of `plan` over `set` from batch number `from_step` on.
+    pub fn new(set: Arc<dyn ImageSet>, plan: Plan, from_step: usize) -> Self {
+        Self { set, plan, from_step, state: Arc::default() }
+    }
+
+    /// What the loaders of this and its copies have told so far.
+    pub fn state(&self) -> Arc<Mutex<LoaderState>> {
+        self.state.clone()
+    }
+}
+
+impl DataLoader<Batch> for Batches {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+        let total = self.num_items();
+        let state = self.state.clone();
+        match Loader::new(self.set.clone(), self.plan.clone(), self.from_step) {
+            Ok(loader) => Box::new(Iter { loader: Some(loader), state, done: 0, total }),
+            Err(failure) => {
+                lock(&state).failure = Some(failure);
+                Box::new(Iter { loader: None, state, done: 0, total })
+            }
+        }
+    }
+
+    fn num_items(&self) -> usize {
+        let per_epoch = self.plan.batches_per_epoch(self.set.len());
+        (per_epoch * self.plan.epochs).saturating_sub(self.from_step) * self.plan.batch_size
+    }
+
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(self.clone()) // batches are host memory until a step asks for their tensor
+    }
+
+    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
+        Arc::new(self.clone()) // shards are a matter of the plan
+    }
+}
+
+struct Iter {
+    loader: Option<Loader>,
+    state: Arc<Mutex<LoaderState>>,
+    done: usize,
+    total: usize,
+}
+
+impl Iterator for Iter {
+    type Item = Result<Batch, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.loader.as_mut()?.next();
+        let mut state = lock(&self.state);
+        state.waited = self.loader.as_ref().map(Loader::waited).unwrap_or_default();
+        match batch {
+            Some(Ok(batch)) => {
+                self.done += batch.len();
+                state.broken.extend(batch.broken.iter().cloned());
+                Some(Ok(batch))
+            }
+            Some(Err(failure)) => {
+                state.failure = Some(failure);
+                self.loader = None;
+                None
+            }
+            None => None,
+        }
+    }
+}
+
+impl DataLoaderIterator<Batch> for Iter {
+    fn progress(&self) -> Progress {
+        Progress::new(self.done, self.total, Some("images".into()))
+    }
+}

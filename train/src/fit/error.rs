@@ -1,0 +1,83 @@
+//! Why a run cannot start or go on.
+
+use std::path::PathBuf;
+
+use explainer_zoo::adapter::NotSquare;
+use explainer_zoo::artifact::ArtifactError;
+use explainer_zoo::backbone::BackboneError;
+use explainer_zoo::classes::ClassesError;
+use explainer_zoo::device::DeviceError;
+
+use super::checkpoint::CheckpointError;
+use super::optimizer::OptimizerError;
+use crate::data::DataError;
+
+/// What ends a run early. Everything earned before it is in the output folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FitError {
+    /// The device cannot be had.
+    #[error(transparent)]
+    NoDevice(#[from] DeviceError),
+    /// The backbone cannot be loaded.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// The class names cannot be read or do not fit.
+    #[error(transparent)]
+    Classes(#[from] ClassesError),
+    /// The images cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A transformer's patches do not tile the images.
+    #[error(transparent)]
+    Taps(#[from] NotSquare),
+    /// A backbone with position embeddings takes one size of image only.
+    #[error("backbone {backbone} takes images of {expected} pixels, data.crop is {found}; leave data.crop out")]
+    Side {
+        /// The backbone.
+        backbone: String,
+        /// What it takes.
+        expected: usize,
+        /// What was asked for.
+        found: usize,
+    },
+    /// The optimizer's settings are no settings.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerError),
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The artifact cannot be written.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The output folder cannot be written.
+    #[error("{}: cannot write: {source}; choose another folder with --output", path.display())]
+    Output {
+        /// File or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The loss or a gradient is NaN or infinite.
+    #[error(
+        "step {step}: {what}; its images are {}. The checkpoints before it are good: lower optimizer.lr, set \
+         optimizer.clip_norm, or look at these images",
+        images.join(", ")
+    )]
+    NotFinite {
+        /// Number of the step, from 1.
+        step: usize,
+        /// What was found.
+        what: String,
+        /// The batch.
+        images: Vec<String>,
+    },
+    /// The device failed while computing.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// burn-train stopped for a reason of its own.
+    #[error("training stopped: {0}")]
+    Stopped(String),
+    /// The run already ended.
+    #[error("{}: holds a finished run; continue it with --resume auto, or choose another --output", .0.display())]
+    Occupied(PathBuf),
+}

@@ -1,0 +1,366 @@
+//! A whole run: from its configuration to an artifact.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use burn::module::Module;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use explainer_zoo::adapter::Adapter;
+use explainer_zoo::artifact::{Artifact, ArtifactConfig};
+use explainer_zoo::backbone::{self, Backbone, TapId};
+use explainer_zoo::classes;
+use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::{AnyExplainer, Method, TameConfig, TameHead};
+use explainer_zoo::image::Preprocessing;
+use explainer_zoo::weights::hash::sha256;
+
+use super::FitError;
+use super::batches::Batches;
+use super::checkpoint::{self, Checkpoint, State, Store};
+use super::context::{Context, Masked};
+use super::progress::{Term, TrainingProgress};
+use super::schedule_step::Scheduled;
+use super::strategy::{Outcome, Routine, StepStrategy};
+use super::trainee::{Exchange, Trainee, lock};
+use crate::config::{Augment, Config, Data, Explainer};
+use crate::data::shapes::Split;
+use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
+
+/// Where a run goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// The beginning; an output folder that already holds checkpoints is refused.
+    Start,
+    /// The newest valid checkpoint in the output folder, or the beginning if there is none.
+    Newest,
+    /// This checkpoint.
+    Path(PathBuf),
+}
+
+/// What a run leaves behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// The artifact's folder, if the run came to its end.
+    pub artifact: Option<PathBuf>,
+    /// Where the run stands.
+    pub state: State,
+    /// Images that could not be read.
+    pub broken: Vec<Broken>,
+    /// Time spent waiting for images.
+    pub waited: Duration,
+    /// Messages for the user: checkpoints passed over, and where the run started.
+    pub notes: Vec<String>,
+    /// The trained head in its surroundings, for what is reported of it.
+    pub trainee: Trainee,
+    /// Those surroundings.
+    pub context: Arc<Context>,
+    /// The validation images.
+    pub valid: Arc<dyn ImageSet>,
+    /// Images in a training batch.
+    pub batch_size: usize,
+}
+
+/// Trains as `config` says. `interrupter` stops the run after a step, with a checkpoint.
+///
+/// # Errors
+/// [`FitError`]; checkpoints and the log up to then are in the output folder.
+pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interrupter) -> Result<Finished, FitError> {
+    let compute = Compute::new(&config.device, config.threads)?;
+    let output = config.output_dir().to_path_buf();
+    let writable = |source| FitError::Output { path: output.clone(), source };
+    fs::create_dir_all(&output).map_err(writable)?;
+    drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
+
+    let setup = Setup::new(config, &compute)?;
+    let plan = setup.plan(config);
+    let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
+    let total_steps = steps_per_epoch * plan.epochs;
+    let run_id = identity(config, setup.context.backbone.as_ref());
+    let store = Store::new(output.join("checkpoints"), config.train.keep);
+    let mut notes = Vec::new();
+    let checkpoint = start(from, &store, &run_id, &output, &mut notes)?;
+    let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
+
+    let exchange = Arc::new(Exchange::default());
+    let head = AnyExplainer::Tame(TameHead::new(setup.head.clone(), config.train.seed, &compute.device));
+    let autodiff = compute.device.clone().autodiff();
+    let trainee = Trainee::new(head, setup.context.clone(), exchange.clone()).fork(&autodiff);
+    let (optimizer, momentum) = config.optimizer.build()?;
+    let scheduled = Scheduled {
+        schedule: config.schedule.clone(),
+        lr: config.optimizer.lr(),
+        total: total_steps,
+        next: state.step,
+        momentum,
+    };
+    let mut learner = Learner::new(trainee, optimizer, scheduled);
+    let first = state.step;
+    if let Some(Checkpoint { head, optimizer, .. }) = checkpoint {
+        learner.load_model(head);
+        learner.load_optim(optimizer);
+    }
+
+    let train = Batches::new(setup.train.clone(), plan.clone(), first);
+    let validated: Arc<dyn ImageSet> = match config.train.validate_images {
+        Some(count) if count < setup.valid.len() => {
+            Arc::new(Subset::sample(setup.valid.clone(), count, config.train.seed))
+        }
+        _ => setup.valid.clone(),
+    };
+    let valid = Batches::new(validated, setup.validation(config), 0);
+    let (train_state, valid_state) = (train.state(), valid.state());
+    let outcome = Arc::new(Mutex::new(Outcome::default()));
+    let batch_size = plan.batch_size;
+    let routine = Routine {
+        state,
+        steps_per_epoch,
+        checkpoint_every: config.train.checkpoint_every,
+        validate_every: config.train.validate_every,
+        log_every: config.train.log_every,
+        store: store.clone(),
+        log: output.join("metrics.jsonl"),
+        images: setup.train.clone(),
+    };
+    let progress = TrainingProgress::new(total_steps * batch_size, first * batch_size, config.train.log_every, quiet);
+    let strategy = StepStrategy::new(compute.device.clone(), exchange, routine, outcome.clone());
+    let mut training = SupervisedTraining::new(&output, Arc::new(train), Arc::new(valid))
+        .renderer(Box::new(progress))
+        .with_metric_logger(burn::train::logger::InMemoryMetricLogger::default())
+        .with_application_logger(None)
+        .with_interrupter(interrupter.clone())
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
+    for index in 0..Term::ALL.len() {
+        training = training.metric_train_numeric(Term::new(index));
+    }
+    let result = training.launch(learner);
+
+    let outcome = std::mem::take(&mut *lock(&outcome));
+    if let Some(failure) = outcome.failure {
+        return Err(failure);
+    }
+    for loader in [&train_state, &valid_state] {
+        if let Some(failure) = lock(loader).failure.take() {
+            return Err(failure.into());
+        }
+    }
+    if let Some(error) = result.error {
+        return Err(FitError::Stopped(error.to_string()));
+    }
+    let Some(state) = outcome.state else { return Err(FitError::Stopped("the loop did not start".into())) };
+    let last = Trainee::new(result.model.head, setup.context.clone(), Arc::default());
+    let trainee = match (&outcome.best, &state.best) {
+        (Some(best), _) => best.clone(),
+        // The best came before the checkpoint that this run went on from.
+        (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run) {
+            Ok(found) => last.clone().load_record(found.head),
+            Err(error) => {
+                notes.push(format!("the best checkpoint cannot be read, the last head is exported: {error}"));
+                last
+            }
+        },
+        (None, None) => last,
+    };
+    let mut finished = Finished {
+        artifact: None,
+        broken: lock(&train_state).broken.iter().chain(&lock(&valid_state).broken).cloned().collect(),
+        waited: lock(&train_state).waited,
+        notes,
+        trainee,
+        context: setup.context.clone(),
+        valid: setup.valid.clone(),
+        batch_size,
+        state,
+    };
+    if finished.state.step >= total_steps {
+        finished.artifact = Some(export(config, &setup, &finished, &output)?);
+    }
+    Ok(finished)
+}
+
+/// Everything a run is made of, loaded and checked.
+struct Setup {
+    context: Arc<Context>,
+    preprocessing: Preprocessing,
+    head: TameConfig,
+    method: Method,
+    taps: Vec<String>,
+    class_names: Option<Vec<String>>,
+    train: Arc<dyn ImageSet>,
+    valid: Arc<dyn ImageSet>,
+}
+
+impl Setup {
+    fn new(config: &Config, compute: &Compute) -> Result<Self, FitError> {
+        let wanted = &config.backbone;
+        let loaded = backbone::load(&wanted.name, &wanted.weights, wanted.sha256.as_deref(), compute, &mut |_, _| {})?;
+        let backbone: Arc<dyn Backbone> = Arc::new(loaded);
+        let spec = backbone.spec();
+        let taps = wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone());
+        let ids = backbone.taps(&taps)?;
+        let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
+        let tap_specs: Vec<_> = ids.iter().map(|id: &TapId| backbone.tap(*id).clone()).collect();
+        let adapters =
+            tap_specs.iter().map(|tap| Adapter::new(tap, preprocessing.crop)).collect::<Result<Vec<_>, _>>()?;
+
+        let method = match &config.explainer {
+            Explainer::Ttame(_) => Method::Ttame,
+            Explainer::Tame(_) => Method::Tame,
+            Explainer::LcamImg(_) => Method::LcamImg,
+            Explainer::LcamFm(_) => Method::LcamFm,
+        };
+        let options = config.explainer.head();
+        let mut head = TameConfig::ttame(&tap_specs, spec.classes, preprocessing.crop);
+        head.branches = !config.explainer.is_lcam();
+        head.fuse_bias = options.fuse_bias;
+        if let Some(side) = options.map_size {
+            head.map_size = [side; 2];
+        }
+
+        let class_names = match (&wanted.classes, spec.classes) {
+            (Some(path), _) => Some(classes::read(path)?),
+            (None, 1000) => Some(classes::imagenet().into_iter().map(String::from).collect()),
+            (None, _) => None,
+        };
+        if let Some(names) = &class_names {
+            classes::check(names, spec.classes)?;
+        }
+        let (train, valid) = (
+            images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, &preprocessing)?,
+            images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, &preprocessing)?,
+        );
+        let class_names = class_names.or_else(|| {
+            Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes)
+        });
+        let context = Context {
+            taps: ids,
+            adapters,
+            masked: match method {
+                Method::LcamFm => Masked::Feature,
+                _ => Masked::Image(config.masking),
+            },
+            objective: config.objective.clone(),
+            device: compute.device.clone(),
+            clip_norm: config.optimizer.clip_norm(),
+            backbone,
+        };
+        Ok(Self { context: Arc::new(context), preprocessing, head, method, taps, class_names, train, valid })
+    }
+
+    fn plan(&self, config: &Config) -> Plan {
+        let has = |augment| config.data.augment.contains(&augment);
+        let mut plan = Plan::training(config.train.batch_size, config.train.epochs, config.train.seed);
+        plan.augment = data::Augment { crop: has(Augment::RandomCrop), flip: has(Augment::Flip) };
+        plan.max_broken = config.data.max_broken;
+        plan.workers = config.data.workers;
+        plan
+    }
+
+    fn validation(&self, config: &Config) -> Plan {
+        let mut plan = Plan::validation(config.train.batch_size);
+        plan.max_broken = config.data.max_broken;
+        plan.workers = config.data.workers;
+        plan
+    }
+}
+
+fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, FitError> {
+    let spec = backbone.spec();
+    let mut own = spec.preprocessing.clone();
+    let found = data.crop.unwrap_or(own.crop);
+    // Position embeddings fit one grid.
+    if found != own.crop && spec.taps.iter().any(|tap| tap.prefix_tokens.is_some()) {
+        return Err(FitError::Side { backbone: spec.name.clone(), expected: own.crop, found });
+    }
+    own.crop = found;
+    own.resize = data.resize.unwrap_or(own.resize).max(own.crop);
+    Ok(own)
+}
+
+fn images(
+    place: &str,
+    count: Option<usize>,
+    split: Split,
+    seed: u64,
+    preprocessing: &Preprocessing,
+) -> Result<Arc<dyn ImageSet>, FitError> {
+    if place == Data::SHAPES {
+        return Ok(Arc::new(Scenes::new(split, count.unwrap_or(1024), seed)));
+    }
+    let set: Arc<dyn ImageSet> = Arc::new(FileSet::open(Path::new(place), preprocessing.clone())?);
+    Ok(match count {
+        Some(count) if count < set.len() => Arc::new(Subset::sample(set, count, seed)),
+        _ => set,
+    })
+}
+
+/// What must be the same for a checkpoint to fit: everything but where the run lies and how often it looks up.
+fn identity(config: &Config, backbone: &dyn Backbone) -> String {
+    let mut same = config.clone();
+    same.output = None;
+    same.threads = None;
+    same.device = String::new();
+    same.backbone.weights = String::new();
+    same.data.workers = 1;
+    same.data.max_broken = 0.0;
+    same.train.checkpoint_every = 1;
+    same.train.validate_every = 0;
+    same.train.validate_images = None;
+    same.train.keep = 1;
+    same.train.log_every = 1;
+    let weights = backbone.spec().weights_sha256.clone().unwrap_or_default();
+    sha256(format!("{}{weights}", same.to_yaml().unwrap_or_default()).as_bytes())
+}
+
+fn start(
+    from: &ResumeFrom,
+    store: &Store,
+    run: &str,
+    output: &Path,
+    notes: &mut Vec<String>,
+) -> Result<Option<Checkpoint>, FitError> {
+    match from {
+        ResumeFrom::Start if store.steps().is_empty() => Ok(None),
+        ResumeFrom::Start => Err(FitError::Occupied(output.into())),
+        ResumeFrom::Path(path) => Ok(Some(checkpoint::load(path, run)?)),
+        ResumeFrom::Newest => {
+            let (found, passed_over) = store.newest_valid(run);
+            if found.is_none()
+                && let Some(other) = passed_over.iter().position(|e| matches!(e, checkpoint::CheckpointError::OtherRun { .. }))
+            {
+                return Err(passed_over.into_iter().nth(other).map_or(FitError::Occupied(output.into()), Into::into));
+            }
+            notes.extend(passed_over.iter().map(|error| format!("passed over a checkpoint: {error}")));
+            match &found {
+                Some(found) => notes.push(format!("resumed from {}", found.path.display())),
+                None => notes.push("no checkpoint to resume from: a fresh start".into()),
+            }
+            Ok(found)
+        }
+    }
+}
+
+fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) -> Result<PathBuf, FitError> {
+    let spec = setup.context.backbone.spec();
+    let AnyExplainer::Tame(head) = finished.trainee.head.clone();
+    let mut about =
+        ArtifactConfig::new(setup.method, setup.head.clone(), setup.taps.clone(), spec, &config.backbone.weights);
+    about.preprocessing = setup.preprocessing.clone();
+    about.class_names.clone_from(&setup.class_names);
+    about.masking = match setup.context.masked {
+        Masked::Image(masking) => serde_json::to_value(masking).ok().and_then(|v| v.as_str().map(String::from)),
+        Masked::Feature => None,
+    }
+    .unwrap_or_else(|| "feature".into());
+    about.figures.insert("training steps".into(), finished.state.step as f64);
+    about.figures.insert("training seconds".into(), finished.state.seconds.round());
+    about.figures.insert("training images".into(), setup.train.len() as f64);
+    about.figures.insert("validation images".into(), setup.valid.len() as f64);
+    if let Some(best) = &finished.state.best {
+        about.figures.extend(best.figures.clone());
+    }
+    let folder = output.join("artifact");
+    Artifact { config: about, head }.save(&folder, &config.to_yaml().unwrap_or_default())?;
+    Ok(folder)
+}
