@@ -4,6 +4,8 @@
 //! cargo run --release -p explainer-train --example shapes_sheet -- shapes.png
 //! ```
 
+#![allow(clippy::print_stdout)] // an example talks to the terminal
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
