@@ -382,7 +382,7 @@ mod tests {
     fn too_many_broken_images_end_the_run() {
         let set = Arc::new(Numbers { len: 200, broken: vec![10, 11, 12], ..Numbers::default() });
         let mut loader = Loader::new(set, Plan::validation(4), 0).unwrap();
-        assert!(loader.by_ref().take(2).all(|batch| batch.is_ok()));
+        assert!(loader.by_ref().take(3).all(|batch| batch.is_ok()));
         let error = loader.next().unwrap().unwrap_err();
         assert!(matches!(error, DataError::TooManyBroken { count: 3, total: 200, .. }), "{error}");
         assert!(loader.next().is_none());
