@@ -2,12 +2,13 @@
 
 mod decode;
 mod preprocessing;
+mod resize;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use thiserror::Error;
 
 pub use decode::{EXTENSIONS, MAX_DECODED_BYTES, decode, decode_bytes};
-pub use preprocessing::{Crop, Filter, MAX_RESIZED_PIXELS, Preprocessing};
+pub use preprocessing::{Crop, Filter, Preprocessing};
 
 /// An RGB image in memory, channels first: `[3, height, width]`, every value in 0..=1.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,21 +114,6 @@ pub enum ImageError {
         /// Rows.
         height: u32,
     },
-    /// So thin that resizing its short side gives more than [`MAX_RESIZED_PIXELS`].
-    #[error(
-        "an image of {width} x {height} pixels is too thin: with its short side resized it would be \
-         {resized_width} x {resized_height}, more than {MAX_RESIZED_PIXELS} pixels; crop it or remove it"
-    )]
-    TooThin {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// Columns after the resize.
-        resized_width: u64,
-        /// Rows after the resize.
-        resized_height: u64,
-    },
     /// The preprocessing itself makes no sense.
     #[error("preprocessing: crop is {crop} and resize is {resize}, expected 1 <= crop <= resize <= 65536")]
     Preprocessing {
@@ -136,9 +122,6 @@ pub enum ImageError {
         /// Side of the crop.
         crop: usize,
     },
-    /// The resize failed.
-    #[error("cannot resize the image: {0}")]
-    Resize(String),
     /// Images that do not make a batch.
     #[error("cannot stack images into a batch: {0}; all must be RGB of one size")]
     Stack(String),

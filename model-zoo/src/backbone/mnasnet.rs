@@ -124,8 +124,9 @@ impl Network for MnasNet {
             x = watch.map(&format!("layers.{}", FIRST_STACK + i), x);
         }
         let x = watch.map("layers.14", self.last.forward(x));
-        let x = watch.map("layers.15", self.last_norm.forward(x));
-        let x = watch.map("layers.16", activation::relu(x));
+        // torchvision's ReLU works in place: who taps layers.15 there, as P-TAME does, gets the rectified map.
+        let x = watch.map("layers.15", activation::relu(self.last_norm.forward(x)));
+        let x = watch.map("layers.16", x);
         self.classifier.forward(global_average(x))
     }
 }
