@@ -6,7 +6,9 @@ use crate::backbone::{Tap, TapSpec};
 
 /// A tap that is no square grid of patches.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("tap {tap} cuts images of {side} pixels into patches of {patch}, which does not come out even; set data.crop to a multiple")]
+#[error(
+    "tap {tap} cuts images of {side} pixels into patches of {patch}, which does not come out even; set data.crop to a multiple"
+)]
 pub struct NotSquare {
     /// The tap's name.
     pub tap: String,

@@ -42,9 +42,7 @@ impl Compute {
     /// [`DeviceError`] names the device and, if it is not compiled in, the feature to build with.
     pub fn new(name: &str, threads: Option<usize>) -> Result<Self, DeviceError> {
         let (kind, index) = match name.split_once(':') {
-            Some((kind, index)) => {
-                (kind, index.parse::<usize>().map_err(|_| DeviceError::Index(name.into()))?)
-            }
+            Some((kind, index)) => (kind, index.parse::<usize>().map_err(|_| DeviceError::Index(name.into()))?),
             None => (name, 0),
         };
         let device = match kind {

@@ -9,10 +9,10 @@ use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
 use crate::metric::{Confidence, MaskedConfidence, Summary};
 use crate::objective::upsample;
+use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{colours, masked, picture};
 use crate::report::sheet::Sheet;
-use crate::report::ReportError;
 
 /// One method's figures.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 use std::{error::Error, path::Path};
 
 use burn::tensor::{Int, Tensor};
-use explainer_zoo::adapter::to_map;
+use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
@@ -17,9 +17,10 @@ fn explain(
     let verified = artifact.config.verify_backbone(backbone.spec())?;
     eprintln!("{verified:?}");
     let taps = backbone.taps(&artifact.config.taps)?;
-    let seen = backbone.observe(images.clone(), &taps).taps.into_iter();
-    let maps = seen.zip(&taps).map(|(seen, tap)| to_map(seen, backbone.tap(*tap)));
-    let features = maps.collect::<Result<Vec<_>, _>>()?;
+    let side = artifact.config.preprocessing.crop;
+    let adapters = taps.iter().map(|tap| Adapter::new(backbone.tap(*tap), side)).collect::<Result<Vec<_>, _>>()?;
+    let seen = backbone.observe(images.clone(), &taps).taps;
+    let features: Vec<_> = adapters.iter().zip(seen).map(|(adapter, tap)| adapter.apply(tap)).collect();
     let view = View { images: &images, features: &features };
     Ok(min_max(artifact.head.maps(&view, ClassSelection::Of(classes))))
 }

@@ -64,7 +64,8 @@ impl InvertedResidual {
         let Stage(kernel, _, expansion, output, _) = *stage;
         let width = input * expansion;
         // timm counts the normalisations through, with or without an expansion.
-        let names: [&str; 3] = if expansion == 1 { ["", "conv_dw", "conv_pw"] } else { ["conv_pw", "conv_dw", "conv_pwl"] };
+        let names: [&str; 3] =
+            if expansion == 1 { ["", "conv_dw", "conv_pw"] } else { ["conv_pw", "conv_dw", "conv_pwl"] };
         let first = usize::from(expansion == 1);
         let mut read = |i: usize, spec: ConvSpec| {
             let norm = format!("{name}.bn{}", i + 1 - first);

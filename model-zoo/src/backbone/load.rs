@@ -28,9 +28,10 @@ pub fn load(
     source.check(sha256)?;
     let device = &compute.device;
     let (reader, digest) = match &source {
-        WeightSource::Embedded if name == "shapes_resnet" => {
-            (WeightReader::from_bytes(SHAPES_RESNET, "embedded", device)?, Some(crate::weights::hash::sha256(SHAPES_RESNET)))
-        }
+        WeightSource::Embedded if name == "shapes_resnet" => (
+            WeightReader::from_bytes(SHAPES_RESNET, "embedded", device)?,
+            Some(crate::weights::hash::sha256(SHAPES_RESNET)),
+        ),
         WeightSource::Embedded => return Err(BackboneError::NotEmbedded { name: name.into() }),
         WeightSource::Random { seed } => {
             let seed = *seed;

@@ -131,10 +131,8 @@ impl MobileNet {
         }
         let last = normalised(reader, &format!("features.{}", BLOCKS.len() + 1), ConvSpec::new(input, LAST, 1, 1));
         let classes = reader.rows("classifier.3.weight", 1000);
-        let classifier = [
-            Linear::read(reader, "classifier.0", LAST, HIDDEN),
-            Linear::read(reader, "classifier.3", HIDDEN, classes),
-        ];
+        let classifier =
+            [Linear::read(reader, "classifier.0", LAST, HIDDEN), Linear::read(reader, "classifier.3", HIDDEN, classes)];
         Self { stem, blocks, last, classifier }
     }
 }

@@ -124,7 +124,9 @@ pub enum BackboneError {
     #[error(transparent)]
     Source(#[from] WeightSourceError),
     /// Only the quickstart's classifier is built in.
-    #[error("no weights of backbone {name} are built in, only those of shapes_resnet; give backbone.weights a file, hf:// or https://")]
+    #[error(
+        "no weights of backbone {name} are built in, only those of shapes_resnet; give backbone.weights a file, hf:// or https://"
+    )]
     NotEmbedded {
         /// The backbone.
         name: String,

@@ -15,7 +15,26 @@ const LAYOUT: [Option<usize>; 18] = {
     const fn c(channels: usize) -> Option<usize> {
         Some(channels)
     }
-    [c(64), c(64), P, c(128), c(128), P, c(256), c(256), c(256), P, c(512), c(512), c(512), P, c(512), c(512), c(512), P]
+    [
+        c(64),
+        c(64),
+        P,
+        c(128),
+        c(128),
+        P,
+        c(256),
+        c(256),
+        c(256),
+        P,
+        c(512),
+        c(512),
+        c(512),
+        P,
+        c(512),
+        c(512),
+        c(512),
+        P,
+    ]
 };
 /// Side of the map that the classifier sees.
 const POOLED: usize = 7;

@@ -1,10 +1,10 @@
 //! Vision transformers (Dosovitskiy et al., 2021): ViT-B/16 (torchvision's and timm's names) and DINOv2's ViT-S/14
 //! (Oquab et al., 2023; timm's names, layer scale).
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::gelu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::Tensor;
 
 use super::layers::{Attention, LayerNorm, Linear};
 use super::network::{Network, Watch};
@@ -116,9 +116,8 @@ struct Block {
 impl Block {
     fn read(reader: &mut WeightReader, name: &str, layout: Layout) -> Self {
         let width = layout.width;
-        let linear = |reader: &mut _, part: &str, input, output| {
-            Linear::read(reader, &format!("{name}.{part}"), input, output)
-        };
+        let linear =
+            |reader: &mut _, part: &str, input, output| Linear::read(reader, &format!("{name}.{part}"), input, output);
         let scale = |reader: &mut WeightReader, part: &str| {
             layout.layer_scale.then(|| reader.tensor(&format!("{name}.{part}.gamma"), [width]))
         };

@@ -27,7 +27,9 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is not a readable safetensors or PyTorch file.
-    #[error("{path} is not a readable {format} file: {reason}; is it complete? compare its size and SHA-256 with where it came from")]
+    #[error(
+        "{path} is not a readable {format} file: {reason}; is it complete? compare its size and SHA-256 with where it came from"
+    )]
     Format {
         /// The file.
         path: PathBuf,
@@ -281,7 +283,8 @@ impl WeightReader {
 /// Whether two shapes hold the same values in the same order with trailing axes merged or split off as length one.
 fn same_layout(found: &[usize], expected: &[usize]) -> bool {
     let same_count = found.iter().product::<usize>() == expected.iter().product::<usize>();
-    found == expected || (same_count && !found.is_empty() && found.first() == expected.first() && found.len() != expected.len())
+    found == expected
+        || (same_count && !found.is_empty() && found.first() == expected.first() && found.len() != expected.len())
 }
 
 fn open_pytorch(path: &Path) -> Result<Store, WeightsError> {
@@ -318,7 +321,10 @@ fn open_safetensors(path: &Path, mut bytes: Box<dyn ReadSeek>) -> Result<Store, 
     let data_start = header + 8;
     let expected = metadata.data_len() as u64;
     if length - data_start != expected {
-        return Err(wrong(format!("its header describes {expected} bytes of tensors, {} are there", length - data_start)));
+        return Err(wrong(format!(
+            "its header describes {expected} bytes of tensors, {} are there",
+            length - data_start
+        )));
     }
     Ok(Store::Safetensors { bytes, data_start, metadata })
 }
@@ -358,11 +364,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let half = |v: f32| f16::from_f32(v).to_le_bytes().to_vec();
         let brain = |v: f32| bf16::from_f32(v).to_le_bytes().to_vec();
-        let path = file(folder.path(), &[
-            ("a", Dtype::F32, vec![2], bytes(&[1.5, -2.0])),
-            ("b", Dtype::F16, vec![1], half(0.25)),
-            ("c", Dtype::BF16, vec![1], brain(-8.0)),
-        ]);
+        let path = file(
+            folder.path(),
+            &[
+                ("a", Dtype::F32, vec![2], bytes(&[1.5, -2.0])),
+                ("b", Dtype::F16, vec![1], half(0.25)),
+                ("c", Dtype::BF16, vec![1], brain(-8.0)),
+            ],
+        );
         let mut reader = WeightReader::open(&path, &Device::default()).unwrap();
         assert_eq!(reader.values("a", &[2]), [1.5, -2.0]);
         assert_eq!(reader.values("b", &[1]), [0.25]);
@@ -373,16 +382,21 @@ mod tests {
     #[test]
     fn one_error_lists_every_problem() {
         let folder = tempfile::tempdir().unwrap();
-        let path = file(folder.path(), &[
-            ("wide", Dtype::F32, vec![1, 2], bytes(&[0.0, 0.0])),
-            ("stranger", Dtype::F32, vec![1], bytes(&[0.0])),
-            ("bn.num_batches_tracked", Dtype::I64, vec![], 0i64.to_le_bytes().to_vec()),
-        ]);
+        let path = file(
+            folder.path(),
+            &[
+                ("wide", Dtype::F32, vec![1, 2], bytes(&[0.0, 0.0])),
+                ("stranger", Dtype::F32, vec![1], bytes(&[0.0])),
+                ("bn.num_batches_tracked", Dtype::I64, vec![], 0i64.to_le_bytes().to_vec()),
+            ],
+        );
         let mut reader = WeightReader::open(&path, &Device::default()).unwrap();
         reader.values("wide", &[2, 2]);
         reader.values("absent", &[1]);
         let text = reader.finish("tiny").unwrap_err().to_string();
-        for part in ["tiny", "wide is [1, 2], expected [2, 2]", "missing (1): absent", "not part of the network (1): stranger"] {
+        for part in
+            ["tiny", "wide is [1, 2], expected [2, 2]", "missing (1): absent", "not part of the network (1): stranger"]
+        {
             assert!(text.contains(part), "{part:?} not in {text}");
         }
         assert!(!text.contains("num_batches_tracked"), "{text}");
@@ -395,7 +409,9 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in [0, 7, 9, whole.len() / 2, whole.len() - 1] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let Err(error) = WeightReader::open(&path, &Device::default()) else { panic!("{length} bytes were accepted") };
+            let Err(error) = WeightReader::open(&path, &Device::default()) else {
+                panic!("{length} bytes were accepted")
+            };
             assert!(matches!(error, WeightsError::Format { .. }), "{error}");
         }
         let huge = [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat();

@@ -1,7 +1,5 @@
 //! Every architecture with torchvision's or timm's layout against PyTorch, weights and input by formula.
 
-
-
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
@@ -13,8 +11,11 @@ use explainer_zoo::weights::WeightReader;
 
 /// Of logits and taps, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;
-/// Of gradients, likewise.
-const GRADIENT: f32 = 1e-3;
+/// Of gradients. A unit at rounding distance of zero switches on or off with the order of a sum, and with it a visible
+/// part of these networks' gradients: PyTorch's own f32 gradient of resnet50 is 2.2e-3 from its f64 gradient (which
+/// ours equals to 1e-7). Measured here: vgg16 2.3e-3, mnasnet0_5 4.8e-3, the others under 1e-3. Trained weights are held
+/// to 1e-3 in `real_parity`.
+const GRADIENT: f32 = 6e-3;
 
 /// The golden values have torchvision's names, this project timm's where there is a choice.
 fn torchvision(architecture: &str, name: &str) -> String {

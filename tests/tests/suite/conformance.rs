@@ -1,7 +1,5 @@
 //! What every backbone has to do, whatever its architecture: the contract of [`Backbone`].
 
-
-
 use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};

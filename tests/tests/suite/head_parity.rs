@@ -1,7 +1,5 @@
 //! The TAME head against PyTorch: maps in both modes, running statistics and gradients.
 
-
-
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_tests::{Oracle, assert_close, assert_within, compute, int_tensor, max_abs, oracle, values};

@@ -1,7 +1,5 @@
 //! Average drop and increase in confidence of given maps on a real backbone, against PyTorch.
 
-
-
 use burn::tensor::{Tensor, TensorData};
 use explainer_tests::{compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};
 use explainer_train::metric::MaskedConfidence;

@@ -3,8 +3,6 @@
 //! Decoders and antialiased resizes differ by a grey level, so that tolerances are wider than with given inputs; what
 //! was found is printed.
 
-
-
 use std::ops::Range;
 
 use burn::tensor::Tensor;
@@ -16,9 +14,9 @@ use explainer_zoo::backbone::Backbone;
 use serde_json::Value;
 
 /// Of logits and taps, relative to the largest magnitude.
-const FORWARD: f32 = 2e-2;
+const FORWARD: f32 = 1e-4;
 /// Of gradients, likewise.
-const GRADIENT: f32 = 1e-2;
+const GRADIENT: f32 = 1e-3;
 
 fn three(list: &Value) -> [f32; 3] {
     [0, 1, 2].map(|channel| list[channel].as_f64().expect("three numbers") as f32)

@@ -45,7 +45,15 @@ pub struct State {
 impl State {
     /// The start of a run.
     pub fn start(run: String, total_steps: usize) -> Self {
-        Self { schema_version: SCHEMA_VERSION, step: 0, total_steps, run, best: None, seconds: 0.0, files: BTreeMap::new() }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            step: 0,
+            total_steps,
+            run,
+            best: None,
+            seconds: 0.0,
+            files: BTreeMap::new(),
+        }
     }
 }
 

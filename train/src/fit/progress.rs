@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use burn::tensor::TensorReadError;
 use burn::train::LearnerSummary;
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::{
@@ -13,7 +14,6 @@ use burn::train::metric::{
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
-use burn::tensor::TensorReadError;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// One term of a step's report, which burn-train averages over an epoch.
@@ -108,9 +108,8 @@ impl TrainingProgress {
     pub fn new(total: usize, done: usize, every: usize, quiet: bool) -> Self {
         let bar = (std::io::stderr().is_terminal() && !quiet).then(|| {
             let bar = ProgressBar::new(total as u64).with_position(done as u64);
-            let style = ProgressStyle::with_template(
-                "{bar:24} {pos}/{len} images  {per_sec:>14}  {eta:>4} left  {wide_msg}",
-            );
+            let style =
+                ProgressStyle::with_template("{bar:24} {pos}/{len} images  {per_sec:>14}  {eta:>4} left  {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(250));
             bar

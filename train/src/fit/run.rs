@@ -162,7 +162,8 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         },
         (None, None) => last,
     };
-    let (train_state, valid_state) = (std::mem::take(&mut *lock(&train_state)), std::mem::take(&mut *lock(&valid_state)));
+    let (train_state, valid_state) =
+        (std::mem::take(&mut *lock(&train_state)), std::mem::take(&mut *lock(&valid_state)));
     let mut finished = Finished {
         artifact: None,
         broken: train_state.broken.into_iter().chain(valid_state.broken).collect(),
@@ -231,9 +232,8 @@ impl Setup {
             images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, &preprocessing)?,
             images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, &preprocessing)?,
         );
-        let class_names = class_names.or_else(|| {
-            Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes)
-        });
+        let class_names =
+            class_names.or_else(|| Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes));
         let context = Context {
             taps: ids,
             adapters,
@@ -328,7 +328,8 @@ fn start(
         ResumeFrom::Newest => {
             let (found, passed_over) = store.newest_valid(run);
             if found.is_none()
-                && let Some(other) = passed_over.iter().position(|e| matches!(e, checkpoint::CheckpointError::OtherRun { .. }))
+                && let Some(other) =
+                    passed_over.iter().position(|e| matches!(e, checkpoint::CheckpointError::OtherRun { .. }))
             {
                 return Err(passed_over.into_iter().nth(other).map_or(FitError::Occupied(output.into()), Into::into));
             }

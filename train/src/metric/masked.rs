@@ -71,8 +71,10 @@ impl MaskedConfidence {
         let [_, _, height, width] = images.dims();
         let maps = upsample(maps, [height, width]);
         let clean = scores(logits, class);
-        let mut rows: Vec<Confidence> =
-            clean.into_iter().map(|clean| Confidence { clean, masked: Vec::with_capacity(self.percents.len()) }).collect();
+        let mut rows: Vec<Confidence> = clean
+            .into_iter()
+            .map(|clean| Confidence { clean, masked: Vec::with_capacity(self.percents.len()) })
+            .collect();
         for percent in &self.percents {
             let kept = keep_top(maps.clone(), *percent);
             let masked = Masking::BeforeNorm.apply(images.clone(), kept, &backbone.spec().preprocessing);
@@ -84,14 +86,13 @@ impl MaskedConfidence {
 
     /// AD, IC and AG at each percentage over these images; NaN for none.
     pub fn summary(&self, rows: &[Confidence]) -> Vec<Summary> {
-        let mean = |value: &dyn Fn(&Confidence) -> f64| {
-            100.0 * rows.iter().map(value).sum::<f64>() / rows.len() as f64
-        };
+        let mean = |value: &dyn Fn(&Confidence) -> f64| 100.0 * rows.iter().map(value).sum::<f64>() / rows.len() as f64;
         self.percents
             .iter()
             .enumerate()
             .map(|(i, percent)| {
-                let pair = |row: &Confidence| (f64::from(row.clean), f64::from(row.masked.get(i).copied().unwrap_or(0.0)));
+                let pair =
+                    |row: &Confidence| (f64::from(row.clean), f64::from(row.masked.get(i).copied().unwrap_or(0.0)));
                 Summary {
                     percent: *percent,
                     ad: mean(&|row| {
@@ -166,7 +167,10 @@ mod tests {
         let metric = MaskedConfidence { percents: vec![50.0] };
         let row = |clean, masked| Confidence { clean, masked: vec![masked] };
         let [summary] = metric.summary(&[row(0.8, 0.4), row(0.5, 0.75)])[..] else { panic!() };
-        assert!((summary.ad - 25.0).abs() < 1e-4 && summary.ic == 50.0 && (summary.ag - 25.0).abs() < 1e-4, "{summary:?}");
+        assert!(
+            (summary.ad - 25.0).abs() < 1e-4 && summary.ic == 50.0 && (summary.ag - 25.0).abs() < 1e-4,
+            "{summary:?}"
+        );
     }
 
     #[test]

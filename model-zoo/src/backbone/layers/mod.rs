@@ -2,6 +2,7 @@
 
 mod attention;
 mod conv;
+pub mod depthwise;
 mod norm;
 
 pub use attention::Attention;
