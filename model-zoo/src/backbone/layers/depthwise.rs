@@ -7,6 +7,7 @@
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::ops::ConvOptions;
@@ -41,7 +42,7 @@ impl<B: Backend + Depthwise, C: CheckpointStrategy> Depthwise for Autodiff<B, C>
             }
         }
 
-        let (plain, weight) = (x.primitive.clone(), weight.primitive);
+        let (plain, weight) = (x.primitive().clone(), weight.primitive().clone());
         match ToInput.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let state = (weight.clone(), plain.shape(), options.clone());
@@ -68,7 +69,7 @@ fn input_gradient<B: Backend>(
     } else {
         let zeros = B::float_zeros(
             Shape::from(vec![batch, channels, spread[0], spread[1]]),
-            &B::float_device(&gradient),
+            &gradient.device(),
             gradient.dtype().into(),
         );
         let every = |axis: usize| Slice::new(0, None, options.stride[axis] as isize);
