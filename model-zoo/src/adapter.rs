@@ -34,7 +34,7 @@ impl Adapter {
     /// # Errors
     /// [`NotSquare`] if the patches of a transformer do not tile the image.
     pub fn new(tap: &TapSpec, side: usize) -> Result<Self, NotSquare> {
-        if tap.prefix_tokens.is_some() && side % tap.stride != 0 {
+        if tap.prefix_tokens.is_some() && !side.is_multiple_of(tap.stride) {
             return Err(NotSquare { tap: tap.name.clone(), side, patch: tap.stride });
         }
         Ok(Self { prefix: tap.prefix_tokens.unwrap_or(0), grid: tap.grid(side) })

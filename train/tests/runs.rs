@@ -1,5 +1,7 @@
 //! Whole runs of the program: killed and resumed, and refused for bad input.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

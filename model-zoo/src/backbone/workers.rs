@@ -76,7 +76,7 @@ mod tests {
             assert_eq!(ranges.iter().flat_map(|r| r.clone()).collect::<Vec<_>>(), (0..batch).collect::<Vec<_>>());
             assert!(ranges.iter().all(|r| r.len() <= 4));
         }
-        assert_eq!(Workers::none().run(9, |range| range), [0..9]);
+        assert_eq!(Workers::none().run(9, |range| (range.start, range.end)), [(0, 9)]);
         assert!(workers.run(0, |range| range).is_empty());
     }
 }
