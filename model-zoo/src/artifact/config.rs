@@ -44,7 +44,8 @@ pub struct ArtifactConfig {
     pub class_names: Option<Vec<String>>,
     /// How photographs become the backbone's input, in training and in use.
     pub preprocessing: Preprocessing,
-    /// The masking procedure of the training: `after-norm`, `before-norm`, `blur` or `mean`.
+    /// The masking procedure of the training: `after-norm`, `before-norm`, `blur` or `mean`;
+    /// `feature` where the map multiplied the feature map (L-CAM-Fm).
     pub masking: String,
     /// What one explanation costs.
     pub passes: Passes,

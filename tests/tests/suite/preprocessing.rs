@@ -21,7 +21,7 @@ fn three(value: &Value) -> [f32; 3] {
 fn preprocessed_photographs_have_the_sums_of_pytorch() {
     let oracle = folder("EXPLAINER_ORACLE", "oracle");
     let Ok(text) = std::fs::read_to_string(oracle.join("oracle.json")) else {
-        println!("skipped: no golden values in {}; set EXPLAINER_ORACLE", oracle.display());
+        explainer_tests::skip(&format!("no golden values in {}; set EXPLAINER_ORACLE", oracle.display()));
         return;
     };
     let facts: Value = serde_json::from_str(&text).unwrap();
@@ -32,7 +32,7 @@ fn preprocessed_photographs_have_the_sums_of_pytorch() {
         let split = facts["split"].as_str().unwrap();
         let images = folder("EXPLAINER_ORACLE_IMAGES", &format!("data/imagenet-sample/{split}"));
         if !images.is_dir() {
-            println!("skipped: no photographs in {}; set EXPLAINER_ORACLE_IMAGES", images.display());
+            explainer_tests::skip(&format!("no photographs in {}; set EXPLAINER_ORACLE_IMAGES", images.display()));
             return;
         }
         let (mean, std) = (three(&facts["mean"]), three(&facts["std"]));

@@ -77,7 +77,7 @@ pub enum FitError {
     /// burn-train stopped for a reason of its own.
     #[error("training stopped: {0}")]
     Stopped(String),
-    /// The run already ended.
-    #[error("{}: holds a finished run; continue it with --resume auto, or choose another --output", .0.display())]
+    /// The output folder belongs to an earlier run.
+    #[error("{}: holds checkpoints of a run; continue it with --resume auto, or choose another --output", .0.display())]
     Occupied(PathBuf),
 }
