@@ -85,7 +85,7 @@ pub fn contact_sheet(finished: &Finished, count: usize) -> Result<Sheet, SheetEr
     let known = !finished.valid.is_empty() && finished.valid.object(0, explainer_zoo::image::Crop::Centre).is_some();
     let columns = if known { vec!["image", "object", "map", "masked"] } else { vec!["image", "map", "masked"] };
     let mut sheet = Sheet::new(columns);
-    let names = finished.valid.classes();
+    let names = finished.class_names.as_deref().unwrap_or_default();
     // Spread over the set: in a folder with one sub-folder a class, the first images are all of one class.
     let every = (finished.valid.len() / count.max(1)).max(1);
     for index in (0..finished.valid.len()).step_by(every).take(count) {

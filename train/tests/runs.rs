@@ -76,7 +76,7 @@ fn bad_input_is_named() {
     for (arguments, code, expected) in [
         (vec!["trian.epochs=1"], 2, "trian"),
         (vec!["train.epochs=many"], 2, "train.epochs=many"),
-        (vec!["backbone.name=resnet51"], 1, "resnet18"),
+        (vec!["backbone.name=resnet51", "backbone.weights=random"], 1, "resnet18"),
         (vec!["backbone.taps=[layer9]"], 1, "layer9"),
         (vec!["backbone.weights=nowhere.safetensors"], 1, "nowhere.safetensors"),
         (vec![cut.as_str()], 1, "weights.safetensors"),

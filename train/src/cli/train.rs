@@ -84,7 +84,13 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     }
     let interrupter = Interrupter::new();
     let handle = interrupter.clone();
-    ctrlc::set_handler(move || handle.stop(Some("interrupted by a signal")))?;
+    ctrlc::set_handler(move || {
+        // The first signal ends the run after its step; a second one does not wait.
+        if handle.should_stop() {
+            std::process::exit(130);
+        }
+        handle.stop(Some("interrupted by a signal"));
+    })?;
     let finished = fit::run(&config, &from, global.quiet, &interrupter)?;
     for note in &finished.notes {
         eprint(&format!("note: {note}\n"));

@@ -86,7 +86,12 @@ impl Iterator for Iter {
         match batch {
             Some(Ok(batch)) => {
                 self.done += batch.len();
-                state.broken.extend(batch.broken.iter().cloned());
+                // Every validation meets the same broken images again.
+                for broken in &batch.broken {
+                    if state.broken.iter().all(|known| known.index != broken.index) {
+                        state.broken.push(broken.clone());
+                    }
+                }
                 Some(Ok(batch))
             }
             Some(Err(failure)) => {

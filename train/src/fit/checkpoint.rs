@@ -169,7 +169,7 @@ impl Store {
         fs::rename(staging.path(), &path).map_err(failed)?;
         let _ = staging.keep(); // renamed away: there is nothing left to clean up
         sync_folder(&self.folder).map_err(failed)?;
-        self.prune(state.best.as_ref().map(|best| best.step));
+        self.prune(state.step, state.best.as_ref().map(|best| best.step));
         Ok(path)
     }
 
@@ -182,9 +182,10 @@ impl Store {
         steps
     }
 
-    /// What cannot be removed costs space only, so it is no error.
-    fn prune(&self, best: Option<usize>) {
-        let steps = self.steps();
+    /// Removes what is older than the last few up to `newest`, the best excepted. Later steps, left by a run that went
+    /// on from an earlier checkpoint or damaged, do not count. What cannot be removed costs space only: no error.
+    fn prune(&self, newest: usize, best: Option<usize>) {
+        let steps: Vec<usize> = self.steps().into_iter().filter(|step| *step <= newest).collect();
         let old = steps.len().saturating_sub(self.keep);
         for step in steps.into_iter().take(old).filter(|step| Some(*step) != best) {
             let _ = fs::remove_dir_all(self.path(step));
@@ -304,6 +305,15 @@ mod tests {
         let (found, passed_over) = store.newest_valid("run");
         assert_eq!(found.unwrap().state.step, 1);
         assert!(matches!(&passed_over[..], [CheckpointError::Damaged { .. }]), "{passed_over:?}");
+    }
+
+    #[test]
+    fn a_damaged_later_step_does_not_push_a_good_one_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().into(), 1);
+        fs::create_dir(store.path(9)).unwrap();
+        save(&store, 3, None).unwrap();
+        assert_eq!(store.newest_valid("run").0.unwrap().state.step, 3);
     }
 
     #[test]

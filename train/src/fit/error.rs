@@ -40,6 +40,16 @@ pub enum FitError {
         /// What was asked for.
         found: usize,
     },
+    /// The procedural images have one size.
+    #[error(
+        "the images of `shapes` have {expected} pixels a side, the crop is {found}; use backbone shapes_resnet without data.crop"
+    )]
+    Shapes {
+        /// Their side.
+        expected: usize,
+        /// The crop asked for.
+        found: usize,
+    },
     /// The optimizer's settings are no settings.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

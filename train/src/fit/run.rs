@@ -25,7 +25,7 @@ use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
 use crate::config::{Augment, Config, Data, Explainer};
-use crate::data::shapes::Split;
+use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
 
 /// Where a run goes on from.
@@ -60,6 +60,8 @@ pub struct Finished {
     pub valid: Arc<dyn ImageSet>,
     /// Images in a training batch.
     pub batch_size: usize,
+    /// Names of the classifier's classes, where known.
+    pub class_names: Option<Vec<String>>,
 }
 
 /// Trains as `config` says. `interrupter` stops the run after a step, with a checkpoint.
@@ -81,6 +83,9 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     let store = Store::new(output.join("checkpoints"), config.train.keep);
     let mut notes = Vec::new();
     let checkpoint = start(from, &store, &run_id, &output, &mut notes)?;
+    if let Some(found) = checkpoint.as_ref().filter(|found| found.state.total_steps != total_steps) {
+        return Err(checkpoint::CheckpointError::OtherRun { path: found.path.clone() }.into()); // other images by now
+    }
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
     let exchange = Arc::new(Exchange::default());
@@ -121,6 +126,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         log_every: config.train.log_every,
         store: store.clone(),
         log: output.join("metrics.jsonl"),
+        valid_state: valid_state.clone(),
         images: setup.train.clone(),
     };
     let progress = TrainingProgress::new(total_steps * batch_size, first * batch_size, config.train.log_every, quiet);
@@ -148,15 +154,16 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     if let Some(error) = result.error {
         return Err(FitError::Stopped(error.to_string()));
     }
-    let Some(state) = outcome.state else { return Err(FitError::Stopped("the loop did not start".into())) };
+    let Some(mut state) = outcome.state else { return Err(FitError::Stopped("the loop did not start".into())) };
     let last = Trainee::new(result.model.head, setup.context.clone(), Arc::default());
     let trainee = match (&outcome.best, &state.best) {
         (Some(best), _) => best.clone(),
         // The best came before the checkpoint that this run went on from.
-        (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run) {
+        (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run.clone()) {
             Ok(found) => last.clone().load_record(found.head),
             Err(error) => {
                 notes.push(format!("the best checkpoint cannot be read, the last head is exported: {error}"));
+                state.best = None; // its figures are not those of the exported head
                 last
             }
         },
@@ -173,6 +180,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         context: setup.context.clone(),
         valid: setup.valid.clone(),
         batch_size,
+        class_names: setup.class_names.clone(),
         state,
     };
     if finished.state.step >= total_steps {
@@ -287,6 +295,9 @@ fn images(
     preprocessing: &Preprocessing,
 ) -> Result<Arc<dyn ImageSet>, FitError> {
     if place == Data::SHAPES {
+        if preprocessing.crop != SIDE {
+            return Err(FitError::Shapes { expected: SIDE, found: preprocessing.crop });
+        }
         return Ok(Arc::new(Scenes::new(split, count.unwrap_or(1024), seed)));
     }
     let set: Arc<dyn ImageSet> = Arc::new(FileSet::open(Path::new(place), preprocessing.clone())?);

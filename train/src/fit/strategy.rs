@@ -21,6 +21,7 @@ use burn::train::{
 use serde_json::json;
 
 use super::FitError;
+use super::batches::LoaderState;
 use super::checkpoint::{Best, State, Store};
 use super::progress::Figures;
 use super::trainee::{Exchange, Trainee, lock};
@@ -44,6 +45,8 @@ pub struct Routine {
     pub store: Store,
     /// `metrics.jsonl`.
     pub log: PathBuf,
+    /// What the validation images' loader tells.
+    pub valid_state: Arc<Mutex<LoaderState>>,
     /// The training images, for their names.
     pub images: Arc<dyn ImageSet>,
 }
@@ -146,7 +149,8 @@ impl Run<'_> {
             let last = step + 1 == total;
             let validate = last || (step + 1).is_multiple_of(validate_every);
             // Asked before the step, because the optimizer's state has to be taken while the step is made.
-            let stop = stopped();
+            // A validation is not given up: the resumed run would not come back to it.
+            let stop = stopped() && !validate;
             let save = stop || last || (step + 1).is_multiple_of(self.routine.checkpoint_every);
             self.exchange.wanted.store(save || validate, Ordering::Relaxed);
             let output = TrainStep::step(&learner.model(), batch);
@@ -154,7 +158,10 @@ impl Run<'_> {
             if let Some(name) = bad_figure(&figures) {
                 return Err(self.not_finite(step, &indices, name));
             }
-            learner.lr_step();
+            // A batch without a readable image is passed over, but its step of the schedule is not.
+            for _ in self.routine.state.step..=step {
+                learner.lr_step();
+            }
             learner.optimizer_step(output.grads);
             if let Some(failure) = lock(&self.exchange.failure).take() {
                 return Err(self.not_finite(step, &indices, failure.to_string()));
@@ -170,7 +177,7 @@ impl Run<'_> {
             let item = TrainingItem::new(output.item, progress, Some(step + 1), Some(learner.lr_current()));
             let _ = processor.process_train(LearnerEvent::ProcessedItem(item));
 
-            if validate && !stop {
+            if validate {
                 self.validate(learner, valid, &mut log)?;
             }
             if save {
@@ -219,6 +226,9 @@ impl Run<'_> {
         let mut rows = Vec::new();
         for batch in valid.iter().map_while(Result::ok) {
             rows.extend(burn::train::InferenceStep::step(&model, batch).0);
+        }
+        if let Some(failure) = lock(&self.routine.valid_state).failure.take() {
+            return Err(failure.into());
         }
         if rows.is_empty() {
             return Ok(());

@@ -164,10 +164,8 @@ impl TrainStep for Trainee {
     }
 
     fn optimize(self, optim: &mut ModuleOptimizer, lr: ModuleLearningRate, gradients: GradientsParams) -> Self {
-        let gradients = match self.context.clip_norm {
-            Some(limit) => clip_gradients(&self, gradients, Some(limit)).map(|(clipped, _)| clipped),
-            None => Ok(gradients),
-        };
+        // Without a limit too: a gradient that is not finite must not reach the head.
+        let gradients = clip_gradients(&self, gradients, self.context.clip_norm).map(|(clipped, _)| clipped);
         let exchange = self.exchange.clone();
         match gradients {
             Ok(gradients) => {
