@@ -262,7 +262,7 @@ pub struct Train {
     /// Steps between two validations (AD/IC on `data.val`); 0: at the end of each epoch.
     #[garde(skip)]
     pub validate_every: usize,
-    /// How many of the validation images a validation looks at; all by default. The last validation takes all.
+    /// How many of the validation images every validation looks at; all by default.
     #[garde(inner(custom(at_least_one)))]
     #[schemars(range(min = 1))]
     pub validate_images: Option<usize>,
