@@ -20,11 +20,19 @@ pub struct Compute {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No kind of device has this name.
-    #[error("unknown device {0:?}; devices are flex (CPU), cuda:N, wgpu and tch")]
+    #[error("unknown device {0:?}; devices are flex (CPU), cuda:N, wgpu, wgpu:N, tch and tch:N")]
     Unknown(String),
     /// The number behind the colon is none.
     #[error("device {0:?}: expected a number behind the colon, as in cuda:0")]
     Index(String),
+    /// The machine has no device of this number.
+    #[error("there is no device {name:?}: found {count} of this kind, numbered from 0")]
+    Absent {
+        /// What was asked for.
+        name: String,
+        /// How many of the kind there are.
+        count: usize,
+    },
     /// The program was built without it.
     #[error("device {name:?} is not built in; build with `--features {feature}`")]
     NotBuilt {
@@ -36,20 +44,28 @@ pub enum DeviceError {
 }
 
 impl Compute {
-    /// The device called `name` (`flex`, `cuda:0`, `wgpu`, `tch`) with `threads` CPU threads, by default all.
+    /// The device called `name` with `threads` CPU threads, by default all.
+    ///
+    /// | name | device |
+    /// |---|---|
+    /// | `flex`, `cpu` | the CPU |
+    /// | `cuda`, `cuda:N` | the first, or the Nth, NVIDIA GPU |
+    /// | `wgpu`, `wgpu:N` | the adapter that wgpu prefers, or the Nth that it lists |
+    /// | `tch`, `tch:N` | libtorch on the CPU, or on the Nth NVIDIA GPU |
     ///
     /// # Errors
     /// [`DeviceError`] names the device and, if it is not compiled in, the feature to build with.
     pub fn new(name: &str, threads: Option<usize>) -> Result<Self, DeviceError> {
         let (kind, index) = match name.split_once(':') {
-            Some((kind, index)) => (kind, index.parse::<usize>().map_err(|_| DeviceError::Index(name.into()))?),
-            None => (name, 0),
+            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| DeviceError::Index(name.into()))?)),
+            None => (name, None),
         };
         let device = match kind {
+            "flex" | "cpu" if index.unwrap_or(0) > 0 => return Err(DeviceError::Absent { name: name.into(), count: 1 }),
             "flex" | "cpu" => Device::flex(),
             "cuda" => cuda(name, index)?,
-            "wgpu" => wgpu(name)?,
-            "tch" => tch(name)?,
+            "wgpu" => wgpu(name, index)?,
+            "tch" => tch(name, index)?,
             _ => return Err(DeviceError::Unknown(name.into())),
         };
         let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get)).max(1);
@@ -70,29 +86,33 @@ impl Default for Compute {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(_: &str, index: usize) -> Result<Device, DeviceError> {
-    Ok(Device::cuda(index))
+fn cuda(_: &str, index: Option<usize>) -> Result<Device, DeviceError> {
+    Ok(Device::cuda(index.unwrap_or(0)))
 }
 #[cfg(not(feature = "cuda"))]
-fn cuda(name: &str, _: usize) -> Result<Device, DeviceError> {
+fn cuda(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt { name: name.into(), feature: "cuda" })
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu(_: &str) -> Result<Device, DeviceError> {
-    Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
+fn wgpu(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
+    use burn::tensor::{DeviceKind, DeviceType};
+    let Some(index) = index else { return Ok(Device::wgpu(DeviceKind::DefaultDevice)) };
+    let found = Device::enumerate(DeviceType::Wgpu);
+    found.get(index).cloned().ok_or_else(|| DeviceError::Absent { name: name.into(), count: found.len() })
 }
 #[cfg(not(feature = "wgpu"))]
-fn wgpu(name: &str) -> Result<Device, DeviceError> {
+fn wgpu(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt { name: name.into(), feature: "wgpu" })
 }
 
 #[cfg(feature = "tch")]
-fn tch(_: &str) -> Result<Device, DeviceError> {
-    Ok(Device::libtorch())
+#[allow(deprecated, reason = "Burn 0.22 has no other way to libtorch")]
+fn tch(_: &str, index: Option<usize>) -> Result<Device, DeviceError> {
+    Ok(index.map_or_else(Device::libtorch, Device::libtorch_cuda))
 }
 #[cfg(not(feature = "tch"))]
-fn tch(name: &str) -> Result<Device, DeviceError> {
+fn tch(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt { name: name.into(), feature: "tch" })
 }
 
@@ -106,5 +126,23 @@ mod tests {
         assert_eq!(Compute::new("tpu", None).map(|_| ()), Err(DeviceError::Unknown("tpu".into())));
         assert_eq!(Compute::new("cuda:x", None).map(|_| ()), Err(DeviceError::Index("cuda:x".into())));
         assert_eq!(Compute::new("flex", Some(0)).map(|c| c.threads), Ok(1));
+    }
+
+    #[test]
+    fn a_number_is_never_ignored() {
+        assert!(Compute::new("flex:0", None).is_ok_and(|c| c.is_cpu()));
+        let absent = |name: &str| Err(DeviceError::Absent { name: name.into(), count: 1 });
+        assert_eq!(Compute::new("flex:1", None).map(|_| ()), absent("flex:1"));
+        assert_eq!(Compute::new("cpu:7", None).map(|_| ()), absent("cpu:7"));
+        for name in ["wgpu:-1", "tch:", "flex:a"] {
+            assert_eq!(Compute::new(name, None).map(|_| ()), Err(DeviceError::Index(name.into())));
+        }
+    }
+
+    #[cfg(not(feature = "wgpu"))]
+    #[test]
+    fn what_is_not_built_in_is_named_with_its_number() {
+        let expected = DeviceError::NotBuilt { name: "wgpu:1".into(), feature: "wgpu" };
+        assert_eq!(Compute::new("wgpu:1", None).map(|_| ()), Err(expected));
     }
 }

@@ -83,7 +83,7 @@ impl InvertedResidual {
         let shortcut = self.residual.then(|| x.clone());
         let mut y = x;
         for conv in self.expand.iter().chain([&self.depthwise]) {
-            y = Activation::Relu6.forward(conv.forward(y));
+            y = conv.activated(y, Activation::Relu6);
         }
         let y = self.project.forward(y);
         match shortcut {
@@ -114,11 +114,11 @@ impl EfficientNet {
 
 impl Network for EfficientNet {
     fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
-        let mut x = Activation::Relu6.forward(self.stem.forward(images));
+        let mut x = self.stem.activated(images, Activation::Relu6);
         for (i, blocks) in self.stages.iter().enumerate() {
             x = blocks.iter().fold(x, |x, block| block.forward(x));
             x = watch.map(&format!("blocks.{i}"), x);
         }
-        self.classifier.forward(global_average(Activation::Relu6.forward(self.head.forward(x))))
+        self.classifier.forward(global_average(self.head.activated(x, Activation::Relu6)))
     }
 }

@@ -68,8 +68,8 @@ fn normalised(reader: &mut WeightReader, name: &str, i: usize, spec: ConvSpec) -
 
 /// ReLU after the first two of three convolutions.
 fn separable([first, second, third]: &[Conv2d; 3], x: Tensor<4>) -> Tensor<4> {
-    let x = Activation::Relu.forward(first.forward(x));
-    third.forward(Activation::Relu.forward(second.forward(x)))
+    let x = first.activated(x, Activation::Relu);
+    third.forward(second.activated(x, Activation::Relu))
 }
 
 impl Block {

@@ -106,7 +106,7 @@ impl Block {
         let shortcut = self.residual.then(|| x.clone());
         let mut y = x;
         for conv in self.expand.iter().chain([&self.depthwise]) {
-            y = self.activation.forward(conv.forward(y));
+            y = conv.activated(y, self.activation);
         }
         if let Some([squeeze, excite]) = &self.excite {
             let [batch, channels, _, _] = y.dims();
@@ -139,11 +139,11 @@ impl MobileNet {
 
 impl Network for MobileNet {
     fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
-        let mut x = watch.map("features.0", Activation::HardSwish.forward(self.stem.forward(images)));
+        let mut x = watch.map("features.0", self.stem.activated(images, Activation::HardSwish));
         for (i, block) in self.blocks.iter().enumerate() {
             x = watch.map(&format!("features.{}", i + 1), block.forward(x));
         }
-        let x = Activation::HardSwish.forward(self.last.forward(x));
+        let x = self.last.activated(x, Activation::HardSwish);
         let x = watch.map(&format!("features.{}", self.blocks.len() + 1), x);
         let [hidden, last] = &self.classifier;
         let y = hidden.forward(global_average(x));

@@ -138,15 +138,9 @@ impl Residual {
             Some(conv) => conv.forward(x.clone()),
             None => x.clone(),
         };
-        let last = self.convs.len() - 1;
-        let mut y = x;
-        for (i, conv) in self.convs.iter().enumerate() {
-            y = conv.forward(y);
-            if i < last {
-                y = Activation::Relu.forward(y);
-            }
-        }
-        Activation::Relu.forward(y + shortcut)
+        let Some((last, convs)) = self.convs.split_last() else { return x };
+        let y = convs.iter().fold(x, |y, conv| conv.activated(y, Activation::Relu));
+        Activation::Relu.forward(last.forward(y) + shortcut)
     }
 }
 
@@ -177,7 +171,7 @@ impl ResNet {
 
 impl Network for ResNet {
     fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
-        let mut x = Activation::Relu.forward(self.stem.forward(images));
+        let mut x = self.stem.activated(images, Activation::Relu);
         if self.pool {
             x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
         }

@@ -115,7 +115,7 @@ impl Network for Vgg {
             x = match (layer, convs.len()) {
                 (Some(_), 1..) => {
                     index += 1;
-                    convs.next().map_or(x.clone(), |conv| Activation::Relu.forward(conv.forward(x)))
+                    convs.next().map_or(x.clone(), |conv| conv.activated(x, Activation::Relu))
                 }
                 _ => max_pool2d(x, MaxPoolOptions::new([2, 2])),
             };

@@ -2,11 +2,10 @@
 //! (Oquab et al., 2023; timm's names, layer scale).
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
-use super::layers::{Attention, LayerNorm, Linear};
+use super::layers::{Attention, LayerNorm, Linear, gelu};
 use super::network::{Network, Watch};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
@@ -106,11 +105,9 @@ struct Vit {
 struct Block {
     norm1: LayerNorm,
     attention: Attention,
-    scale1: Option<Tensor<1>>,
     norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
-    scale2: Option<Tensor<1>>,
 }
 
 impl Block {
@@ -118,36 +115,31 @@ impl Block {
         let width = layout.width;
         let linear =
             |reader: &mut _, part: &str, input, output| Linear::read(reader, &format!("{name}.{part}"), input, output);
-        let scale = |reader: &mut WeightReader, part: &str| {
-            layout.layer_scale.then(|| reader.tensor(&format!("{name}.{part}.gamma"), [width]))
+        // Layer scale multiplies the output of a linear layer: it is folded into that layer.
+        let scaled = |reader: &mut WeightReader, layer: Linear, part: &str| match layout.layer_scale {
+            true => layer.scaled(reader.tensor(&format!("{name}.{part}.gamma"), [width])),
+            false => layer,
         };
+        let projection = linear(reader, "attn.proj", width, width);
+        let fc2 = linear(reader, "mlp.fc2", 4 * width, width);
         Self {
             norm1: LayerNorm::read(reader, &format!("{name}.norm1"), width, EPSILON),
             attention: Attention {
                 qkv: linear(reader, "attn.qkv", width, 3 * width),
-                projection: linear(reader, "attn.proj", width, width),
+                projection: scaled(reader, projection, "ls1"),
                 heads: layout.heads,
             },
-            scale1: scale(reader, "ls1"),
             norm2: LayerNorm::read(reader, &format!("{name}.norm2"), width, EPSILON),
             fc1: linear(reader, "mlp.fc1", width, 4 * width),
-            fc2: linear(reader, "mlp.fc2", 4 * width, width),
-            scale2: scale(reader, "ls2"),
+            fc2: scaled(reader, fc2, "ls2"),
         }
     }
 
     fn forward(&self, x: Tensor<3>, name: &str, watch: &mut dyn Watch) -> Tensor<3> {
         let normed = watch.tokens(&format!("{name}.norm1"), self.norm1.forward(x.clone()));
-        let x = x + scaled(self.attention.forward(normed), &self.scale1);
+        let x = x + self.attention.forward(normed);
         let hidden = gelu(self.fc1.forward(self.norm2.forward(x.clone())));
-        x + scaled(self.fc2.forward(hidden), &self.scale2)
-    }
-}
-
-fn scaled(x: Tensor<3>, scale: &Option<Tensor<1>>) -> Tensor<3> {
-    match scale {
-        Some(scale) => x * scale.clone().unsqueeze(),
-        None => x,
+        x + self.fc2.forward(hidden)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use super::depthwise::depthwise;
+use super::rectify::rectify;
+use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
 
 /// How a convolution pads its input.
@@ -95,9 +97,31 @@ impl Conv2d {
 
     /// `[B,input,H,W]` to `[B,output,H',W']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = self.product(x);
+        match &self.bias {
+            Some(bias) => y + bias.clone().reshape([1, self.spec.output, 1, 1]),
+            None => y,
+        }
+    }
+
+    /// The convolution and the non-linearity behind it.
+    pub fn activated(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        let limit = match activation {
+            Activation::Relu => f32::INFINITY,
+            Activation::Relu6 => 6.0,
+            Activation::Identity | Activation::HardSwish => return activation.forward(self.forward(x)),
+        };
+        match &self.bias {
+            Some(bias) if has_own_gradients(&x) => rectify(self.product(x), bias.clone(), limit),
+            _ => activation.forward(self.forward(x)),
+        }
+    }
+
+    /// The convolution without its bias.
+    fn product(&self, x: Tensor<4>) -> Tensor<4> {
         let spec = self.spec;
         if spec.kernel == 1 && spec.stride == 1 && spec.groups == 1 {
-            return pointwise(x, self.weight.clone(), self.bias.clone());
+            return pointwise(x, self.weight.clone(), None);
         }
         let [_, _, height, width] = x.dims();
         let padding = match spec.padding {
@@ -109,20 +133,11 @@ impl Conv2d {
             }),
         };
         let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
-        if spec.groups == spec.input && spec.groups == spec.output && spec.groups > 1 && has_depthwise(&x) {
-            let y = depthwise(x, self.weight.clone(), options);
-            return match &self.bias {
-                Some(bias) => y + bias.clone().reshape([1, spec.output, 1, 1]),
-                None => y,
-            };
+        if spec.groups == spec.input && spec.groups == spec.output && spec.groups > 1 && has_own_gradients(&x) {
+            return depthwise(x, self.weight.clone(), options);
         }
-        conv2d(x, self.weight.clone(), self.bias.clone(), options)
+        conv2d(x, self.weight.clone(), None, options)
     }
-}
-
-/// Whether the device of `x` has the special depthwise convolution: the CPU. Elsewhere the general one is fast.
-fn has_depthwise(x: &Tensor<4>) -> bool {
-    x.device().without_autodiff() == Device::flex()
 }
 
 /// A 1x1 convolution as a matrix product, which is several times cheaper than the general path:

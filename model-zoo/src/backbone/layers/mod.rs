@@ -3,13 +3,17 @@
 mod attention;
 mod conv;
 pub mod depthwise;
+mod kernels;
 mod norm;
+mod plain;
+mod rectify;
+mod transformer;
 
 pub use attention::Attention;
 pub use conv::{Conv2d, ConvSpec, Padding, pointwise};
 pub use norm::{ChannelAffine, LayerNorm, Linear};
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, activation};
 
 /// The non-linearity behind a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +43,19 @@ impl Activation {
 /// min(max(x + 3, 0), 6) / 6
 pub fn hard_sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     (x + 3.0).clamp(0.0, 6.0) / 6.0
+}
+
+/// x P(X <= x) for a standard normal X, element by element.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match has_own_gradients(&x) {
+        true => transformer::gelu(x),
+        false => activation::gelu(x),
+    }
+}
+
+/// Whether the operations with gradients of their own exist for `x`: in f32 on the CPU. Elsewhere Burn's are taken.
+fn has_own_gradients<const D: usize>(x: &Tensor<D>) -> bool {
+    x.device().without_autodiff() == Device::flex() && x.dtype() == DType::F32
 }
 
 /// Mean over height and width: `[B,C,H,W]` to `[B,C]`.

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::{layer_norm, linear};
 
+use super::{has_own_gradients, transformer};
 use crate::weights::WeightReader;
 
 /// `y = x W^T + b` over the last axis.
@@ -23,6 +24,12 @@ impl Linear {
     pub fn read_named(reader: &mut WeightReader, weight: &str, bias: &str, input: usize, output: usize) -> Self {
         let weight: Tensor<2> = reader.tensor(weight, [output, input]);
         Self { weight: weight.transpose(), bias: reader.tensor(bias, [output]) }
+    }
+
+    /// The layer whose outputs are multiplied by `scale` `[output]`.
+    pub fn scaled(self, scale: Tensor<1>) -> Self {
+        let weight = self.weight * scale.clone().unsqueeze();
+        Self { weight, bias: self.bias * scale }
     }
 
     /// `[..., input]` to `[..., output]`.
@@ -51,7 +58,11 @@ impl LayerNorm {
 
     /// `[..., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        layer_norm(x, self.gamma.clone(), Some(self.beta.clone()), self.epsilon)
+        let (gamma, beta) = (self.gamma.clone(), self.beta.clone());
+        match has_own_gradients(&x) {
+            true => transformer::layer_norm(x, gamma, beta, self.epsilon),
+            false => layer_norm(x, gamma, Some(beta), self.epsilon),
+        }
     }
 }
 
