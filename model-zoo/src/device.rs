@@ -57,11 +57,13 @@ impl Compute {
     /// [`DeviceError`] names the device and, if it is not compiled in, the feature to build with.
     pub fn new(name: &str, threads: Option<usize>) -> Result<Self, DeviceError> {
         let (kind, index) = match name.split_once(':') {
-            Some((kind, index)) => (kind, Some(index.parse().map_err(|_| DeviceError::Index(name.into()))?)),
+            Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| DeviceError::Index(name.into()))?)),
             None => (name, None),
         };
         let device = match kind {
-            "flex" | "cpu" if index.unwrap_or(0) > 0 => return Err(DeviceError::Absent { name: name.into(), count: 1 }),
+            "flex" | "cpu" if index.unwrap_or(0) > 0 => {
+                return Err(DeviceError::Absent { name: name.into(), count: 1 });
+            }
             "flex" | "cpu" => Device::flex(),
             "cuda" => cuda(name, index)?,
             "wgpu" => wgpu(name, index)?,
@@ -86,8 +88,13 @@ impl Default for Compute {
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(_: &str, index: Option<usize>) -> Result<Device, DeviceError> {
-    Ok(Device::cuda(index.unwrap_or(0)))
+fn cuda(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
+    // Burn panics on a number that is not there, and where there is no driver.
+    let (index, count) = (index.unwrap_or(0), Device::enumerate(burn::tensor::DeviceType::Cuda).len());
+    match index < count {
+        true => Ok(Device::cuda(index)),
+        false => Err(DeviceError::Absent { name: name.into(), count }),
+    }
 }
 #[cfg(not(feature = "cuda"))]
 fn cuda(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
@@ -109,7 +116,10 @@ fn wgpu(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
 #[cfg(feature = "tch")]
 #[allow(deprecated, reason = "Burn 0.22 has no other way to libtorch")]
 fn tch(_: &str, index: Option<usize>) -> Result<Device, DeviceError> {
-    Ok(index.map_or_else(Device::libtorch, Device::libtorch_cuda))
+    Ok(match index {
+        None => Device::libtorch(),
+        Some(index) => Device::libtorch_cuda(index),
+    })
 }
 #[cfg(not(feature = "tch"))]
 fn tch(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {

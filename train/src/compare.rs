@@ -38,6 +38,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let mut inside: Vec<Vec<f64>> = vec![Vec::new(); METHODS.len()];
     let context = &finished.context;
     let backbone = context.backbone.as_ref();
+    let preprocessing = &backbone.spec().preprocessing;
     for batch in Loader::new(finished.valid.clone(), Plan::validation(finished.batch_size), 0)? {
         let batch = batch?;
         let (clean, learned) = finished.trainee.explain(batch.images(&context.device));
@@ -52,7 +53,8 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
             let full = upsample(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));
-            scores.extend(metric.measure(backbone, &clean.images, clean.logits.clone(), &clean.class, map));
+            let (images, logits) = (&clean.images, clean.logits.clone());
+            scores.extend(metric.measure(backbone, preprocessing, images, logits, &clean.class, map));
         }
     }
     let row = |((name, scores), inside): ((&'static str, &Vec<Confidence>), &Vec<f64>)| Row {

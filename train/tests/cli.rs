@@ -54,13 +54,13 @@ fn help() {
 #[test]
 fn an_unknown_key_is_shown_in_its_line() {
     assert_snapshot!(refusal(&format!("{GOOD}train:\n  epoch: 3\n"), &[]), @r"
-    error: run.yaml: line 5 column 3: unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every, tensorboard
+    error: run.yaml: line 5 column 3: unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every
      --> run.yaml:5:3
       |
     3 | data: {train: images/train, val: images/val}
     4 | train:
     5 |   epoch: 3
-      |   ^ unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every, tensorboard
+      |   ^ unknown key `epoch`, did you mean `epochs`? Known here: epochs, batch_size, seed, checkpoint_every, validate_every, validate_images, keep, log_every
     ");
 }
 
@@ -87,13 +87,13 @@ fn every_value_out_of_range_is_shown() {
     3 | data: {train: images/train, val: images/val}
     4 | train: {epochs: 0, batch_size: 0}
       |                                ^ `train.batch_size`: found 0, expected 1 or more
-    error: line 4 column 17: `train.epochs`: found 0, expected 1 or more
+    error: line 4 column 17: `train.epochs`: found 0, expected 1 to 100000
      --> run.yaml:4:17
       |
     2 | backbone: {name: resnet50, weights: resnet50.pth}
     3 | data: {train: images/train, val: images/val}
     4 | train: {epochs: 0, batch_size: 0}
-      |                 ^ `train.epochs`: found 0, expected 1 or more
+      |                 ^ `train.epochs`: found 0, expected 1 to 100000
     ");
 }
 

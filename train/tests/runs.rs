@@ -2,50 +2,151 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
-const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml");
+use common::{CONFIG, errors, finish, head, training};
+use explainer_train::data::Order;
 
-/// The quickstart's run, small: 8 steps of 8 images, a checkpoint every other step.
-fn training(output: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
-    command.args(["--config", CONFIG, "--output"]).arg(output);
-    command.args(["data.train_images=32", "data.val_images=8", "train.batch_size=8", "train.epochs=2"]);
-    command.args(["train.checkpoint_every=2", "train.log_every=1", "data.augment=[flip]"]);
-    command
-}
-
-fn finish(command: &mut Command) -> Output {
-    let output = command.output().expect("the program starts");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    output
-}
-
-fn head(output: &Path) -> Vec<u8> {
-    std::fs::read(output.join("artifact/model.safetensors")).expect("the run left an artifact")
+/// Waits until a run has told of `steps` steps, one a line.
+fn wait_for_steps(child: &mut Child, steps: usize) {
+    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert_eq!(lines.filter(|line| line.contains("images/s")).take(steps).count(), steps);
 }
 
 #[test]
 fn a_killed_run_resumes_to_the_same_head_bit_for_bit() {
     let folder = tempfile::tempdir().expect("a folder");
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    // 8 steps an epoch: no validation lies between the kill and the checkpoint before it.
+    let training = |output: &Path| {
+        let mut command = training(output);
+        command.arg("data.train_images=64");
+        command
+    };
     finish(&mut training(&whole));
 
     let mut child = training(&killed).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
-    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-    let steps = lines.filter(|line| line.contains("images/s")).take(5).count();
+    wait_for_steps(&mut child, 5);
     child.kill().expect("it runs still"); // SIGKILL: no chance to tidy up
     let status = child.wait().expect("it ends");
-    assert!(steps == 5 && !status.success(), "{steps} steps, {status}");
+    assert!(!status.success(), "{status}");
     assert!(!killed.join("artifact").exists());
 
-    let resumed = finish(training(&killed).args(["--resume", "auto"]));
-    let text = String::from_utf8_lossy(&resumed.stderr).into_owned();
-    assert!(text.contains("resumed from"), "{text}");
+    let resumed = errors(&finish(training(&killed).args(["--resume", "auto"])));
+    assert!(resumed.contains("resumed from"), "{resumed}");
     assert_eq!(head(&whole), head(&killed));
+}
+
+/// The small run with a validation after each epoch of 4 steps, which takes long unless a limit is added.
+#[cfg(unix)]
+fn validating(output: &Path) -> Command {
+    let mut command = training(output);
+    command.args(["data.val_images=4096", "train.checkpoint_every=100"]);
+    command
+}
+
+/// How many images a validation that is to come to its end looks at: no part of what makes a run the same.
+#[cfg(unix)]
+const LIMIT: &str = "train.validate_images=16";
+
+#[cfg(unix)]
+#[test]
+fn a_run_stopped_in_its_validation_comes_back_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
+    finish(validating(&whole).args(["--quiet", LIMIT]));
+
+    let child = validating(&stopped).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("the program starts");
+    wait_for_steps(&mut child, 4);
+    let signal = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status();
+    assert!(signal.expect("a shell").success());
+    let output = child.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("after step 4 of 8, its validation to be made"), "{text}");
+
+    let resumed = errors(&finish(validating(&stopped).args(["--quiet", "--resume", "auto", LIMIT])));
+    assert!(resumed.contains("step-00000004"), "{resumed}");
+    assert_eq!(head(&whole), head(&stopped));
+    let log = std::fs::read_to_string(stopped.join("metrics.jsonl")).expect("a log");
+    assert_eq!(log.lines().filter(|line| line.contains("\"validation\"")).count(), 2, "{log}");
+}
+
+/// Six images, `0.png` to `5.png`, in a folder of their own. Training with batches of two, those of the last batch
+/// cannot be read.
+fn photographs(folder: &Path) {
+    std::fs::create_dir(folder).expect("a folder");
+    let path = |index: usize| folder.join(format!("{index}.png"));
+    for index in 0..6 {
+        let pixel = |x: u32, y: u32| image::Rgb([2 * x as u8, 2 * y as u8, 40 * index as u8]);
+        image::RgbImage::from_fn(100, 96, pixel).save(path(index)).expect("an image");
+    }
+    for index in &Order::new(6, 0, 0).indices()[4..] {
+        std::fs::write(path(*index), "no photograph").expect("a file");
+    }
+}
+
+/// A run of one epoch on such images.
+fn on_photographs(images: &Path, output: &Path) -> Command {
+    let mut command = training(output);
+    for key in ["train", "val"] {
+        command.arg(format!("data.{key}={}", images.display()));
+    }
+    command.args(["data.max_broken=0.5", "train.batch_size=2", "train.epochs=1"]);
+    command
+}
+
+#[test]
+fn a_run_whose_last_images_are_broken_comes_to_its_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (images, output) = (folder.path().join("images"), folder.path().join("run"));
+    photographs(&images);
+    let ran = finish(&mut on_photographs(&images, &output));
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let row = |key: &str, value: &str| text.lines().any(|line| line.starts_with(key) && line.contains(value));
+    assert!(row("steps", "2") && row("skipped steps", "1"), "{text}");
+    assert!(output.join("checkpoints/step-00000003").is_dir());
+
+    let about = std::fs::read_to_string(output.join("artifact/config.json")).expect("an artifact");
+    let about: serde_json::Value = serde_json::from_str(&about).expect("JSON");
+    for (figure, expected) in [("training steps", 2.0), ("training images", 6.0), ("validation images", 4.0)] {
+        assert_eq!(about["figures"][figure].as_f64(), Some(expected), "{figure}");
+    }
+}
+
+#[test]
+fn a_run_without_a_readable_image_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = folder.path().join("images");
+    photographs(&images);
+    for index in 0..6 {
+        std::fs::write(images.join(format!("{index}.png")), "no photograph").expect("a file");
+    }
+    let ran = on_photographs(&images, &folder.path().join("run")).arg("data.max_broken=1").output();
+    let text = errors(&ran.expect("the program starts"));
+    assert!(text.contains("not one of the training images") && text.contains(".png"), "{text}");
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_images_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (images, output) = (folder.path().join("images"), folder.path().join("run"));
+    photographs(&images);
+    finish(&mut on_photographs(&images, &output));
+    // Wherever they lie, and by whatever path they are named.
+    std::fs::rename(&images, folder.path().join("moved")).expect("a folder");
+    let mut moved = on_photographs(Path::new("moved"), &output);
+    finish(moved.current_dir(folder.path()).args(["--resume", "auto"]));
+    std::fs::rename(folder.path().join("moved"), &images).expect("a folder");
+    std::fs::rename(images.join("3.png"), images.join("7.png")).expect("a file"); // as many as before
+    let resumed = on_photographs(&images, &output).args(["--resume", "auto"]).output().expect("the program starts");
+    let text = errors(&resumed);
+    assert_eq!(resumed.status.code(), Some(1), "{text}");
+    assert!(text.contains("other training images") && text.contains("with other names"), "{text}");
 }
 
 #[test]
@@ -53,12 +154,12 @@ fn an_output_folder_with_checkpoints_is_not_overwritten() {
     let folder = tempfile::tempdir().expect("a folder");
     finish(&mut training(folder.path()));
     let again = training(folder.path()).output().expect("the program starts");
-    let text = String::from_utf8_lossy(&again.stderr).into_owned();
+    let text = errors(&again);
     assert_eq!(again.status.code(), Some(1), "{text}");
     assert!(text.contains("--resume auto"), "{text}");
     // Another configuration's checkpoint is refused, not mixed in.
     let other = training(folder.path()).args(["--resume", "auto", "train.seed=7"]).output().expect("it starts");
-    let text = String::from_utf8_lossy(&other.stderr).into_owned();
+    let text = errors(&other);
     assert!(!other.status.success() && text.contains("another configuration"), "{text}");
 }
 
@@ -81,6 +182,7 @@ fn bad_input_is_named() {
         (vec!["backbone.weights=nowhere.safetensors"], 1, "nowhere.safetensors"),
         (vec![cut.as_str()], 1, "weights.safetensors"),
         (vec![empty.as_str()], 1, "empty"),
+        #[cfg(not(feature = "cuda"))]
         (vec!["device=cuda:0"], 1, "--features cuda"),
         (vec![blocked.as_str()], 1, "file/run"),
     ] {
@@ -91,7 +193,7 @@ fn bad_input_is_named() {
             command.arg("--output").arg(output);
         }
         let result = command.output().expect("the program starts");
-        let text = String::from_utf8_lossy(&result.stderr).into_owned();
+        let text = errors(&result);
         assert_eq!(result.status.code(), Some(code), "{arguments:?}: {text}");
         assert!(text.contains(expected), "{arguments:?}: {expected:?} is not in {text}");
         assert!(!text.contains("panicked"), "{text}");

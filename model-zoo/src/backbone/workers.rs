@@ -41,7 +41,12 @@ impl Workers {
     pub fn run<R: Send>(&self, batch: usize, job: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let chunks: Vec<Range<usize>> =
             (0..batch).step_by(self.chunk).map(|from| from..batch.min(from.saturating_add(self.chunk))).collect();
-        if self.pools.len() < 2 || chunks.len() < 2 {
+        let Some(first) = self.pools.first() else { return chunks.into_iter().map(job).collect() };
+        if self.pools.len() == 1 {
+            return first.install(|| chunks.into_iter().map(&job).collect());
+        }
+        if chunks.len() < 2 {
+            // One chunk cannot be shared: its operations may use all threads instead.
             return chunks.into_iter().map(job).collect();
         }
         let next = AtomicUsize::new(0);

@@ -11,11 +11,21 @@ use explainer_zoo::weights::WeightReader;
 
 /// Of logits and taps, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;
-/// Of gradients. A unit at rounding distance of zero switches on or off with the order of a sum, and with it a visible
-/// part of these networks' gradients: PyTorch's own f32 gradient of resnet50 is 2.2e-3 from its f64 gradient (which
-/// ours equals to 1e-7). Measured here: vgg16 2.3e-3, mnasnet0_5 4.8e-3, the others under 1e-3. Trained weights are held
-/// to 1e-3 in `real_parity`.
-const GRADIENT: f32 = 6e-3;
+/// Of gradients.
+const GRADIENT: f32 = 1e-3;
+/// Of gradients that f32 does not determine to [`GRADIENT`]: with these weights by formula, 4 units of vgg16, 5 of
+/// mnasnet0_5 and 5 of resnet50 lie within 1e-7 of their layer's largest value from zero. Whether a rectifier lets them
+/// through is a matter of the order of sums, and changes PyTorch's f64 gradient by 4.5e-2, 4.9e-3 and 1.8e-2 of its
+/// maximum; PyTorch's own f32 gradient of resnet50 is 2.2e-3 from its f64 gradient. Trained weights are held to
+/// [`GRADIENT`] in `real_parity`.
+const UNDETERMINED: f32 = 6e-3;
+
+fn gradient_tolerance(name: &str) -> f32 {
+    match name {
+        "vgg16" | "mnasnet0_5" | "resnet50" => UNDETERMINED,
+        _ => GRADIENT,
+    }
+}
 
 /// The golden values have torchvision's names, this project timm's where there is a choice.
 fn torchvision(architecture: &str, name: &str) -> String {
@@ -57,7 +67,12 @@ fn is_pytorchs(name: &'static str) {
     let answer = backbone.answer(images, &|logits: Tensor<2>, _: Range<usize>| one_hot(&logits, &[class]));
     assert_close(&format!("{name} logits of the answer"), &values(answer.logits), &expected, FORWARD);
     let (_, expected) = oracle.f32s(&format!("{name}.input_grad"));
-    assert_close(&format!("{name} gradient"), &probe(&tap_values(answer.gradient)), &expected, GRADIENT);
+    assert_close(
+        &format!("{name} gradient"),
+        &probe(&tap_values(answer.gradient)),
+        &expected,
+        gradient_tolerance(name),
+    );
 }
 
 /// One test an architecture, so that they run beside each other.

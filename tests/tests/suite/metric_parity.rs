@@ -26,7 +26,7 @@ fn drop_and_increase_in_confidence_are_pytorchs() {
 
     let metric = MaskedConfidence { percents: vec![100.0, 50.0, 15.0] };
     let class = int_tensor(&classes, &compute.device);
-    let rows = metric.measure(&backbone, &images, logits, &class, maps);
+    let rows = metric.measure(&backbone, &backbone.spec().preprocessing, &images, logits, &class, maps);
     let (shape, expected) = oracle.f32s("adic.per_image");
     assert_eq!(shape, [rows.len(), 2 * metric.percents.len()]);
     let mut wrong = Vec::new();

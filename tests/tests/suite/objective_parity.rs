@@ -1,7 +1,7 @@
 //! The TAME objective against PyTorch's golden values.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use explainer_tests::{Oracle, assert_close, oracle};
+use explainer_tests::{Oracle, assert_close, compute, oracle};
 use explainer_train::objective::{Objective, Selection, cross_entropy, cross_entropy_gradient};
 
 /// Sigmoid maps of the classes predicted in the batch, `[B,B,h,w]`, column `j` for image `j`'s class.
@@ -25,7 +25,7 @@ fn logits(oracle: &Oracle, device: &Device) -> Tensor<2> {
 #[test]
 fn every_loss_term_is_pytorchs() {
     let Some(oracle) = oracle("heads") else { return };
-    let device = Device::default();
+    let device = compute().device;
     let class = class(&oracle, &device);
     for (preset, objective) in [("classic", Objective::ttame()), ("vit", Objective::ptame_vit_b_16())] {
         for (name, selection) in [("batch", Selection::Batch), ("matching", Selection::Matching)] {
@@ -46,7 +46,7 @@ fn every_loss_term_is_pytorchs() {
 #[test]
 fn the_logit_gradient_is_autodiffs_on_the_golden_logits() {
     let Some(oracle) = oracle("heads") else { return };
-    let device = Device::default().autodiff();
+    let device = compute().device.autodiff();
     let class = class(&oracle, &device);
     let logits = logits(&oracle, &device).require_grad();
     let gradients = cross_entropy(logits.clone(), class.clone()).backward();

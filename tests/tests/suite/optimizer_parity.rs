@@ -7,7 +7,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
-use explainer_tests::{Oracle, assert_close, oracle};
+use explainer_tests::{Oracle, assert_close, compute, oracle};
 use explainer_train::config::{AdamW, OneCycle, Optimizer, Schedule, Sgd};
 
 /// Found to fit the golden weights to 1e-6 (0, 5e-4 and P-TAME's values do not): PyTorch's default. The other figures
@@ -31,7 +31,7 @@ fn follow(name: &str, section: &Optimizer, cycle_momentum: bool) {
     // 30% of 40 steps less one is a whole number, so the full rate is among them.
     let full = rates.iter().copied().fold(0.0, f64::max);
     let (shape, weights) = oracle.f32s(&format!("opt.{name}.weights"));
-    let device = Device::default();
+    let device = compute().device;
     let target = vector(&oracle, "opt.target", &device);
     let start = vector(&oracle, "opt.w0", &device.clone().autodiff());
     let mut point = Point { weight: Param::from_tensor(start) };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
+use explainer_tests::compute;
 use explainer_zoo::image::{Filter, Pixels, Preprocessing, decode};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -43,7 +43,7 @@ fn preprocessed_photographs_have_the_sums_of_pytorch() {
         assert_eq!(sums.len(), files.len());
         for (file, expected) in files.iter().zip(sums) {
             let pixels = preprocessing.centre(&decode(&images.join(file.as_str().unwrap())).unwrap()).unwrap();
-            let image = Pixels::to_tensor(&[pixels], &Device::default()).unwrap();
+            let image = Pixels::to_tensor(&[pixels], &compute().device).unwrap();
             let found = preprocessing.normalise(image).sum().into_scalar::<f32>();
             println!("{backbone} {file}: {found} for {expected}, off by {:.4}%", 100.0 * (found / expected - 1.0));
             assert!((found - expected).abs() <= 0.002 * expected.abs(), "{backbone} {file}: {found}, not {expected}");

@@ -66,7 +66,7 @@ pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
 
     // Named before any is read, so that a broken image does not change the names of the others.
     let mut taken = FileNames::default();
-    let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(set.path(index)))).collect();
+    let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
     let plan = Plan { max_broken: 1.0, workers: loaded.compute.threads, ..Plan::validation(BATCH.min(set.len())) };
     let mut loader = Loader::new(set.clone(), plan, 0)?;
     let mut meter = Meter::new(set.len(), global.quiet);
@@ -112,7 +112,7 @@ fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf
     for path in paths {
         if path.is_dir() {
             let set = FileSet::open(path, preprocessing.clone())?;
-            files.extend((0..set.len()).map(|index| set.path(index).to_path_buf()));
+            files.extend((0..set.len()).map(|index| set.path(index)));
         } else {
             files.push(path.clone());
         }

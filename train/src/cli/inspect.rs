@@ -1,6 +1,7 @@
 //! `explainer-train inspect`: what a file or a backbone holds.
 
 use super::{BadUsage, Global, print, shared};
+use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use anyhow::Context;
 use clap::{ArgGroup, Args};
@@ -142,7 +143,7 @@ fn backbone(name: &str, weights: Option<&str>, global: &Global) -> anyhow::Resul
     if let Some(weights) = weights {
         let compute = shared::compute(global)?;
         let load = |progress: &mut Progress<'_>| backbone::load(name, weights, None, &compute, progress);
-        let loaded = shared::with_download_bar(global.quiet, load)?;
+        let loaded = with_download_bar(global.quiet, load)?;
         let spec = loaded.spec();
         about.push(row("weights", weights));
         about.push(row("weights SHA-256", spec.weights_sha256.as_deref().unwrap_or("none, they come from no file")));

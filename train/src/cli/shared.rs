@@ -1,12 +1,12 @@
-//! What the commands that work with weights share: the device, the loading of an explainer, warnings and progress.
+//! What the commands that work with weights share: the device, the loading of an explainer, warnings and a meter.
 
 use super::{BadUsage, Global, eprint};
 use crate::data::Tally;
 use crate::explain::Loaded;
+use crate::report::progress::{bar, with_download_bar};
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::device::Compute;
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, stderr};
+use indicatif::ProgressBar;
 use std::path::Path;
 
 /// The device that was asked for, by default the CPU.
@@ -25,34 +25,9 @@ pub(super) fn open(folder: &Path, weights: Option<&str>, global: &Global) -> any
     Ok(loaded)
 }
 
-/// Runs `load`, which reports a download's bytes done and in all, and shows them.
-pub(super) fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, Option<u64>)) -> T) -> T {
-    // No bar before the first byte: most weights are on this machine already.
-    let mut bar: Option<ProgressBar> = None;
-    let loaded = load(&mut |done, total| {
-        let bar = bar.get_or_insert_with(|| {
-            styled(total, quiet, "downloading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-        });
-        bar.set_position(done);
-    });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    loaded
-}
-
 /// A line on standard error.
 pub(super) fn warn(text: &str) {
     eprint(&format!("warning: {text}\n"));
-}
-
-/// A bar on standard error, if that is a terminal and may be written to.
-fn styled(length: Option<u64>, quiet: bool, template: &str) -> ProgressBar {
-    if quiet || !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// How far a pass over a set of images is, and which of them were broken.
@@ -65,7 +40,7 @@ pub(super) struct Meter {
 impl Meter {
     /// The start of one pass, in the set's own order, over this many images.
     pub(super) fn new(images: usize, quiet: bool) -> Self {
-        let bar = styled(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
+        let bar = bar(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
         Self { bar, warned: 0 }
     }
 

@@ -3,6 +3,7 @@
 use super::{Global, eprint, print};
 use crate::compare;
 use crate::config::{Config, ConfigError};
+use crate::fit::checkpoint::State;
 use crate::fit::{self, ResumeFrom};
 use crate::report::table::Table;
 use burn::train::Interrupter;
@@ -85,7 +86,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let interrupter = Interrupter::new();
     let handle = interrupter.clone();
     ctrlc::set_handler(move || {
-        // The first signal ends the run after its step; a second one does not wait.
+        // The first signal ends the run after its step or its batch of a validation; a second one does not wait.
         if handle.should_stop() {
             std::process::exit(130);
         }
@@ -98,14 +99,23 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     for broken in &finished.broken {
         eprint(&format!("warning: skipped {}\n", broken.reason));
     }
-    let output = config.output_dir().display();
-    let Some(artifact) = &finished.artifact else {
-        let (step, total) = (finished.state.step, finished.state.total_steps);
-        return print(&format!(
-            "stopped after step {step} of {total}; the checkpoint is in {output}, go on with --resume auto\n"
-        ));
-    };
-    summarise(&finished, artifact, global.quiet)
+    match &finished.artifact {
+        Some(artifact) => summarise(&finished, artifact, global.quiet),
+        None => print(&stopped(&finished.state, config.output_dir())),
+    }
+}
+
+/// Where a run stands that did not come to its end.
+fn stopped(state: &State, output: &Path) -> String {
+    let State { step, total_steps, .. } = state;
+    if *step == 0 {
+        return "stopped before the first step; there is no checkpoint yet\n".into();
+    }
+    let due = if state.validation_due { ", its validation to be made" } else { "" };
+    let output = output.display();
+    format!(
+        "stopped after step {step} of {total_steps}{due}; the checkpoint is in {output}, go on with --resume auto\n"
+    )
 }
 
 /// The closing table and the contact sheet.
@@ -117,15 +127,18 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
         return Ok(());
     }
     let state = &finished.state;
-    let images = state.step * finished.batch_size;
+    let images = state.steps_made() * finished.batch_size;
     let mut facts = Table::new(["run", ""]);
-    facts.row(["steps".to_string(), state.step.to_string()]);
+    facts.row(["steps".to_string(), state.steps_made().to_string()]);
+    if state.skipped > 0 {
+        facts.row(["skipped steps".to_string(), format!("{}, without a readable image", state.skipped)]);
+    }
     facts.row(["time".to_string(), format!("{:.0} s", state.seconds)]);
     facts.row(["images/s".to_string(), format!("{:.1}", images as f64 / state.seconds.max(1e-9))]);
     facts.row(["waited for images".to_string(), format!("{:.1} s", finished.waited.as_secs_f64())]);
     facts.row(["broken images".to_string(), finished.broken.len().to_string()]);
     if let Some(best) = &state.best {
-        facts.row(["best validation".to_string(), format!("step {}", best.step)]);
+        facts.row(["best validation".to_string(), format!("step {}, {} images", best.step, best.images)]);
     }
     facts.row(["artifact".to_string(), artifact.display().to_string()]);
     facts.row(["contact sheet".to_string(), sheet.display().to_string()]);
@@ -158,6 +171,19 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fit::checkpoint::Identity;
+
+    #[test]
+    fn a_stopped_run_says_where_it_stands() {
+        let run = Identity { configuration: String::new(), images: 0, images_sha256: String::new() };
+        let start = State::start(run, 8);
+        assert!(stopped(&start, Path::new("out")).contains("before the first step"));
+        let state = State { step: 4, ..start };
+        let text = stopped(&state, Path::new("out"));
+        assert_eq!(text, "stopped after step 4 of 8; the checkpoint is in out, go on with --resume auto\n");
+        let due = State { validation_due: true, ..state };
+        assert!(stopped(&due, Path::new("out")).starts_with("stopped after step 4 of 8, its validation to be made; "));
+    }
 
     #[test]
     fn options_win_over_the_file() {

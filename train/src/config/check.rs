@@ -1,6 +1,7 @@
 //! What a single key's range cannot say: rules across keys.
 
 use super::{Config, Data, Explainer, Masking, Optimizer, Schedule};
+use explainer_zoo::backbone::architecture;
 
 impl Config {
     /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
@@ -83,11 +84,24 @@ impl Config {
         {
             found.push(format!("data.crop: found {crop}, expected at most data.resize ({resize})"));
         }
+        if let (Some(crop), Some(stride)) = (data.crop, self.largest_stride())
+            && crop < stride
+        {
+            found.push(format!(
+                "data.crop: found {crop}, expected at least {stride}, the pixels in a cell of {}'s smallest map",
+                self.backbone.name
+            ));
+        }
         for (i, augment) in data.augment.iter().enumerate() {
             if data.augment[..i].contains(augment) {
                 found.push(format!("data.augment: {augment:?} is there twice"));
             }
         }
+    }
+
+    /// Input pixels per cell of the backbone's smallest map; a name that is no backbone is refused where it is loaded.
+    fn largest_stride(&self) -> Option<usize> {
+        architecture(&self.backbone.name)?.taps.iter().map(|tap| tap.stride).max()
     }
 
     fn check_optimizer(&self, found: &mut Vec<String>) {

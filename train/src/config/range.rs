@@ -43,6 +43,22 @@ pub(super) fn at_least_one(value: &usize, _: &()) -> Checked {
     expect(*value >= 1, value, "1 or more")
 }
 
+/// Passes over the images: at least one, and few enough for a run's steps to be counted.
+pub(super) fn passes(value: &usize, _: &()) -> Checked {
+    expect((1..=100_000).contains(value), value, "1 to 100000")
+}
+
+/// A number of images: at least one, and few enough for an epoch's order to fit into memory.
+pub(super) fn image_count(value: &usize, _: &()) -> Checked {
+    expect((1..=100_000_000).contains(value), value, "1 to 100000000 images")
+}
+
+/// A side of a map: at least one cell, and few enough for a batch's maps, one for each image and class, to fit into
+/// memory.
+pub(super) fn map_side(value: &usize, _: &()) -> Checked {
+    expect((1..=1024).contains(value), value, "a side of 1 to 1024 cells")
+}
+
 /// A side in pixels that a photograph can be brought to.
 pub(super) fn side(value: &usize, _: &()) -> Checked {
     expect((8..=4096).contains(value), value, "a side of 8 to 4096 pixels")
@@ -76,5 +92,15 @@ mod tests {
         assert!(positive(&0.0, &()).is_err() && positive(&1e-9, &()).is_ok());
         assert!(decay(&1.0, &()).is_err() && fraction(&1.0, &()).is_ok());
         assert!(side(&7, &()).is_err() && side(&8, &()).is_ok() && side(&4097, &()).is_err());
+    }
+
+    #[test]
+    fn counts_have_two_ends() {
+        let counts: [(fn(&usize, &()) -> Checked, usize); 3] =
+            [(passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
+        for (check, most) in counts {
+            assert!(check(&0, &()).is_err() && check(&1, &()).is_ok());
+            assert!(check(&most, &()).is_ok() && check(&(most + 1), &()).is_err());
+        }
     }
 }

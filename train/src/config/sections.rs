@@ -1,6 +1,8 @@
 //! The sections of a run's YAML other than `optimizer` and `schedule`.
 
-use super::range::{at_least_one, fraction, hex_digest, not_blank, not_negative, positive, side};
+use super::range::{
+    at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
+};
 use super::tagged::tagged;
 use garde::Validate;
 use schemars::JsonSchema;
@@ -54,8 +56,8 @@ pub struct Head {
     #[garde(skip)]
     pub fuse_bias: bool,
     /// Side of the maps, in cells; by default the side of the largest tap, at most 56.
-    #[garde(inner(custom(at_least_one)))]
-    #[schemars(range(min = 1))]
+    #[garde(inner(custom(map_side)))]
+    #[schemars(range(min = 1, max = 1024))]
     pub map_size: Option<usize>,
 }
 
@@ -112,13 +114,13 @@ pub struct Data {
     pub val: String,
     /// How many procedural images to make (needed for `shapes`), or at most how many of the files to use: the first n
     /// after a seeded shuffle. All files by default.
-    #[garde(inner(custom(at_least_one)))]
-    #[schemars(range(min = 1))]
+    #[garde(inner(custom(image_count)))]
+    #[schemars(range(min = 1, max = 100_000_000))]
     #[serde(default)]
     pub train_images: Option<usize>,
     /// As `train_images`, for validation.
-    #[garde(inner(custom(at_least_one)))]
-    #[schemars(range(min = 1))]
+    #[garde(inner(custom(image_count)))]
+    #[schemars(range(min = 1, max = 100_000_000))]
     #[serde(default)]
     pub val_images: Option<usize>,
     /// Short side after resizing, in pixels; by default as the backbone's preprocessing says.
@@ -243,8 +245,8 @@ pub enum Selection {
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
     /// Passes over the training images.
-    #[garde(custom(at_least_one))]
-    #[schemars(range(min = 1))]
+    #[garde(custom(passes))]
+    #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
     /// Images a step. With batch selection each image is also pushed away from the other images' classes, and BatchNorm
     /// takes its statistics over the batch, so that 1 works but trains a noisier head than the papers' 32.
@@ -274,9 +276,6 @@ pub struct Train {
     #[garde(custom(at_least_one))]
     #[schemars(range(min = 1))]
     pub log_every: usize,
-    /// Writes TensorBoard event files beside `metrics.jsonl`.
-    #[garde(skip)]
-    pub tensorboard: bool,
 }
 
 impl Default for Train {
@@ -290,7 +289,6 @@ impl Default for Train {
             validate_images: None,
             keep: 2,
             log_every: 10,
-            tensorboard: false,
         }
     }
 }

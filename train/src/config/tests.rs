@@ -66,7 +66,9 @@ fn errors_give_line_and_column() {
         (file("train:\n  epoch: 3"), "line 5 column 3: unknown key `epoch`, did you mean `epochs`?"),
         (file("train:\n  epochs: many"), "line 5 column 11: expected a whole number, 0 or above"),
         (file("train:\n  epochs: -3"), "line 5 column 11: expected a whole number, 0 or above"),
-        (file("train:\n  epochs: 0"), "line 5 column 11: `train.epochs`: found 0, expected 1 or more"),
+        (file("train:\n  epochs: 0"), "line 5 column 11: `train.epochs`: found 0, expected 1 to 100000"),
+        (file("train:\n  epochs: 100001"), "line 5 column 11: `train.epochs`: found 100001, expected 1 to 100000"),
+        (file("train:\n  keep: 0"), "line 5 column 9: `train.keep`: found 0, expected 1 or more"),
         (file("train: {epochs: 1, epochs: 2}"), "line 4 column 20: the key `epochs` is there twice"),
         (file("masking: afternorm"), "line 4 column 10: unknown value `afternorm`, did you mean `after-norm`?"),
         (file("trian: {}"), "line 4 column 1: unknown key `trian`, did you mean `train`?"),
@@ -76,11 +78,24 @@ fn errors_give_line_and_column() {
         (file("optimizer:\n  name: sgd\n  betas: []"), "line 6 column 3: unknown key `betas`"),
         (file("optimizer:\n  lr: 0\n  name: sgd"), "line 5 column 7: `optimizer.lr`: found 0, expected a finite"),
         (file("optimizer: {lr: 1}"), "the key `name` is missing"),
-        (file("train: {tensorboard: no}"), "line 4 column 22: expected true or false"),
+        (file("optimizer:\n  name: sgd\n  nesterov: no"), "line 6 column 13: expected true or false"),
         (file("train: 3"), "line 4 column 8: expected a section of keys"),
         (file("train:\n  epochs: [3]"), "line 5 column 11: expected a single value"),
         (file("optimizer: sgd"), "line 4 column 12: expected a section of keys"),
         (file("objective: [1"), "line 4 column 12"),
+        (
+            MINIMAL.replace("ttame", "ttame, map_size: 0"),
+            "line 1 column 38: `explainer.map_size`: found 0, expected a side of 1 to 1024 cells",
+        ),
+        (MINIMAL.replace("ttame", "ttame, map_size: 9999"), "`explainer.map_size`: found 9999, expected a side"),
+        (
+            MINIMAL.replace("images/val", "images/val, train_images: 0"),
+            "line 3 column 60: `data.train_images`: found 0, expected 1 to 100000000 images",
+        ),
+        (
+            MINIMAL.replace("images/val", "images/val, val_images: 0"),
+            "line 3 column 58: `data.val_images`: found 0, expected 1 to 100000000 images",
+        ),
         (MINIMAL.replace("ttame", "gradcam"), "line 1 column 21: unknown value `gradcam`. Known here: ttame, tame,"),
         (MINIMAL.replace("name: resnet50, ", ""), "line 2 column 12: the key `name` is missing"),
         ("explainer: {method: ttame}".into(), "the key `backbone` is missing"),
@@ -114,7 +129,7 @@ fn a_bad_override_is_named() {
     assert!(message.starts_with("override `train.epoch=3`: unknown key `epoch`, did you mean `epochs`?"), "{message}");
     assert!(refusal(&["nothing.at=3"]).starts_with("override `nothing.at=3`: unknown key `nothing`"));
     assert!(refusal(&["optimizer={name: sgd, lr: x}"]).contains("lr: x}`: `lr`: invalid type"));
-    assert!(refusal(&["train.epochs=0"]).contains("`train.epochs`: found 0, expected 1 or more"));
+    assert!(refusal(&["train.epochs=0"]).contains("`train.epochs`: found 0, expected 1 to 100000"));
     assert!(refusal(&["train"]).contains("expected key.path=value"));
 }
 
@@ -137,6 +152,7 @@ fn keys_must_go_together() {
         (&["backbone.weights=https://x/y.pth"], "backbone.sha256: needed"),
         (&["data.val=shapes"], "data.val_images: needed"),
         (&["data={train: a, val: b, resize: 64, crop: 65}"], "data.crop: found 65, expected at most data.resize (64)"),
+        (&["data.crop=16"], "data.crop: found 16, expected at least 32"),
         (&["data.augment=[flip, flip]"], "data.augment: Flip is there twice"),
         (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: needs a momentum"),
         (&["schedule={name: one_cycle, base_momentum: 0.99}"], "schedule.base_momentum: found 0.99"),

@@ -9,7 +9,7 @@ pub(super) struct Wording;
 
 impl Localizer for Wording {
     fn validation_base_message(&self, entry: &str, key: &str) -> String {
-        format!("`{key}`: {entry}")
+        format!("`{}`: {entry}", key.trim_end_matches('.'))
     }
 }
 
@@ -34,7 +34,9 @@ impl MessageFormatter for Wording {
             Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice").into(),
             Error::ValidationError { issues, .. } => {
                 let lines = issues.iter().map(|issue| {
-                    let path: Vec<_> = issue.path.segments().map(|(_, name)| name).collect();
+                    // A value that may be left out adds a segment without a name.
+                    let names = issue.path.segments().map(|(_, name)| name);
+                    let path: Vec<_> = names.filter(|name| !name.is_empty()).collect();
                     format!("`{}`: {}", path.join("."), issue.message.as_deref().unwrap_or(&issue.code))
                 });
                 lines.collect::<Vec<_>>().join("; ").into()

@@ -9,10 +9,15 @@ use explainer_zoo::image::{Crop, Pixels, Preprocessing, decode};
 use super::list::{Class, Row, is_image};
 use super::{DataError, ImageSet, folder, list};
 
+/// A file and the index of its class, where it has one.
+type File = (PathBuf, Option<usize>);
+
 /// Photographs on disk, decoded anew each time they are asked for.
 #[derive(Clone, Debug)]
 pub struct FileSet {
-    files: Vec<(PathBuf, Option<usize>)>,
+    root: PathBuf,
+    /// As the root knows them: moved with it, or reached by another path, they are the same files.
+    files: Vec<File>,
     classes: Vec<String>,
     preprocessing: Preprocessing,
 }
@@ -32,11 +37,14 @@ impl FileSet {
     /// A path that is missing or unreadable, a folder or list without images, a list line that makes no sense.
     pub fn open(path: &Path, preprocessing: Preprocessing) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Unreadable { path: path.into(), source };
-        let (files, classes) = if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        let (root, files, classes) = if fs::metadata(path).map_err(unreadable)?.is_dir() {
             let scan = folder::scan(path)?;
-            (scan.files, scan.classes)
+            let below = |file: PathBuf| file.strip_prefix(path).map(Path::to_path_buf).unwrap_or(file);
+            let files: Vec<File> = scan.files.into_iter().map(|(file, class)| (below(file), class)).collect();
+            (path.to_path_buf(), files, scan.classes)
         } else if is_image(path) {
-            (vec![(path.into(), None)], Vec::new())
+            let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            (root, vec![(path.file_name().unwrap_or_default().into(), None)], Vec::new())
         } else {
             resolve(list::parse(&fs::read_to_string(path).map_err(unreadable)?, path)?, path)
         };
@@ -45,19 +53,20 @@ impl FileSet {
                             or a list with one `path[,class]` a line";
             return Err(DataError::NoImages { path: path.into(), expected: expected.into() });
         }
-        Ok(Self { files, classes, preprocessing })
+        Ok(Self { root, files, classes, preprocessing })
     }
 
     /// Photographs given one by one, without classes.
     #[must_use]
     pub fn of(files: Vec<PathBuf>, preprocessing: Preprocessing) -> Self {
-        Self { files: files.into_iter().map(|file| (file, None)).collect(), classes: Vec::new(), preprocessing }
+        let files = files.into_iter().map(|file| (file, None)).collect();
+        Self { root: PathBuf::new(), files, classes: Vec::new(), preprocessing }
     }
 
     /// The file of image `index`.
     #[must_use]
-    pub fn path(&self, index: usize) -> &Path {
-        &self.files[index].0
+    pub fn path(&self, index: usize) -> PathBuf {
+        self.root.join(&self.files[index].0)
     }
 }
 
@@ -67,6 +76,10 @@ impl ImageSet for FileSet {
     }
 
     fn name(&self, index: usize) -> String {
+        self.path(index).display().to_string()
+    }
+
+    fn id(&self, index: usize) -> String {
         self.files[index].0.display().to_string()
     }
 
@@ -79,12 +92,12 @@ impl ImageSet for FileSet {
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {
-        Ok(self.preprocessing.apply(&decode(self.path(index))?, crop)?)
+        Ok(self.preprocessing.apply(&decode(&self.path(index))?, crop)?)
     }
 }
 
-/// Paths and class indices of a list's rows, and the names of the classes where the list has names.
-fn resolve(rows: Vec<Row>, list: &Path) -> (Vec<(PathBuf, Option<usize>)>, Vec<String>) {
+/// Where a list's files lie, their paths and class indices, and the names of the classes where the list has names.
+fn resolve(rows: Vec<Row>, list: &Path) -> (PathBuf, Vec<File>, Vec<String>) {
     let beside = list.parent().unwrap_or(Path::new("")).to_path_buf();
     let below = beside.join(list.file_stem().unwrap_or_default());
     let in_below = |row: &Row| !beside.join(&row.file).exists() && below.join(&row.file).exists();
@@ -99,16 +112,19 @@ fn resolve(rows: Vec<Row>, list: &Path) -> (Vec<(PathBuf, Option<usize>)>, Vec<S
         Class::Index(index) => Some(index),
         Class::Name(name) => classes.binary_search(&name).ok(),
     };
-    let files = rows.into_iter().map(|row| (root.join(row.file), row.class.and_then(index))).collect();
-    (files, classes)
+    let files = rows.into_iter().map(|row| (PathBuf::from(row.file), row.class.and_then(index))).collect();
+    (root, files, classes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use explainer_zoo::image::Filter;
     use image::{Rgb, RgbImage};
 
     use super::*;
+    use crate::data::Subset;
 
     fn preprocessing() -> Preprocessing {
         Preprocessing { resize: 8, crop: 8, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
@@ -140,7 +156,10 @@ mod tests {
         fs::write(root.path().join("l.txt"), "in/a b.png,dog\n/abs/c.png,ant\nin/missing.png\n").unwrap();
         let set = FileSet::open(&root.path().join("l.txt"), preprocessing()).unwrap();
         assert_eq!((set.class(0), set.class(1), set.class(2)), (Some(1), Some(0), None));
-        assert_eq!((set.classes(), set.path(1)), (&["ant".to_owned(), "dog".to_owned()][..], Path::new("/abs/c.png")));
+        assert_eq!(
+            (set.classes(), set.path(1)),
+            (&["ant".to_owned(), "dog".to_owned()][..], PathBuf::from("/abs/c.png"))
+        );
         set.load(0, Crop::Centre).unwrap();
         let error = set.load(2, Crop::Centre).unwrap_err().to_string();
         assert!(error.contains("in/missing.png: cannot read"), "{error}");
@@ -154,6 +173,38 @@ mod tests {
         let set = FileSet::open(&root.path().join("val.csv"), preprocessing()).unwrap();
         assert_eq!((set.class(0), set.classes().len()), (Some(17), 0));
         set.load(0, Crop::Centre).unwrap();
+    }
+
+    #[test]
+    fn sets_are_told_apart_by_their_names_and_order() {
+        let digest = |names: &[&str]| FileSet::of(names.iter().map(PathBuf::from).collect(), preprocessing()).digest();
+        assert_eq!(digest(&["a", "bc"]).len(), 64);
+        assert_eq!(digest(&["a", "bc"]), digest(&["a", "bc"]));
+        for other in [&["bc", "a"][..], &["ab", "c"], &["a", "bd"], &["a"], &[]] {
+            assert_ne!(digest(&["a", "bc"]), digest(other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_the_same_wherever_it_lies() {
+        let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        for root in &roots {
+            save(root.path(), "a/1.png", 1);
+            save(root.path(), "b/2.png", 2);
+            fs::write(root.path().join("l.txt"), "b/2.png\n./a/1.png\n/abs/c.png\n").unwrap();
+        }
+        for place in ["", "l.txt", "a/1.png"] {
+            let [one, other] = roots.each_ref().map(|root| {
+                let path = if place.is_empty() { root.path().to_path_buf() } else { root.path().join(place) };
+                FileSet::open(&path, preprocessing()).unwrap()
+            });
+            assert_ne!(one.name(0), other.name(0), "messages say where they lie");
+            assert_eq!(one.digest(), other.digest(), "{place:?}");
+        }
+        let list = FileSet::open(&roots[0].path().join("l.txt"), preprocessing()).unwrap();
+        assert_eq!([0, 1, 2].map(|index| list.id(index)), ["b/2.png", "./a/1.png", "/abs/c.png"]);
+        let whole: Arc<dyn ImageSet> = Arc::new(FileSet::open(roots[0].path(), preprocessing()).unwrap());
+        assert_eq!(Subset::sample(whole.clone(), 2, 0).digest(), whole.digest());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod tally;
 use std::fmt::Debug;
 
 use explainer_zoo::image::{Crop, Pixels};
+use sha2::{Digest, Sha256};
 
 pub use batch::Batch;
 pub use error::DataError;
@@ -42,6 +43,22 @@ pub trait ImageSet: Debug + Send + Sync {
 
     /// What messages call image `index`: a path, or a description.
     fn name(&self, index: usize) -> String;
+
+    /// What tells image `index` from the others of the set, wherever the set lies.
+    fn id(&self, index: usize) -> String {
+        self.name(index)
+    }
+
+    /// A SHA-256 that tells this set from another: of what its images are known by, in their order, unless a set knows
+    /// better.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for name in (0..self.len()).map(|index| self.id(index)) {
+            hash.update((name.len() as u64).to_le_bytes()); // so that no two lists of names are the same bytes
+            hash.update(name);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 
     /// The labelled class of image `index`, where the set has labels.
     fn class(&self, index: usize) -> Option<usize>;

@@ -1,6 +1,7 @@
 //! The procedural shapes as an image set: photographs whose object is known to the pixel.
 
 use explainer_zoo::image::{Crop, Pixels};
+use explainer_zoo::weights::hash::sha256;
 
 use super::shapes::{SIDE, ShapesSet, Split};
 use super::{DataError, ImageSet};
@@ -10,6 +11,7 @@ use super::{DataError, ImageSet};
 pub struct Scenes {
     set: ShapesSet,
     split: Split,
+    seed: u64,
     classes: Vec<String>,
 }
 
@@ -17,7 +19,7 @@ impl Scenes {
     /// `len` scenes of a split, made from `seed`.
     pub fn new(split: Split, len: usize, seed: u64) -> Self {
         let classes = ShapesSet::CLASSES.map(String::from).to_vec();
-        Self { set: ShapesSet::new(split, len, seed), split, classes }
+        Self { set: ShapesSet::new(split, len, seed), split, seed, classes }
     }
 }
 
@@ -36,6 +38,16 @@ impl ImageSet for Scenes {
 
     fn name(&self, index: usize) -> String {
         format!("scene {index} of {:?}", self.split)
+    }
+
+    /// Of what the scenes are made from, in words that checkpoints rely on.
+    fn digest(&self) -> String {
+        let split = match self.split {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Fresh => "fresh",
+        };
+        sha256(format!("shapes {split} {} {}", self.set.len(), self.seed).as_bytes())
     }
 
     fn class(&self, index: usize) -> Option<usize> {
@@ -60,5 +72,23 @@ impl ImageSet for Scenes {
     fn object(&self, index: usize, crop: Crop) -> Option<Vec<bool>> {
         let mask = self.set.scene(index).mask;
         Some((0..SIDE * SIDE).map(|i| mask[i / SIDE * SIDE + column(i % SIDE, crop)]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_told_apart_by_what_they_are_made_from() {
+        let digest = |split, len, seed| Scenes::new(split, len, seed).digest();
+        let digests = [
+            digest(Split::Train, 9, 1),
+            digest(Split::Val, 9, 1),
+            digest(Split::Train, 8, 1),
+            digest(Split::Train, 9, 2),
+        ];
+        assert_eq!(digests[0], sha256(b"shapes train 9 1"), "checkpoints hold it");
+        assert!(digests.iter().enumerate().all(|(at, digest)| !digests[..at].contains(digest)));
     }
 }

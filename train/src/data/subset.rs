@@ -32,6 +32,10 @@ impl ImageSet for Subset {
         self.set.name(self.indices[index])
     }
 
+    fn id(&self, index: usize) -> String {
+        self.set.id(self.indices[index])
+    }
+
     fn class(&self, index: usize) -> Option<usize> {
         self.set.class(self.indices[index])
     }

@@ -196,7 +196,10 @@ impl Loaded {
     ) -> Result<Vec<(usize, Confidence)>, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
         let classes = classes.concat();
-        let rows = metric.measure(self.backbone.as_ref(), &images, logits, &indices(&classes, &images.device()), maps);
+        let class = indices(&classes, &images.device());
+        // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
+        let preprocessing = &self.artifact.config.preprocessing;
+        let rows = metric.measure(self.backbone.as_ref(), preprocessing, &images, logits, &class, maps);
         Ok(classes.into_iter().zip(rows).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! Loaders of this crate as burn-train knows them.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,8 +18,21 @@ pub struct LoaderState {
     pub failure: Option<DataError>,
     /// Images that could not be read.
     pub broken: Vec<Broken>,
+    /// Their indices.
+    known: HashSet<usize>,
     /// Time that training has waited for images.
     pub waited: Duration,
+}
+
+impl LoaderState {
+    /// Keeps each image once: every validation meets the same broken ones again.
+    fn note<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
+        for image in broken {
+            if self.known.insert(image.index) {
+                self.broken.push(image.clone());
+            }
+        }
+    }
 }
 
 /// A set of images in the order of a plan, from any batch on.
@@ -86,12 +100,7 @@ impl Iterator for Iter {
         match batch {
             Some(Ok(batch)) => {
                 self.done += batch.len();
-                // Every validation meets the same broken images again.
-                for broken in &batch.broken {
-                    if state.broken.iter().all(|known| known.index != broken.index) {
-                        state.broken.push(broken.clone());
-                    }
-                }
+                state.note(&batch.broken);
                 Some(Ok(batch))
             }
             Some(Err(failure)) => {
@@ -99,7 +108,11 @@ impl Iterator for Iter {
                 self.loader = None;
                 None
             }
-            None => None,
+            None => {
+                // No batch tells of the images behind the last one that could be read.
+                state.note(self.loader.iter().flat_map(|loader| loader.tally().files()));
+                None
+            }
         }
     }
 }

@@ -16,11 +16,14 @@ use burn::tensor::Bytes;
 use explainer_zoo::weights::hash::{sha256, sha256_file};
 use serde::{Deserialize, Serialize};
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 const HEAD: &str = "head.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
 const PREFIX: &str = "step-";
+/// Names that no listing shows: of a checkpoint being written, and of one that makes way for another of its step.
+const STAGING: &str = ".writing-";
+const ASIDE: &str = ".replaced-";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,12 +31,16 @@ const PREFIX: &str = "step-";
 pub struct State {
     /// Version of this format.
     pub schema_version: u32,
-    /// Steps done: the batches `0..step` have been learned from.
+    /// Steps done: the batches `0..step` have been learned from, those without a readable image aside.
     pub step: usize,
     /// Steps of the whole run.
     pub total_steps: usize,
-    /// SHA-256 of what determines the run, by which another run's checkpoint is refused.
-    pub run: String,
+    /// How many of the steps done had no readable image and were passed over.
+    pub skipped: usize,
+    /// Whether the validation after `step` was not made, or not to its end.
+    pub validation_due: bool,
+    /// The run that this is a state of.
+    pub run: Identity,
     /// The best validation so far.
     pub best: Option<Best>,
     /// Training time so far in seconds, interruptions left out.
@@ -44,16 +51,48 @@ pub struct State {
 
 impl State {
     /// The start of a run.
-    pub fn start(run: String, total_steps: usize) -> Self {
+    pub fn start(run: Identity, total_steps: usize) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             step: 0,
             total_steps,
+            skipped: 0,
+            validation_due: false,
             run,
             best: None,
             seconds: 0.0,
             files: BTreeMap::new(),
         }
+    }
+
+    /// Steps that the head was trained in.
+    pub fn steps_made(&self) -> usize {
+        self.step.saturating_sub(self.skipped)
+    }
+}
+
+/// What determines a run, by which another run's checkpoint is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// SHA-256 of the configuration and the backbone's weights.
+    pub configuration: String,
+    /// Number of training images.
+    pub images: usize,
+    /// SHA-256 of what tells the set of training images from another.
+    pub images_sha256: String,
+}
+
+impl Identity {
+    /// Refuses the checkpoint at `path`, which is of the run `found`, unless it is this very run.
+    fn check(&self, found: &Self, path: &Path) -> Result<(), CheckpointError> {
+        if found.configuration != self.configuration {
+            return Err(CheckpointError::OtherRun { path: path.into() });
+        }
+        if found != self {
+            return Err(CheckpointError::OtherImages { path: path.into(), before: found.images, now: self.images });
+        }
+        Ok(())
     }
 }
 
@@ -65,6 +104,8 @@ pub struct Best {
     pub step: usize,
     /// AD(50) then, in percent; lower is better.
     pub ad50: f64,
+    /// Validation images that the figures were measured on.
+    pub images: usize,
     /// All figures then, by name.
     pub figures: BTreeMap<String, f64>,
 }
@@ -90,15 +131,38 @@ impl std::fmt::Debug for Checkpoint {
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The operating system refused.
-    #[error("{}: cannot {action} the checkpoint: {source}; earlier checkpoints are untouched", path.display())]
-    Io {
-        /// File or folder.
+    /// The operating system refused to read.
+    #[error("{}: cannot read the checkpoint: {source}; give a folder step-..., or --resume auto", path.display())]
+    Read {
+        /// The file.
         path: PathBuf,
-        /// `read` or `write`.
-        action: &'static str,
         /// The reason.
         source: io::Error,
+    },
+    /// The operating system refused to write.
+    #[error(
+        "{}: cannot write the checkpoint: {source}; earlier checkpoints are untouched: see to free space and \
+         permissions there and go on with --resume auto",
+        path.display()
+    )]
+    Write {
+        /// File or folder, under its final name.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Its format is another one.
+    #[error(
+        "{}: the checkpoint has format {found}, this program reads format {}; go on with the version of this program \
+         that wrote it, or choose another --output",
+        path.display(),
+        SCHEMA_VERSION
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
     },
     /// A file is not what was written.
     #[error("{}: the checkpoint is damaged: {reason}; take an earlier one, or --resume auto", path.display())]
@@ -118,6 +182,37 @@ pub enum CheckpointError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// The training images are no longer those of the run.
+    #[error(
+        "{}: the checkpoint is of a run on other training images: there were {before}, now there are {now}{}; bring \
+         back those that data.train had then, or choose another --output",
+        path.display(),
+        unlike(*before, *now)
+    )]
+    OtherImages {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Training images of the checkpoint's run.
+        before: usize,
+        /// Training images of this run.
+        now: usize,
+    },
+}
+
+impl CheckpointError {
+    /// Whether the checkpoint may well be whole, but not for this run to go on from.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::OtherRun { .. } | Self::OtherImages { .. })
+    }
+
+    fn write(path: PathBuf) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Write { path, source }
+    }
+}
+
+/// How as many images as before can still be others.
+fn unlike(before: usize, now: usize) -> &'static str {
+    if before == now { ", with other names or in another order" } else { "" }
 }
 
 /// The checkpoints of one run's output folder.
@@ -138,10 +233,49 @@ impl Store {
         self.folder.join(format!("{PREFIX}{step:08}"))
     }
 
+    /// Where the checkpoint of a step lies while another one takes its place.
+    fn aside(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("{ASIDE}{step:08}"))
+    }
+
+    /// Whether `checkpoint` is the one of its step in here, by whatever path it was read.
+    pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        real(&checkpoint.path).is_some_and(|path| Some(path) == real(&self.path(checkpoint.state.step)))
+    }
+
+    /// Puts back the checkpoints that made way for others that never came, because the run was killed in between.
+    /// Before this the folder may seem to have none.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn restore(&self) -> Result<(), CheckpointError> {
+        for step in self.numbered(ASIDE) {
+            let path = self.path(step);
+            if !path.exists() {
+                fs::rename(self.aside(step), &path).map_err(CheckpointError::write(path.clone()))?;
+                sync_folder(&self.folder).map_err(CheckpointError::write(self.folder.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a killed run had begun to write or had replaced already. Only for the run that the folder belongs
+    /// to: of one that still writes, this would take the work away. What cannot be removed costs space only: no error.
+    pub fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+            if begins(STAGING) || begins(ASIDE) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Writes a checkpoint and removes those that are no longer kept.
     ///
     /// # Errors
-    /// [`CheckpointError::Io`]; older checkpoints are then still there.
+    /// [`CheckpointError::Write`]; older checkpoints are then still there.
     pub fn save(
         &self,
         mut state: State,
@@ -149,34 +283,60 @@ impl Store {
         optimizer: OptimizerRecord,
     ) -> Result<PathBuf, CheckpointError> {
         let path = self.path(state.step);
-        let failed = |source: io::Error| CheckpointError::Io { path: path.clone(), action: "write", source };
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let staging = tempfile::Builder::new().prefix(".writing-").tempdir_in(&self.folder).map_err(failed)?;
+        let failed = |name: &str| CheckpointError::write(path.join(name));
+        fs::create_dir_all(&self.folder).map_err(CheckpointError::write(self.folder.clone()))?;
+        let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.folder);
+        let staging = staging.map_err(CheckpointError::write(self.folder.clone()))?;
         let parts = [
-            (HEAD, head.into_bytes().map_err(|e| failed(io::Error::other(e.to_string())))?),
-            (OPTIMIZER, optimizer.into_bytes().map_err(|e| failed(io::Error::other(e.to_string())))?),
+            (HEAD, head.into_bytes().map_err(|e| failed(HEAD)(io::Error::other(e.to_string())))?),
+            (OPTIMIZER, optimizer.into_bytes().map_err(|e| failed(OPTIMIZER)(io::Error::other(e.to_string())))?),
         ];
         state.files = parts.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes))).collect();
         for (name, bytes) in &parts {
-            write_synced(&staging.path().join(name), bytes).map_err(failed)?;
+            write_synced(&staging.path().join(name), bytes).map_err(failed(name))?;
         }
-        let text = serde_json::to_vec_pretty(&state).map_err(|e| failed(e.into()))?;
-        write_synced(&staging.path().join(STATE), &text).map_err(failed)?;
-        sync_folder(staging.path()).map_err(failed)?;
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(failed)?; // the same step again, after a resume from an earlier one
-        }
-        fs::rename(staging.path(), &path).map_err(failed)?;
+        let text = serde_json::to_vec_pretty(&state).map_err(|e| failed(STATE)(e.into()))?;
+        write_synced(&staging.path().join(STATE), &text).map_err(failed(STATE))?;
+        sync_folder(staging.path()).map_err(CheckpointError::write(path.clone()))?;
+        self.put(staging.path(), state.step).map_err(CheckpointError::write(path.clone()))?;
         let _ = staging.keep(); // renamed away: there is nothing left to clean up
-        sync_folder(&self.folder).map_err(failed)?;
         self.prune(state.step, state.best.as_ref().map(|best| best.step));
         Ok(path)
     }
 
+    /// Makes the folder `written` the checkpoint of `step`. One of that step is there already after a resume; it goes
+    /// aside first, so that at any moment one of the two can be had, see [`Store::restore`].
+    fn put(&self, written: &Path, step: usize) -> io::Result<()> {
+        let (path, aside) = (self.path(step), self.aside(step));
+        let replaced = path.exists();
+        if replaced {
+            if aside.exists() {
+                fs::remove_dir_all(&aside)?;
+            }
+            fs::rename(&path, &aside)?;
+        }
+        if let Err(error) = fs::rename(written, &path) {
+            if replaced {
+                let _ = fs::rename(&aside, &path); // if not, the next run puts it back
+            }
+            return Err(error);
+        }
+        sync_folder(&self.folder)?;
+        if replaced {
+            let _ = fs::remove_dir_all(&aside); // if not, it costs space only
+        }
+        Ok(())
+    }
+
     /// Steps with a checkpoint, ascending.
     pub fn steps(&self) -> Vec<usize> {
+        self.numbered(PREFIX)
+    }
+
+    /// The numbers behind `prefix` in the names of the folder's entries, ascending.
+    fn numbered(&self, prefix: &str) -> Vec<usize> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok();
+        let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok();
         let mut steps: Vec<usize> = entries.filter_map(step).collect();
         steps.sort_unstable();
         steps
@@ -193,7 +353,7 @@ impl Store {
     }
 
     /// The newest checkpoint that is whole and of the run `run`, and what was wrong with newer ones.
-    pub fn newest_valid(&self, run: &str) -> (Option<Checkpoint>, Vec<CheckpointError>) {
+    pub fn newest_valid(&self, run: &Identity) -> (Option<Checkpoint>, Vec<CheckpointError>) {
         let mut passed_over = Vec::new();
         for step in self.steps().into_iter().rev() {
             match load(&self.path(step), run) {
@@ -205,31 +365,32 @@ impl Store {
     }
 }
 
-/// Reads `state.json` alone.
+/// Reads `state.json` alone. The version is looked at first: what else another one holds is not for this program to say.
 ///
 /// # Errors
-/// [`CheckpointError::Io`] and [`CheckpointError::Damaged`].
+/// [`CheckpointError::Read`], [`CheckpointError::Version`] and [`CheckpointError::Damaged`].
 pub fn read_state(folder: &Path) -> Result<State, CheckpointError> {
-    let path = folder.join(STATE);
-    let bytes = fs::read(&path).map_err(|source| CheckpointError::Io { path: path.clone(), action: "read", source })?;
-    let state: State = serde_json::from_slice(&bytes)
-        .map_err(|e| CheckpointError::Damaged { path: path.clone(), reason: e.to_string() })?;
-    if state.schema_version != SCHEMA_VERSION {
-        let reason = format!("it has format {}, this program reads format {SCHEMA_VERSION}", state.schema_version);
-        return Err(CheckpointError::Damaged { path, reason });
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u32,
     }
-    Ok(state)
+    let path = folder.join(STATE);
+    let bytes = fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+    let damaged = |e: serde_json::Error| CheckpointError::Damaged { path: path.clone(), reason: e.to_string() };
+    let Version { schema_version: found } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if found != SCHEMA_VERSION {
+        return Err(CheckpointError::Version { path: path.clone(), found });
+    }
+    serde_json::from_slice(&bytes).map_err(damaged)
 }
 
 /// Reads a checkpoint of the run `run`, checking every byte.
 ///
 /// # Errors
 /// [`CheckpointError`] names the file and what is wrong.
-pub fn load(folder: &Path, run: &str) -> Result<Checkpoint, CheckpointError> {
+pub fn load(folder: &Path, run: &Identity) -> Result<Checkpoint, CheckpointError> {
     let state = read_state(folder)?;
-    if state.run != run {
-        return Err(CheckpointError::OtherRun { path: folder.into() });
-    }
+    run.check(&state.run, folder)?;
     let part = |name: &str| -> Result<Bytes, CheckpointError> {
         let path = folder.join(name);
         let damaged = |reason: String| CheckpointError::Damaged { path: path.clone(), reason };
@@ -239,7 +400,7 @@ pub fn load(folder: &Path, run: &str) -> Result<Checkpoint, CheckpointError> {
             Some(expected) => return Err(damaged(format!("its SHA-256 is {found}, {expected} was written"))),
             None => return Err(damaged(format!("{STATE} does not name it"))),
         }
-        let read = |source| CheckpointError::Io { path: path.clone(), action: "read", source };
+        let read = |source| CheckpointError::Read { path: path.clone(), source };
         Ok(Bytes::from_bytes_vec(fs::read(&path).map_err(read)?))
     };
     let damaged = |name: &str, e: String| CheckpointError::Damaged { path: folder.join(name), reason: e };
@@ -263,65 +424,4 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use burn::module::Module;
-    use burn::nn::LinearConfig;
-    use burn::optim::{ModuleOptimizer, SgdConfig};
-    use burn::tensor::Device;
-
-    fn save(store: &Store, step: usize, best: Option<usize>) -> Result<PathBuf, CheckpointError> {
-        let optimizer: ModuleOptimizer = SgdConfig::new().init();
-        let best = best.map(|step| Best { step, ad50: 1.0, figures: BTreeMap::new() });
-        let state = State { step, best, ..State::start("run".into(), 10) };
-        let head = LinearConfig::new(3, 2).init(&Device::default()).into_record();
-        store.save(state, head, optimizer.to_record())
-    }
-
-    #[test]
-    fn the_last_few_and_the_best_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().into(), 2);
-        for step in 1..=5 {
-            save(&store, step, Some(2.min(step))).unwrap();
-        }
-        assert_eq!(store.steps(), [2, 4, 5]);
-        let debris = fs::read_dir(folder.path()).unwrap().flatten().count();
-        assert_eq!(debris, 3, "nothing but checkpoints is left");
-    }
-
-    #[test]
-    fn a_flipped_bit_is_noticed_and_the_previous_one_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().into(), 3);
-        for step in [1, 2] {
-            save(&store, step, None).unwrap();
-        }
-        let head = store.path(2).join(HEAD);
-        let mut bytes = fs::read(&head).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&head, bytes).unwrap();
-        let (found, passed_over) = store.newest_valid("run");
-        assert_eq!(found.unwrap().state.step, 1);
-        assert!(matches!(&passed_over[..], [CheckpointError::Damaged { .. }]), "{passed_over:?}");
-    }
-
-    #[test]
-    fn a_damaged_later_step_does_not_push_a_good_one_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().into(), 1);
-        fs::create_dir(store.path(9)).unwrap();
-        save(&store, 3, None).unwrap();
-        assert_eq!(store.newest_valid("run").0.unwrap().state.step, 3);
-    }
-
-    #[test]
-    fn another_runs_checkpoint_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path().into(), 1);
-        let path = save(&store, 1, None).unwrap();
-        assert!(matches!(load(&path, "other"), Err(CheckpointError::OtherRun { .. })));
-        assert!(store.newest_valid("other").0.is_none());
-    }
-}
+mod tests;

@@ -81,6 +81,9 @@ pub enum FitError {
         /// The batch.
         images: Vec<String>,
     },
+    /// No step could be made.
+    #[error("not one of the training images can be read; the first: {0}")]
+    NothingRead(String),
     /// The device failed while computing.
     #[error("the device failed: {0}")]
     Device(String),

@@ -15,10 +15,11 @@ use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyExplainer, Method, TameConfig, TameHead};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::hash::sha256;
+use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
 use super::batches::Batches;
-use super::checkpoint::{self, Checkpoint, State, Store};
+use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Store};
 use super::context::{Context, Masked};
 use super::progress::{Term, TrainingProgress};
 use super::schedule_step::Scheduled;
@@ -27,6 +28,7 @@ use super::trainee::{Exchange, Trainee, lock};
 use crate::config::{Augment, Config, Data, Explainer};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
+use crate::report::progress::with_download_bar;
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,17 +77,17 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     fs::create_dir_all(&output).map_err(writable)?;
     drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
 
-    let setup = Setup::new(config, &compute)?;
+    let setup = Setup::new(config, &compute, quiet)?;
     let plan = setup.plan(config);
     let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
     let total_steps = steps_per_epoch * plan.epochs;
-    let run_id = identity(config, setup.context.backbone.as_ref());
+    let run_id = identity(config, &setup);
     let store = Store::new(output.join("checkpoints"), config.train.keep);
+    store.restore()?;
     let mut notes = Vec::new();
     let checkpoint = start(from, &store, &run_id, &output, &mut notes)?;
-    if let Some(found) = checkpoint.as_ref().filter(|found| found.state.total_steps != total_steps) {
-        return Err(checkpoint::CheckpointError::OtherRun { path: found.path.clone() }.into()); // other images by now
-    }
+    store.sweep(); // the folder is this run's
+    let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
     let exchange = Arc::new(Exchange::default());
@@ -125,7 +127,9 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         validate_every: config.train.validate_every,
         log_every: config.train.log_every,
         store: store.clone(),
+        saved,
         log: output.join("metrics.jsonl"),
+        train_state: train_state.clone(),
         valid_state: valid_state.clone(),
         images: setup.train.clone(),
     };
@@ -145,11 +149,6 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     let outcome = std::mem::take(&mut *lock(&outcome));
     if let Some(failure) = outcome.failure {
         return Err(failure);
-    }
-    for loader in [&train_state, &valid_state] {
-        if let Some(failure) = lock(loader).failure.take() {
-            return Err(failure.into());
-        }
     }
     if let Some(error) = result.error {
         return Err(FitError::Stopped(error.to_string()));
@@ -183,7 +182,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         class_names: setup.class_names.clone(),
         state,
     };
-    if finished.state.step >= total_steps {
+    if finished.state.step >= total_steps && !finished.state.validation_due {
         finished.artifact = Some(export(config, &setup, &finished, &output)?);
     }
     Ok(finished)
@@ -202,10 +201,11 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(config: &Config, compute: &Compute) -> Result<Self, FitError> {
+    fn new(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let wanted = &config.backbone;
-        let loaded = backbone::load(&wanted.name, &wanted.weights, wanted.sha256.as_deref(), compute, &mut |_, _| {})?;
-        let backbone: Arc<dyn Backbone> = Arc::new(loaded);
+        let (name, weights, sha256) = (&wanted.name, &wanted.weights, wanted.sha256.as_deref());
+        let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
+        let backbone: Arc<dyn Backbone> = Arc::new(with_download_bar(quiet, load)?);
         let spec = backbone.spec();
         let taps = wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone());
         let ids = backbone.taps(&taps)?;
@@ -307,13 +307,27 @@ fn images(
     })
 }
 
-/// What must be the same for a checkpoint to fit: everything but where the run lies and how often it looks up.
-fn identity(config: &Config, backbone: &dyn Backbone) -> String {
+/// What must be the same for a checkpoint to fit.
+fn identity(config: &Config, setup: &Setup) -> Identity {
+    let weights = setup.context.backbone.spec().weights_sha256.clone().unwrap_or_default();
+    let configuration = sha256(format!("{}{weights}", in_common(config).to_yaml().unwrap_or_default()).as_bytes());
+    Identity { configuration, images: setup.train.len(), images_sha256: setup.train.digest() }
+}
+
+/// The part of a configuration that stays as it is over all of a run: everything but where its files lie and how often
+/// it looks up.
+fn in_common(config: &Config) -> Config {
     let mut same = config.clone();
     same.output = None;
     same.threads = None;
     same.device = String::new();
     same.backbone.weights = String::new();
+    same.backbone.classes = None;
+    for place in [&mut same.data.train, &mut same.data.val] {
+        if *place != Data::SHAPES {
+            place.clear();
+        }
+    }
     same.data.workers = 1;
     same.data.max_broken = 0.0;
     same.train.checkpoint_every = 1;
@@ -321,14 +335,13 @@ fn identity(config: &Config, backbone: &dyn Backbone) -> String {
     same.train.validate_images = None;
     same.train.keep = 1;
     same.train.log_every = 1;
-    let weights = backbone.spec().weights_sha256.clone().unwrap_or_default();
-    sha256(format!("{}{weights}", same.to_yaml().unwrap_or_default()).as_bytes())
+    same
 }
 
 fn start(
     from: &ResumeFrom,
     store: &Store,
-    run: &str,
+    run: &Identity,
     output: &Path,
     notes: &mut Vec<String>,
 ) -> Result<Option<Checkpoint>, FitError> {
@@ -337,12 +350,12 @@ fn start(
         ResumeFrom::Start => Err(FitError::Occupied(output.into())),
         ResumeFrom::Path(path) => Ok(Some(checkpoint::load(path, run)?)),
         ResumeFrom::Newest => {
-            let (found, passed_over) = store.newest_valid(run);
+            let (found, mut passed_over) = store.newest_valid(run);
+            // A fresh start would take the folder from the run that it belongs to.
             if found.is_none()
-                && let Some(other) =
-                    passed_over.iter().position(|e| matches!(e, checkpoint::CheckpointError::OtherRun { .. }))
+                && let Some(at) = passed_over.iter().position(CheckpointError::is_foreign)
             {
-                return Err(passed_over.into_iter().nth(other).map_or(FitError::Occupied(output.into()), Into::into));
+                return Err(passed_over.swap_remove(at).into());
             }
             notes.extend(passed_over.iter().map(|error| format!("passed over a checkpoint: {error}")));
             match &found {
@@ -366,14 +379,48 @@ fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) ->
         Masked::Feature => None,
     }
     .unwrap_or_else(|| "feature".into());
-    about.figures.insert("training steps".into(), finished.state.step as f64);
+    about.figures.insert("training steps".into(), finished.state.steps_made() as f64);
     about.figures.insert("training seconds".into(), finished.state.seconds.round());
     about.figures.insert("training images".into(), setup.train.len() as f64);
-    about.figures.insert("validation images".into(), setup.valid.len() as f64);
     if let Some(best) = &finished.state.best {
+        about.figures.insert("validation images".into(), best.images as f64);
         about.figures.extend(best.figures.clone());
     }
     let folder = output.join("artifact");
     Artifact { config: about, head }.save(&folder, &config.to_yaml().unwrap_or_default())?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(overrides: &[&str]) -> Config {
+        let quickstart = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml");
+        let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+        Config::load(Path::new(quickstart), &overrides).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_the_same_wherever_its_files_lie() {
+        let here = config(&["data.train=images/train", "data.val=images/val", "backbone.classes=names.txt"]);
+        let there = config(&["data.train=/images/train", "data.val=/images/val", "output=/elsewhere"]);
+        assert_eq!(in_common(&here), in_common(&there));
+        // Where and how often to look up is no part of it either.
+        let often = config(&["data.train=train", "data.val=val", "train.validate_images=7", "train.keep=5"]);
+        assert_eq!(in_common(&here), in_common(&often));
+    }
+
+    #[test]
+    fn a_run_is_another_one_with_other_settings_or_procedural_images() {
+        let run = in_common(&config(&["data.train=train", "data.val=val"]));
+        for other in [
+            &["data.train=train", "data.val=val", "train.seed=7"][..],
+            &["data.train=train", "data.val=val", "data.train_images=7"],
+            &["data.train=shapes", "data.val=val"],
+            &["data.train=train", "data.val=shapes"],
+        ] {
+            assert_ne!(in_common(&config(other)), run, "{other:?}");
+        }
+    }
 }

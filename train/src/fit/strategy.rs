@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
@@ -24,7 +24,7 @@ use super::FitError;
 use super::batches::LoaderState;
 use super::checkpoint::{Best, State, Store};
 use super::progress::Figures;
-use super::trainee::{Exchange, Trainee, lock};
+use super::trainee::{Exchange, StepOutput, Trainee, lock};
 use crate::data::{Batch, ImageSet};
 use crate::metric::{MaskedConfidence, Summary};
 
@@ -43,8 +43,12 @@ pub struct Routine {
     pub log_every: usize,
     /// Its checkpoints.
     pub store: Store,
+    /// Whether `state` is in there already, or is the start, of which no checkpoint is made.
+    pub saved: bool,
     /// `metrics.jsonl`.
     pub log: PathBuf,
+    /// What the training images' loader tells.
+    pub train_state: Arc<Mutex<LoaderState>>,
     /// What the validation images' loader tells.
     pub valid_state: Arc<Mutex<LoaderState>>,
     /// The training images, for their names.
@@ -91,18 +95,20 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
         learner.fork(&self.device.clone().autodiff());
         let mut processor = components.event_processor;
         if let Some(routine) = lock(&self.routine).take() {
+            let stopped = || components.interrupter.should_stop();
             let mut run = Run {
+                saved: routine.saved.then_some((routine.state.step, routine.state.validation_due)),
+                seconds_before: routine.state.seconds,
                 routine,
                 exchange: &self.exchange,
                 outcome: &self.outcome,
+                stopped: &stopped,
                 since_log: Instant::now(),
                 images_since_log: 0,
+                images_done: 0,
                 started: Instant::now(),
-                seconds_before: 0.0,
             };
-            run.seconds_before = run.routine.state.seconds;
-            let stopped = || components.interrupter.should_stop();
-            let result = run.steps(&mut learner, train.as_ref(), valid.as_ref(), &mut processor, &stopped);
+            let result = run.steps(&mut learner, train.as_ref(), valid.as_ref(), &mut processor);
             let mut outcome = lock(&self.outcome);
             outcome.failure = result.err();
             outcome.state = Some(run.routine.state);
@@ -115,8 +121,12 @@ struct Run<'a> {
     routine: Routine,
     exchange: &'a Exchange,
     outcome: &'a Mutex<Outcome>,
+    stopped: &'a dyn Fn() -> bool,
+    /// Step of the last checkpoint, and whether its validation is due; none where there is no checkpoint in the store.
+    saved: Option<(usize, bool)>,
     since_log: Instant,
     images_since_log: usize,
+    images_done: usize,
     started: Instant,
     seconds_before: f64,
 }
@@ -128,67 +138,102 @@ impl Run<'_> {
         train: &dyn DataLoader<Batch>,
         valid: &dyn DataLoader<Batch>,
         processor: &mut SupervisedTrainingEventProcessor<Trainee>,
-        stopped: &dyn Fn() -> bool,
     ) -> Result<(), FitError> {
         let mut log = self.open_log()?;
+        self.validate(learner, valid, &mut log)?; // for which the run had no time before it was stopped
         let total = self.routine.state.total_steps;
         let total_images = train.num_items();
-        let mut images_done = 0;
         let validate_every = match self.routine.validate_every {
-            0 => self.routine.steps_per_epoch.max(1),
+            0 => self.routine.steps_per_epoch,
             every => every,
         };
         let _ = processor.process_train(LearnerEvent::StartSplit { epoch_number: 1, total_items: total_images });
-        for batch in train.iter() {
-            let Ok(batch) = batch else { break }; // the loader's own state says why
-            for broken in &batch.broken {
-                self.note(&mut log, json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
-            }
-            let step = batch.step;
-            let indices = batch.indices.clone();
-            let last = step + 1 == total;
-            let validate = last || (step + 1).is_multiple_of(validate_every);
-            // Asked before the step, because the optimizer's state has to be taken while the step is made.
-            // A validation is not given up: the resumed run would not come back to it.
-            let stop = stopped() && !validate;
-            let save = stop || last || (step + 1).is_multiple_of(self.routine.checkpoint_every);
-            self.exchange.wanted.store(save || validate, Ordering::Relaxed);
-            let output = TrainStep::step(&learner.model(), batch);
-            let figures = output.item.figures().map_err(|e| FitError::Device(e.to_string()))?;
-            if let Some(name) = bad_figure(&figures) {
-                return Err(self.not_finite(step, &indices, name));
-            }
-            // A batch without a readable image is passed over, but its step of the schedule is not.
-            for _ in self.routine.state.step..=step {
-                learner.lr_step();
-            }
-            learner.optimizer_step(output.grads);
-            if let Some(failure) = lock(&self.exchange.failure).take() {
-                return Err(self.not_finite(step, &indices, failure.to_string()));
-            }
-            images_done += indices.len();
-            self.images_since_log += indices.len();
-            self.routine.state.step = step + 1;
-            self.routine.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-            if (step + 1).is_multiple_of(self.routine.log_every) || last {
-                self.log_step(&mut log, step, learner.lr_current().base(), &figures)?;
-            }
-            let progress = Progress::new(images_done, total_images, Some("images".into()));
-            let item = TrainingItem::new(output.item, progress, Some(step + 1), Some(learner.lr_current()));
+        let mut batches = train.iter();
+        // A batch that is no batch ends the loop; the loader's own state says why.
+        while !(self.stopped)()
+            && let Some(Ok(batch)) = batches.next()
+        {
+            let before = self.routine.state.step;
+            let output = self.step(learner, batch, &mut log)?;
+            let step = self.routine.state.step;
+            let progress = Progress::new(self.images_done, total_images, Some("images".into()));
+            let item = TrainingItem::new(output, progress, Some(step), Some(learner.lr_current()));
             let _ = processor.process_train(LearnerEvent::ProcessedItem(item));
 
-            if validate {
-                self.validate(learner, valid, &mut log)?;
-            }
-            if save {
+            self.routine.state.validation_due = step == total || reached(validate_every, before, step);
+            self.validate(learner, valid, &mut log)?;
+            if reached(self.routine.checkpoint_every, before, step) {
                 self.save(learner)?;
-            }
-            if stop {
-                break;
             }
         }
         let _ = processor.process_train(LearnerEvent::EndSplit(1));
-        Ok(())
+        if let Some(failure) = lock(&self.routine.train_state).failure.take() {
+            return Err(failure.into());
+        }
+        if !(self.stopped)() {
+            self.finish(learner, valid, &mut log)?;
+        }
+        self.save(learner)
+    }
+
+    /// Learns from one batch.
+    fn step(&mut self, learner: &mut Learner<Trainee>, batch: Batch, log: &mut File) -> Result<StepOutput, FitError> {
+        for broken in &batch.broken {
+            self.note(log, json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
+        }
+        let step = batch.step;
+        let indices = batch.indices.clone();
+        let output = TrainStep::step(&learner.model(), batch);
+        let figures = output.item.figures().map_err(|e| FitError::Device(e.to_string()))?;
+        if let Some(name) = bad_figure(&figures) {
+            return Err(self.not_finite(step, &indices, name));
+        }
+        // Without them the optimizer would hand out its state, and nothing would be learned.
+        if output.grads.is_empty() {
+            return Err(FitError::Stopped(format!("the loss of step {} has no gradient in the head", step + 1)));
+        }
+        // A batch without a readable image is passed over, but its step of the schedule is not.
+        let before = self.routine.state.step;
+        for _ in before..=step {
+            learner.lr_step();
+        }
+        learner.optimizer_step(output.grads);
+        if let Some(failure) = lock(&self.exchange.failure).take() {
+            return Err(self.not_finite(step, &indices, failure.to_string()));
+        }
+        self.images_done += indices.len();
+        self.images_since_log += indices.len();
+        self.routine.state.skipped += step - before;
+        self.routine.state.step = step + 1;
+        self.routine.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        if reached(self.routine.log_every, before, step + 1) || step + 1 == self.routine.state.total_steps {
+            self.log_step(log, step, learner.lr_current().base(), &figures)?;
+        }
+        Ok(output.item)
+    }
+
+    /// The end of the last epoch, also where no image behind the last batch could be read.
+    fn finish(
+        &mut self,
+        learner: &Learner<Trainee>,
+        valid: &dyn DataLoader<Batch>,
+        log: &mut File,
+    ) -> Result<(), FitError> {
+        let state = &mut self.routine.state;
+        let missing = state.total_steps - state.step;
+        if missing > 0 {
+            state.skipped += missing;
+            state.step = state.total_steps;
+            state.validation_due = true;
+        }
+        if state.skipped == state.total_steps {
+            let first = lock(&self.routine.train_state).broken.first().map(|broken| broken.reason.clone());
+            return Err(FitError::NothingRead(first.unwrap_or_default()));
+        }
+        if missing > 0 {
+            self.note(log, json!({"step": self.routine.state.step, "skipped": missing}))?;
+        }
+        self.validate(learner, valid, log)
     }
 
     fn open_log(&self) -> Result<File, FitError> {
@@ -215,21 +260,29 @@ impl Run<'_> {
         self.note(log, line)
     }
 
-    /// AD, IC and AG over the validation images; keeps the head if AD(50) is the best so far.
+    /// AD, IC and AG over the validation images, if they are due; keeps the head if AD(50) is the best so far. Where the
+    /// run is stopped meanwhile they stay due, and the run that goes on from here comes back to them.
     fn validate(
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<Batch>,
         log: &mut File,
     ) -> Result<(), FitError> {
+        if !self.routine.state.validation_due {
+            return Ok(());
+        }
         let model = learner.model().valid();
         let mut rows = Vec::new();
         for batch in valid.iter().map_while(Result::ok) {
+            if (self.stopped)() {
+                return Ok(());
+            }
             rows.extend(burn::train::InferenceStep::step(&model, batch).0);
         }
         if let Some(failure) = lock(&self.routine.valid_state).failure.take() {
             return Err(failure.into());
         }
+        self.routine.state.validation_due = false;
         if rows.is_empty() {
             return Ok(());
         }
@@ -238,8 +291,8 @@ impl Run<'_> {
         self.note(log, json!({"step": self.routine.state.step, "validation": figures, "images": rows.len()}))?;
         let mut outcome = lock(self.outcome);
         outcome.figures.clone_from(&figures);
-        if self.routine.state.best.as_ref().is_none_or(|best| ad50 < best.ad50) {
-            self.routine.state.best = Some(Best { step: self.routine.state.step, ad50, figures });
+        if is_best(self.routine.state.best.as_ref(), ad50, rows.len()) {
+            self.routine.state.best = Some(Best { step: self.routine.state.step, ad50, images: rows.len(), figures });
             outcome.best = Some(model);
             drop(outcome);
             self.save(learner)?;
@@ -247,10 +300,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn save(&self, learner: &Learner<Trainee>) -> Result<(), FitError> {
+    /// Writes a checkpoint, unless the last one says the same.
+    fn save(&mut self, learner: &Learner<Trainee>) -> Result<(), FitError> {
+        let now = (self.routine.state.step, self.routine.state.validation_due);
+        if self.saved == Some(now) {
+            return Ok(());
+        }
+        // The learner has no other way to its optimizer's state.
+        learner.clone().optimizer_step(GradientsParams::new());
         let record = lock(&self.exchange.record).take();
-        let Some(record) = record else { return Ok(()) }; // this very step is saved already
+        let record = record.ok_or_else(|| FitError::Stopped("the optimizer's state cannot be had".into()))?;
         self.routine.store.save(self.routine.state.clone(), learner.model().into_record(), record.0)?;
+        self.saved = Some(now);
         Ok(())
     }
 
@@ -258,6 +319,18 @@ impl Run<'_> {
         let images = indices.iter().map(|i| self.routine.images.name(*i)).collect();
         FitError::NotFinite { step: step + 1, what, images }
     }
+}
+
+/// Whether a multiple of `every` lies behind step `before` and not behind step `now`: more than one step lies between
+/// them where batches were passed over.
+fn reached(every: usize, before: usize, now: usize) -> bool {
+    now / every.max(1) > before / every.max(1)
+}
+
+/// Whether AD(50) of a validation on so many images takes the place of the best so far. Where that was measured on
+/// another number of them, the two cannot be compared, and the images of today count.
+fn is_best(best: Option<&Best>, ad50: f64, images: usize) -> bool {
+    best.is_none_or(|best| best.images != images || ad50 < best.ad50)
 }
 
 /// The first figure that is NaN or infinite.
@@ -272,4 +345,22 @@ pub fn named(summaries: &[Summary]) -> BTreeMap<String, f64> {
         [("AD", s.ad), ("IC", s.ic), ("AG", s.ag)].map(|(name, value)| (format!("{name}({})", s.percent), value))
     };
     summaries.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_multiple_is_not_missed_where_batches_are_passed_over() {
+        assert!(reached(10, 9, 10) && !reached(10, 10, 11) && !reached(10, 0, 9));
+        assert!(reached(10, 8, 12) && reached(1, 4, 5));
+    }
+
+    #[test]
+    fn the_best_is_the_best_of_the_same_images() {
+        let best = Best { step: 1, ad50: 20.0, images: 16, figures: BTreeMap::new() };
+        assert!(is_best(None, 99.0, 16) && is_best(Some(&best), 19.0, 16) && is_best(Some(&best), 99.0, 17));
+        assert!(!is_best(Some(&best), 20.0, 16) && !is_best(Some(&best), f64::NAN, 16));
+    }
 }

@@ -32,9 +32,7 @@ pub struct Trainee {
 /// What passes between the training strategy and the optimizer, which burn-train's learner keeps to itself.
 #[derive(Debug, Default)]
 pub struct Exchange {
-    /// Set by the strategy: keep the optimizer's state after the next step.
-    pub wanted: std::sync::atomic::AtomicBool,
-    /// The optimizer's state after that step.
+    /// The optimizer's state, for which the strategy asks by a step without gradients.
     pub record: Mutex<Option<Record>>,
     /// Why the last step did not update the head.
     pub failure: Mutex<Option<GradientError>>,
@@ -164,19 +162,15 @@ impl TrainStep for Trainee {
     }
 
     fn optimize(self, optim: &mut ModuleOptimizer, lr: ModuleLearningRate, gradients: GradientsParams) -> Self {
+        if gradients.is_empty() {
+            *lock(&self.exchange.record) = Some(Record(optim.to_record()));
+            return self;
+        }
         // Without a limit too: a gradient that is not finite must not reach the head.
-        let gradients = clip_gradients(&self, gradients, self.context.clip_norm).map(|(clipped, _)| clipped);
-        let exchange = self.exchange.clone();
-        match gradients {
-            Ok(gradients) => {
-                let updated = optim.step(lr, self, gradients);
-                if exchange.wanted.swap(false, std::sync::atomic::Ordering::Relaxed) {
-                    *lock(&exchange.record) = Some(Record(optim.to_record()));
-                }
-                updated
-            }
+        match clip_gradients(&self, gradients, self.context.clip_norm) {
+            Ok((gradients, _)) => optim.step(lr, self, gradients),
             Err(failure) => {
-                *lock(&exchange.failure) = Some(failure);
+                *lock(&self.exchange.failure) = Some(failure);
                 self
             }
         }
@@ -191,7 +185,8 @@ impl InferenceStep for Trainee {
         let (clean, maps) = self.explain(batch.images(&self.context.device));
         let metric = MaskedConfidence::default();
         let backbone = self.context.backbone.as_ref();
-        Validated(metric.measure(backbone, &clean.images, clean.logits, &clean.class, maps))
+        let preprocessing = &backbone.spec().preprocessing;
+        Validated(metric.measure(backbone, preprocessing, &clean.images, clean.logits, &clean.class, maps))
     }
 }
 

@@ -15,6 +15,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation::softmax};
 use explainer_zoo::backbone::Backbone;
+use explainer_zoo::image::Preprocessing;
 
 use crate::objective::{Masking, upsample};
 
@@ -55,14 +56,15 @@ pub struct Summary {
 }
 
 impl MaskedConfidence {
-    /// Confidences of a batch: normalised images `[B,3,H,W]`, their clean logits `[B,K]`, the explained class `[B]` and
-    /// its maps `[B,1,h,w]` in 0..1.
+    /// Confidences of a batch: images `[B,3,H,W]` as `preprocessing` normalised them, their clean logits `[B,K]`, the
+    /// explained class `[B]` and its maps `[B,1,h,w]` in 0..1.
     ///
     /// A constant map keeps every pixel at every percentage; a map with values that are not numbers counts as all
     /// zeros, a black image.
     pub fn measure(
         &self,
         backbone: &dyn Backbone,
+        preprocessing: &Preprocessing,
         images: &Tensor<4>,
         logits: Tensor<2>,
         class: &Tensor<1, Int>,
@@ -77,7 +79,7 @@ impl MaskedConfidence {
             .collect();
         for percent in &self.percents {
             let kept = keep_top(maps.clone(), *percent);
-            let masked = Masking::BeforeNorm.apply(images.clone(), kept, &backbone.spec().preprocessing);
+            let masked = Masking::BeforeNorm.apply(images.clone(), kept, preprocessing);
             let seen = scores(backbone.observe(masked, &[]).logits, class);
             rows.iter_mut().zip(seen).for_each(|(row, p)| row.masked.push(p));
         }
@@ -152,6 +154,54 @@ fn quantile(values: &[f32], q: f64) -> f32 {
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use explainer_zoo::backbone::{Answer, BackboneSpec, Cotangent, Observed, Tap, TapId};
+    use explainer_zoo::image::Filter;
+
+    /// A classifier of brightness: its logits are the mean of the normalised image, and 0.
+    #[derive(Debug)]
+    struct Brightness(BackboneSpec);
+
+    impl Backbone for Brightness {
+        fn spec(&self) -> &BackboneSpec {
+            &self.0
+        }
+
+        fn observe(&self, images: Tensor<4>, _: &[TapId]) -> Observed {
+            let [batch, ..] = images.dims();
+            let mean: Tensor<2> = images.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1]);
+            Observed { logits: Tensor::cat(vec![mean.clone(), mean.zeros_like()], 1), taps: Vec::new() }
+        }
+
+        fn answer(&self, _: Tensor<4>, _: Cotangent<'_>) -> Answer {
+            panic!("the metric asks for no gradient")
+        }
+
+        fn answer_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Answer {
+            panic!("the metric asks for no gradient")
+        }
+    }
+
+    #[test]
+    fn a_hole_is_black_as_the_images_were_normalised() {
+        let device = Device::default();
+        let own = Preprocessing { resize: 2, crop: 2, filter: Filter::Bilinear, mean: [0.5; 3], std: [0.5; 3] };
+        let backbone = Brightness(BackboneSpec {
+            name: "brightness".into(),
+            preprocessing: Preprocessing { mean: [0.0; 3], std: [1.0; 3], ..own.clone() },
+            classes: 2,
+            taps: Vec::new(),
+            default_taps: Vec::new(),
+            weights_sha256: None,
+        });
+        let images = own.normalise(Tensor::ones([1, 3, 2, 2], &device));
+        let logits = backbone.observe(images.clone(), &[]).logits;
+        let class = Tensor::<1, Int>::zeros([1], &device);
+        let metric = MaskedConfidence { percents: vec![100.0] };
+        let hidden = Tensor::zeros([1, 1, 2, 2], &device);
+        let rows = metric.measure(&backbone, &own, &images, logits, &class, hidden);
+        let score = 1.0 / (1.0 + std::f32::consts::E); // black is (0 - 0.5) / 0.5 = -1, against the other class's 0
+        assert!((rows[0].masked[0] - score).abs() < 1e-6, "{rows:?}");
+    }
 
     #[test]
     fn the_quantile_interpolates() {

@@ -5,6 +5,7 @@ pub mod colormap;
 pub mod files;
 pub mod heat_map;
 pub mod overlay;
+pub mod progress;
 pub mod sheet;
 pub mod table;
 

@@ -97,11 +97,7 @@ impl Conv2d {
 
     /// `[B,input,H,W]` to `[B,output,H',W']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = self.product(x);
-        match &self.bias {
-            Some(bias) => y + bias.clone().reshape([1, self.spec.output, 1, 1]),
-            None => y,
-        }
+        self.convolution(x, self.bias.clone())
     }
 
     /// The convolution and the non-linearity behind it.
@@ -112,16 +108,15 @@ impl Conv2d {
             Activation::Identity | Activation::HardSwish => return activation.forward(self.forward(x)),
         };
         match &self.bias {
-            Some(bias) if has_own_gradients(&x) => rectify(self.product(x), bias.clone(), limit),
+            Some(bias) if has_own_gradients(&x) => rectify(self.convolution(x, None), bias.clone(), limit),
             _ => activation.forward(self.forward(x)),
         }
     }
 
-    /// The convolution without its bias.
-    fn product(&self, x: Tensor<4>) -> Tensor<4> {
+    fn convolution(&self, x: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
         let spec = self.spec;
         if spec.kernel == 1 && spec.stride == 1 && spec.groups == 1 {
-            return pointwise(x, self.weight.clone(), None);
+            return pointwise(x, self.weight.clone(), bias);
         }
         let [_, _, height, width] = x.dims();
         let padding = match spec.padding {
@@ -134,9 +129,13 @@ impl Conv2d {
         };
         let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
         if spec.groups == spec.input && spec.groups == spec.output && spec.groups > 1 && has_own_gradients(&x) {
-            return depthwise(x, self.weight.clone(), options);
+            let y = depthwise(x, self.weight.clone(), options);
+            return match bias {
+                Some(bias) => y + bias.reshape([1, spec.output, 1, 1]),
+                None => y,
+            };
         }
-        conv2d(x, self.weight.clone(), None, options)
+        conv2d(x, self.weight.clone(), bias, options)
     }
 }
 

@@ -13,7 +13,7 @@ const BLOCK: usize = 1 << 15;
 
 /// x to gelu(x) = x P(X <= x) for a standard normal X, in place.
 ///
-/// The error is that of the rational approximation 7.1.26 of Abramowitz and Stegun (1964): 1e-7 absolute.
+/// P by the rational approximation 7.1.26 of Abramowitz and Stegun (1964); the error is below 4e-7 max(1, |x|).
 pub fn gelu(x: &mut [f32]) {
     x.par_chunks_mut(BLOCK).for_each(|x| {
         widest(
@@ -35,6 +35,9 @@ pub fn gelu_with_slope(x: &mut [f32], slope: &mut [f32]) {
 
 /// Rows x of length `row` to softmax(scale x), in place.
 pub fn softmax(x: &mut [f32], row: usize, scale: f32) {
+    if row == 0 {
+        return;
+    }
     x.par_chunks_mut(row * rows(row)).for_each(|x| {
         widest(
             #[inline(always)]
@@ -50,6 +53,9 @@ pub fn softmax(x: &mut [f32], row: usize, scale: f32) {
 /// The gradient with respect to softmax(scale x) in `gradient` to that with respect to x, in place, for the rows
 /// `softmax` of that function.
 pub fn softmax_gradient(softmax: &[f32], gradient: &mut [f32], row: usize, scale: f32) {
+    if row == 0 {
+        return;
+    }
     let block = row * rows(row);
     gradient.par_chunks_mut(block).zip(softmax.par_chunks(block)).for_each(|(gradient, softmax)| {
         widest(
@@ -68,6 +74,9 @@ pub fn softmax_gradient(softmax: &[f32], gradient: &mut [f32], row: usize, scale
 /// to x, in place; rows of the length of `gamma`.
 pub fn layer_norm_gradient(x: &[f32], gamma: &[f32], epsilon: f32, gradient: &mut [f32]) {
     let row = gamma.len();
+    if row == 0 {
+        return;
+    }
     let block = row * rows(row);
     gradient.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(gradient, x)| {
         widest(
@@ -284,6 +293,29 @@ mod tests {
                 assert!((part(&gradient)[i] - slope).abs() < 1e-6, "{} for {slope}", part(&gradient)[i]);
             }
         }
+    }
+
+    #[test]
+    fn rectified_planes_take_their_channel_s_bias_and_a_gradient_inside_the_limits() {
+        let mut x = vec![-2.0, -1.0, 0.5, 7.0, -2.0, -1.0, 0.5, f32::NAN];
+        rectify(&mut x, &[1.0, 2.0], 2, 6.0);
+        assert_eq!(x[..7], [0.0, 0.0, 2.5, 6.0, 0.0, 0.0, 2.5]);
+        assert!(x[7].is_nan());
+        let mut gradient = vec![3.0; 8];
+        rectify_gradient(&x, &mut gradient, 6.0);
+        // At 0 and at the limit as PyTorch's relu6: none.
+        assert_eq!(gradient, [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 3.0, 3.0]);
+        let mut open = vec![5.0, 0.0, 1e30];
+        rectify(&mut open, &[0.0], 3, f32::INFINITY);
+        assert_eq!(open, [5.0, 0.0, 1e30]);
+    }
+
+    #[test]
+    fn empty_rows_are_no_rows() {
+        softmax(&mut [], 0, 1.0);
+        softmax_gradient(&[], &mut [], 0, 1.0);
+        layer_norm_gradient(&[], &[], 1e-6, &mut []);
+        rectify(&mut [], &[], 0, 6.0);
     }
 
     #[test]

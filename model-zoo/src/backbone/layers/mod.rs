@@ -2,7 +2,7 @@
 
 mod attention;
 mod conv;
-pub mod depthwise;
+mod depthwise;
 mod kernels;
 mod norm;
 mod plain;

@@ -44,8 +44,8 @@ impl BatchNorm {
         let moved = |old: Tensor<1>, new: Tensor<1>, scale: f64| {
             (old.mul_scalar(1.0 - MOMENTUM) + new.detach().mul_scalar(MOMENTUM * scale)).detach()
         };
-        self.running_mean.update(moved(self.running_mean.value_sync(), result.mean, 1.0));
-        self.running_var.update(moved(self.running_var.value_sync(), result.variance, unbiased));
+        set(&self.running_mean, moved(self.running_mean.value(), result.mean, 1.0));
+        set(&self.running_var, moved(self.running_var.value(), result.variance, unbiased));
         result.output
     }
 
@@ -54,8 +54,14 @@ impl BatchNorm {
         match name {
             "weight" => self.gamma.val().into_data(),
             "bias" => self.beta.val().into_data(),
-            "running_mean" => self.running_mean.value_sync().into_data(),
-            _ => self.running_var.value_sync().into_data(),
+            "running_mean" => self.running_mean.value().into_data(),
+            _ => self.running_var.value().into_data(),
         }
     }
+}
+
+/// Puts a value in place at once: an update alone is pending, and a checkpoint's record would not have it.
+fn set(statistic: &RunningState<Tensor<1>>, value: Tensor<1>) {
+    statistic.update(value);
+    let _ = statistic.value_sync();
 }
