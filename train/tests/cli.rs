@@ -43,7 +43,9 @@ fn refusal(yaml: &str, overrides: &[&str]) -> String {
 
 #[test]
 fn help() {
-    for command in ["", "explain", "evaluate", "inspect", "config", "config check", "config schema", "completions"] {
+    for command in
+        ["", "explain", "evaluate", "inspect", "import", "config", "config check", "config schema", "completions"]
+    {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let ran = run(&args);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command}");

@@ -6,12 +6,14 @@ mod completions;
 mod config;
 mod evaluate;
 mod explain;
+mod import;
 mod inspect;
 mod shared;
 mod train;
 
 pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
+pub use import::ImportArgs;
 pub use inspect::InspectArgs;
 pub use train::TrainArgs;
 
@@ -86,6 +88,7 @@ enum Command {
     Explain(ExplainArgs),
     Evaluate(EvaluateArgs),
     Inspect(InspectArgs),
+    Import(ImportArgs),
     /// Check a configuration, or print its JSON Schema
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Explain(args) => explain::run(&args, &global),
         Command::Evaluate(args) => evaluate::run(&args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Import(args) => import::run(&args, &global),
         Command::Config(command) => config::run(&command, &global),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
@@ -196,6 +200,9 @@ mod tests {
             "x inspect",
             "x inspect a --backbone b",
             "x inspect a --weights b",
+            "x import a --config b",
+            "x import a --output b",
+            "x import a --config b --output c d",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

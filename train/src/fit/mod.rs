@@ -1,10 +1,12 @@
-//! Fitting an explainer: the training step, the loop around it, optimizers, schedules, checkpoints.
+//! Fitting an explainer: the training step, the loop around it, optimizers, schedules, checkpoints; import of heads.
 
 pub mod batches;
 pub mod checkpoint;
+mod classifier;
 pub mod clip;
 pub mod context;
 mod error;
+mod import;
 pub mod optimizer;
 pub mod progress;
 mod run;
@@ -14,4 +16,5 @@ pub mod strategy;
 pub mod trainee;
 
 pub use error::FitError;
+pub use import::{Imported, import};
 pub use run::{Finished, ResumeFrom, run};

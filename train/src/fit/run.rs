@@ -7,28 +7,24 @@ use std::time::Duration;
 
 use burn::module::Module;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
-use explainer_zoo::backbone::{self, Backbone, TapId};
-use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyExplainer, Method, TameConfig, TameHead};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::hash::sha256;
-use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
 use super::batches::Batches;
 use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Store};
-use super::context::{Context, Masked};
+use super::classifier::{Classifier, masking_name};
+use super::context::Context;
 use super::progress::{Term, TrainingProgress};
 use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
-use crate::config::{Augment, Config, Data, Explainer};
+use crate::config::{Augment, Config, Data};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
-use crate::report::progress::with_download_bar;
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,24 +198,10 @@ struct Setup {
 
 impl Setup {
     fn new(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
-        let wanted = &config.backbone;
-        let (name, weights, sha256) = (&wanted.name, &wanted.weights, wanted.sha256.as_deref());
-        let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
-        let backbone: Arc<dyn Backbone> = Arc::new(with_download_bar(quiet, load)?);
+        let classifier = Classifier::load(config, compute, quiet)?;
+        let Classifier { backbone, preprocessing, method, masked, taps, ids, tap_specs, adapters, class_names } =
+            classifier;
         let spec = backbone.spec();
-        let taps = wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone());
-        let ids = backbone.taps(&taps)?;
-        let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
-        let tap_specs: Vec<_> = ids.iter().map(|id: &TapId| backbone.tap(*id).clone()).collect();
-        let adapters =
-            tap_specs.iter().map(|tap| Adapter::new(tap, preprocessing.crop)).collect::<Result<Vec<_>, _>>()?;
-
-        let method = match &config.explainer {
-            Explainer::Ttame(_) => Method::Ttame,
-            Explainer::Tame(_) => Method::Tame,
-            Explainer::LcamImg(_) => Method::LcamImg,
-            Explainer::LcamFm(_) => Method::LcamFm,
-        };
         let options = config.explainer.head();
         let mut head = TameConfig::ttame(&tap_specs, spec.classes, preprocessing.crop);
         head.branches = !config.explainer.is_lcam();
@@ -228,14 +210,6 @@ impl Setup {
             head.map_size = [side; 2];
         }
 
-        let class_names = match (&wanted.classes, spec.classes) {
-            (Some(path), _) => Some(classes::read(path)?),
-            (None, 1000) => Some(classes::imagenet().into_iter().map(String::from).collect()),
-            (None, _) => None,
-        };
-        if let Some(names) = &class_names {
-            classes::check(names, spec.classes)?;
-        }
         let (train, valid) = (
             images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, &preprocessing)?,
             images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, &preprocessing)?,
@@ -245,10 +219,7 @@ impl Setup {
         let context = Context {
             taps: ids,
             adapters,
-            masked: match method {
-                Method::LcamFm => Masked::Feature,
-                _ => Masked::Image(config.masking),
-            },
+            masked,
             objective: config.objective.clone(),
             device: compute.device.clone(),
             clip_norm: config.optimizer.clip_norm(),
@@ -272,19 +243,6 @@ impl Setup {
         plan.workers = config.data.workers;
         plan
     }
-}
-
-fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, FitError> {
-    let spec = backbone.spec();
-    let mut own = spec.preprocessing.clone();
-    let found = data.crop.unwrap_or(own.crop);
-    // Position embeddings fit one grid.
-    if found != own.crop && spec.taps.iter().any(|tap| tap.prefix_tokens.is_some()) {
-        return Err(FitError::Side { backbone: spec.name.clone(), expected: own.crop, found });
-    }
-    own.crop = found;
-    own.resize = data.resize.unwrap_or(own.resize).max(own.crop);
-    Ok(own)
 }
 
 fn images(
@@ -374,11 +332,7 @@ fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) ->
         ArtifactConfig::new(setup.method, setup.head.clone(), setup.taps.clone(), spec, &config.backbone.weights);
     about.preprocessing = setup.preprocessing.clone();
     about.class_names.clone_from(&setup.class_names);
-    about.masking = match setup.context.masked {
-        Masked::Image(masking) => serde_json::to_value(masking).ok().and_then(|v| v.as_str().map(String::from)),
-        Masked::Feature => None,
-    }
-    .unwrap_or_else(|| "feature".into());
+    about.masking = masking_name(setup.context.masked);
     about.figures.insert("training steps".into(), finished.state.steps_made() as f64);
     about.figures.insert("training seconds".into(), finished.state.seconds.round());
     about.figures.insert("training images".into(), setup.train.len() as f64);

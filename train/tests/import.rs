@@ -1,0 +1,102 @@
+//! `explainer-train import` as its user meets it.
+
+#![allow(clippy::unwrap_used, reason = "the helpers below are test code too")]
+
+use std::path::Path;
+use std::process::Command;
+
+use burn::tensor::Device;
+use explainer_zoo::artifact::Artifact;
+use explainer_zoo::backbone::TapSpec;
+use explainer_zoo::explainer::{TameConfig, TameHead};
+use safetensors::tensor::{Dtype, TensorView};
+
+/// The images are not there: nothing may look for them.
+const CONFIG: &str = "\
+explainer: {method: ttame}
+backbone: {name: shapes_resnet, weights: embedded}
+data: {train: no/train, val: no/val}
+masking: before-norm
+";
+
+/// What a run of the program left: exit code, standard output, standard error.
+type Ran = (Option<i32>, String, String);
+
+/// Imports `checkpoint` in `folder`, which gets a configuration, into `out`.
+fn import(folder: &Path, checkpoint: &str, overrides: &[&str]) -> Ran {
+    std::fs::write(folder.join("run.yaml"), CONFIG).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
+    command.args(["import", checkpoint, "--config", "run.yaml", "--output", "out"]).args(overrides);
+    let output = command.current_dir(folder).env_remove("EXPLAINER_DEVICE").output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A head for the default taps of shapes_resnet.
+fn head(classes: usize) -> TameHead {
+    let taps = [("layer1", 32, 4), ("layer2", 64, 8), ("layer3", 128, 16)];
+    let taps = taps.map(|(name, channels, stride)| TapSpec::map(name, channels, stride));
+    TameHead::new(TameConfig::ttame(&taps, classes, 96), 3, &Device::flex())
+}
+
+/// Writes a checkpoint with the head as T-TAME's have it and one tensor of a classifier.
+fn write(path: &Path, head: &TameHead) {
+    let mut files = vec![("generic.model.conv.weight".to_string(), vec![1], vec![0; 4])];
+    for (name, shape, values) in head.values() {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        files.push((format!("generic.attn_mech.{name}"), shape, bytes));
+    }
+    let views = files.iter().map(|(name, shape, bytes)| {
+        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes.as_slice()).unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_head_becomes_an_artifact() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = head(10);
+    write(&folder.path().join("head.safetensors"), &original);
+    let (code, out, err) = import(folder.path(), "head.safetensors", &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(
+        out,
+        "imported T-TAME for shapes_resnet, taps layer1, layer2, layer3, 10 classes, from head.safetensors \
+         into out (tensors of the file that are not the head's: 1)\n"
+    );
+    let artifact = Artifact::load(&folder.path().join("out"), &Device::flex()).unwrap();
+    assert_eq!(artifact.head.values(), original.values());
+    assert_eq!(artifact.config.masking, "before-norm");
+    assert!(artifact.config.backbone.sha256.is_some() && artifact.config.figures.is_empty());
+    assert!(artifact.config.created_with.ends_with("imported from head.safetensors"));
+
+    // An artifact may be replaced, other files may not.
+    let (code, _, err) = import(folder.path(), "head.safetensors", &["explainer.method=tame"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    std::fs::remove_file(folder.path().join("out/config.json")).unwrap();
+    let (code, out, err) = import(folder.path(), "head.safetensors", &[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("out holds other files"), "{err}");
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("ten.safetensors"), &head(10));
+    write(&folder.path().join("four.safetensors"), &head(4));
+    std::fs::write(folder.path().join("text.ckpt"), "no checkpoint").unwrap();
+    let cases: [(&str, &[&str], i32, &str); 6] = [
+        ("nowhere.ckpt", &[], 1, "nowhere.ckpt"),
+        ("text.ckpt", &[], 1, "text.ckpt"),
+        ("four.safetensors", &[], 1, "classes: found 10, expected 4"),
+        ("ten.safetensors", &["backbone.taps=[layer2, layer3]"], 1, "the checkpoint's channels, [32, 64, 128]"),
+        ("ten.safetensors", &["explainer.map_size=7"], 1, "remove explainer.map_size"),
+        ("ten.safetensors", &["backbone.name=''"], 2, "backbone.name"),
+    ];
+    for (checkpoint, overrides, code, expected) in cases {
+        let (found, out, err) = import(folder.path(), checkpoint, overrides);
+        assert_eq!((found, out.as_str()), (Some(code), ""), "{checkpoint} {overrides:?}: {err}");
+        assert!(err.contains(expected), "{expected:?} is missing in: {err}");
+        assert!(!folder.path().join("out").exists(), "{checkpoint} {overrides:?}");
+    }
+}
