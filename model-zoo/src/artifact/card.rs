@@ -38,6 +38,19 @@ fn introduction(config: &ArtifactConfig) -> String {
     let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
     let [height, width] = head.map_size;
     let image = config.preprocessing.crop;
+    let training = match &config.imported_from {
+        None => format!(
+            "The backbone stayed frozen; the head alone was trained, on the backbone's own predictions, no labels. \
+             Masking procedure: {masking}. The whole run, with its images and every hyper-parameter, is in `{RUN}`.",
+            masking = code(&config.masking),
+        ),
+        Some(file) => format!(
+            "The head was trained by another program and imported from {file}; `{RUN}` is the configuration of the \
+             import. Masking procedure, as given there: {masking}.",
+            file = code(file),
+            masking = code(&config.masking),
+        ),
+    };
     format!(
         "# {title} for {name}\n\n\
          A learned explainer: for an image and a class it draws the heat map of what the frozen classifier {name_code} \
@@ -54,9 +67,7 @@ fn introduction(config: &ArtifactConfig) -> String {
          | parameters | {parameters} |\n\
          | cost of an explanation | {forward} forward and {backward} backward passes of the backbone |\n\
          | written by | {created} |\n\n\
-         ## Training\n\n\
-         The backbone stayed frozen; the head alone was trained, on the backbone's own predictions, no labels. Masking \
-         procedure: {masking}. The whole run, with its images and every hyper-parameter, is in `{RUN}`.\n",
+         ## Training\n\n{training}\n",
         title = config.method.title(),
         name = plain(&backbone.name),
         name_code = code(&backbone.name),
@@ -67,7 +78,6 @@ fn introduction(config: &ArtifactConfig) -> String {
         forward = config.passes.forward,
         backward = config.passes.backward,
         created = plain(&config.created_with),
-        masking = code(&config.masking),
     )
 }
 

@@ -29,6 +29,9 @@ pub struct ArtifactConfig {
     pub schema_version: u64,
     /// The program that wrote it, such as `explainer-zoo 0.1.0`.
     pub created_with: String,
+    /// The checkpoint's file name, if the head was trained by another program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_from: Option<String>,
     /// SHA-256 of `model.safetensors`, set by [`super::Artifact::save`], by which tensors and configuration are known
     /// to belong together. Without one any file that fits is accepted.
     pub model_sha256: Option<String>,
@@ -90,6 +93,7 @@ impl ArtifactConfig {
         Self {
             schema_version: SCHEMA_VERSION,
             created_with: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
+            imported_from: None,
             model_sha256: None,
             method,
             head,

@@ -4,7 +4,6 @@ use super::train::{TrainArgs, key_value};
 use super::{BadUsage, Global, print};
 use crate::fit;
 use clap::Args;
-use explainer_zoo::artifact::{ArtifactConfig, CONFIG};
 use explainer_zoo::device::Compute;
 use explainer_zoo::weights::WeightsError;
 use explainer_zoo::weights::hash::sha256_file;
@@ -30,7 +29,7 @@ pub struct ImportArgs {
     /// YAML file that says what the head was trained on, such as configs/ttame_vit.yaml
     #[arg(long, short, value_name = "FILE", required = true)]
     pub config: PathBuf,
-    /// Folder for the artifact: a new or empty one, or one with an artifact, which is replaced
+    /// Folder for the artifact: a new or an empty one
     #[arg(long, short, value_name = "DIR", required = true)]
     pub output: PathBuf,
     /// Keys to change in the configuration
@@ -77,12 +76,11 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     ))
 }
 
-/// Refuses a folder that holds something else than an artifact.
+/// Refuses a folder that is in use: an artifact in it may have cost a week.
 fn free(folder: &Path) -> Result<(), BadUsage> {
     let occupied = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied && ArtifactConfig::read(&folder.join(CONFIG)).is_err() {
-        let folder = folder.display();
-        return Err(BadUsage(format!("--output: {folder} holds other files and no artifact; choose another folder")));
+    if occupied {
+        return Err(BadUsage(format!("--output: {} is not empty; choose another folder", folder.display())));
     }
     Ok(())
 }

@@ -94,6 +94,7 @@ fn artifact(config: &ArtifactConfig) -> Vec<Row> {
     rows.extend(preprocessing(&config.preprocessing));
     rows.extend(config.figures.iter().map(|(name, value)| row(name, value)));
     rows.push(row("written by", &config.created_with));
+    rows.extend(config.imported_from.iter().map(|file| row("imported from", file)));
     rows
 }
 

@@ -53,6 +53,6 @@ pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool
     about.class_names = classifier.class_names;
     about.masking = masking_name(classifier.masked);
     let file = checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy();
-    about.created_with = format!("{}, imported from {file}", about.created_with);
+    about.imported_from = Some(file.into_owned());
     Ok(Imported { artifact: Artifact { config: about, head }, ignored })
 }
