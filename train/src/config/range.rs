@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn counts_have_two_ends() {
-        let counts: [(fn(&usize, &()) -> Checked, usize); 3] =
-            [(passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
+        type Check = fn(&usize, &()) -> Checked;
+        let counts: [(Check, usize); 3] = [(passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
         for (check, most) in counts {
             assert!(check(&0, &()).is_err() && check(&1, &()).is_ok());
             assert!(check(&most, &()).is_ok() && check(&(most + 1), &()).is_err());
