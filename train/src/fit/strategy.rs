@@ -220,7 +220,7 @@ impl Run<'_> {
         log: &mut File,
     ) -> Result<(), FitError> {
         let state = &mut self.routine.state;
-        let missing = state.total_steps - state.step;
+        let missing = state.total_steps.saturating_sub(state.step);
         if missing > 0 {
             state.skipped += missing;
             state.step = state.total_steps;
