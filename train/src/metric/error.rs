@@ -41,6 +41,17 @@ pub enum MetricError {
         /// Number of classes.
         classes: usize,
     },
+    /// The system of equations of an imputation was not solved.
+    #[error(
+        "ROAD: the linear system of {pixels} removed pixels is not solved after {iterations} iterations; \
+         does the image have values that are not finite?"
+    )]
+    Unsolved {
+        /// Unknowns.
+        pixels: usize,
+        /// Iterations made.
+        iterations: usize,
+    },
     /// An image cannot be compressed.
     #[error("cannot compress an image to measure its information: {0}")]
     Compress(String),

@@ -19,6 +19,7 @@ mod memo;
 mod perturbation;
 mod registry;
 mod results;
+mod road;
 mod spec;
 mod statistics;
 mod subject;

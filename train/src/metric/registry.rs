@@ -4,6 +4,7 @@ use super::information::{Aic, Sic};
 use super::insertion::{Deletion, Insertion, STEPS};
 use super::masked::{Figure, Masked};
 use super::perturbation::{Neg, Pos};
+use super::road::{First, Imputer, Removed, Road};
 use super::{Metric, MetricError};
 
 /// A metric's name, the form of its parameter, and how it is made from that.
@@ -22,6 +23,10 @@ const METRICS: &[Entry] = &[
     ("neg", "", |v| v.none(Neg)),
     ("aic", "", |v| v.none(Aic)),
     ("sic", "", |v| v.none(Sic)),
+    ("road-morf", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Most, Imputer::Linear)),
+    ("road-lerf", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Linear)),
+    ("road-morf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Most, Imputer::Telea)),
+    ("road-lerf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Telea)),
 ];
 
 /// The metric of this name: `NAME` or `NAME@PARAMETER`, such as `ad@50`.
@@ -60,6 +65,19 @@ impl Argument {
     /// A number of steps.
     fn count(&self, default: usize) -> Result<usize, MetricError> {
         self.read(default, "a whole number, 1 to 100000", |count| (1..=100_000).contains(count))
+    }
+
+    /// ROAD with a paper's percentages, P-TAME's by default, or with one.
+    fn road(&self, first: First, imputer: Imputer) -> Result<Box<dyn Metric>, MetricError> {
+        let removed = match self.text.as_deref() {
+            None | Some("ptame") => Removed::Ptame,
+            Some("ttame") => Removed::Ttame,
+            Some(_) => {
+                let within = |percent: &f64| *percent > 0.0 && *percent < 100.0;
+                Removed::Percent(self.read(0.0, "a percentage above 0, below 100, or ptame or ttame", within)?)
+            }
+        };
+        boxed(Road { first, imputer, removed })
     }
 
     /// A metric without parameter.
@@ -112,6 +130,8 @@ mod tests {
             ["ad", "ad@50", " ic@12.5 ", "insertion@28"].map(name),
             ["ad@100", "ad@50", "ic@12.5", "insertion@28"]
         );
+        let road = ["road-morf@ptame", "road-lerf-telea@ttame", "road-lerf@30"].map(name);
+        assert_eq!(road, ["road-morf", "road-lerf-telea@ttame", "road-lerf@30"]);
     }
 
     #[test]
@@ -122,6 +142,7 @@ mod tests {
             let problem = problem(wrong);
             assert!(problem.ends_with("expected a percentage above 0, at most 100"), "{problem}");
         }
+        assert!(problem("road-morf@100").contains("expected a percentage above 0, below 100, or ptame or ttame"));
         assert!(problem("insertion@0").contains("expected a whole number, 1 to 100000"));
         assert_eq!(problem("pos@3"), "metric `pos`: found `3` behind the @, expected nothing: it has no parameter");
     }
