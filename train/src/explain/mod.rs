@@ -4,6 +4,7 @@ pub mod file_names;
 mod names;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
-use crate::metric::{Confidence, MaskedConfidence};
+use crate::metric::{Case, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
@@ -46,6 +47,9 @@ pub enum ExplainError {
     /// A tap cannot become a map at the artifact's image size.
     #[error(transparent)]
     Adapter(#[from] NotSquare),
+    /// The explanations cannot be measured.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// A class index beyond the classifier's classes.
     #[error("there is no class {class}; the classifier has {classes}, 0 to {last}", last = classes.saturating_sub(1))]
     NoClass {
@@ -185,22 +189,23 @@ impl Loaded {
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
-    /// Each image's predicted class and its confidences in it: images `[B,3,H,W]` in 0..=1.
+    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes, for `measure` to measure; as many perturbed
+    /// images as there are images here are in memory at a time.
     ///
     /// # Errors
-    /// None that a predicted class can cause.
-    pub fn measure(
+    /// What `measure` returns.
+    pub fn with_case<R>(
         &self,
-        metric: &MaskedConfidence,
         pixels: Tensor<4>,
-    ) -> Result<Vec<(usize, Confidence)>, ExplainError> {
+        measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
+    ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
-        let classes = classes.concat();
-        let class = indices(&classes, &images.device());
+        let [batch, ..] = images.dims();
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
-        let rows = metric.measure(self.backbone.as_ref(), preprocessing, &images, logits, &class, maps);
-        Ok(classes.into_iter().zip(rows).collect())
+        let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
+        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        Ok(measure(&Case::new(&subject, maps)?)?)
     }
 }
 
