@@ -1,6 +1,6 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
-use super::shared::{self, Meter};
+use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
 use crate::data::{FileSet, ImageSet, Loader, Plan};
 use crate::metric::{Confidence, MaskedConfidence, Summary};
@@ -39,9 +39,9 @@ pub struct EvaluateArgs {
     /// Images at a time; the figures do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
-    /// The classifier's weights, where they are no longer at the place that the artifact names
-    #[arg(long, value_name = "SOURCE")]
-    pub weights: Option<String>,
+    /// Where the weights are.
+    #[command(flatten)]
+    pub places: WeightArgs,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -82,7 +82,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         // Found out now and not after an hour of measuring.
         return Err(BadUsage(format!("--json: there is no folder {}; make it first", folder.display())).into());
     }
-    let loaded = shared::open(&args.artifact, args.weights.as_deref(), global)?;
+    let loaded = shared::open(&args.artifact, &args.places, global)?;
     let set = Arc::new(FileSet::open(&args.images, loaded.artifact.config.preprocessing.clone())?);
     let metric = MaskedConfidence { percents: args.percent.clone() };
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
@@ -171,7 +171,7 @@ percent kept     AD    IC    AG
             json: Some("/nowhere/figures.json".into()),
             percent: vec![100.0],
             batch_size: NonZeroUsize::MIN,
-            weights: None,
+            places: WeightArgs::default(),
         };
         let error = run(&args, &Global::default()).unwrap_err();
         assert!(error.is::<BadUsage>() && error.to_string().contains("no folder /nowhere"), "{error}");

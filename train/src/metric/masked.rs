@@ -191,6 +191,7 @@ mod tests {
             classes: 2,
             taps: Vec::new(),
             default_taps: Vec::new(),
+            auxiliary_taps: Vec::new(),
             weights_sha256: None,
         });
         let images = own.normalise(Tensor::ones([1, 3, 2, 2], &device));
