@@ -1,6 +1,6 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
-use super::shared::{self, Meter};
+use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
 use crate::data::{FileSet, ImageSet, Loader, Plan};
 use crate::metric::{
@@ -54,9 +54,9 @@ pub struct EvaluateArgs {
     /// Images at a time, whole or perturbed; the figures do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
-    /// The classifier's weights, where they are no longer at the place that the artifact names
-    #[arg(long, value_name = "SOURCE")]
-    pub weights: Option<String>,
+    /// Where the weights are.
+    #[command(flatten)]
+    pub places: WeightArgs,
 }
 
 fn after_help() -> String {
@@ -141,7 +141,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     };
     let metrics = wanted(&percents, &args.metrics)?;
     let masked = MaskedConfidence { percents };
-    let loaded = shared::open(&args.artifact, args.weights.as_deref(), global)?;
+    let loaded = shared::open(&args.artifact, &args.places, global)?;
     let set = Arc::new(FileSet::open(&args.images, loaded.artifact.config.preprocessing.clone())?);
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
 
@@ -341,7 +341,7 @@ this explainer less other.csv, image by image
             csv: None,
             against: None,
             batch_size: NonZeroUsize::MIN,
-            weights: None,
+            places: WeightArgs::default(),
         };
         let error = run(&args, &Global::default()).unwrap_err();
         assert!(error.is::<BadUsage>() && error.to_string().contains("no folder /nowhere"), "{error}");

@@ -45,6 +45,7 @@ impl Brightness {
             classes: 2,
             taps: Vec::new(),
             default_taps: Vec::new(),
+            auxiliary_taps: Vec::new(),
             weights_sha256: None,
         };
         Self { spec, power: 1 }
