@@ -1,5 +1,6 @@
-//! Writes an artifact with a head of drawn weights to the folder given, and beside it `features.safetensors` with
-//! feature maps and the maps drawn from them: what `scripts/check_pytorch.py` compares with PyTorch.
+//! Writes an artifact with a head of drawn weights, of T-TAME or (with `ptame` as the second argument) of P-TAME, to
+//! the folder given, and beside it `features.safetensors` with feature maps and the maps drawn from them: what
+//! `scripts/check_pytorch.py` compares with PyTorch.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -12,18 +13,26 @@ use safetensors::tensor::{Dtype, TensorView};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("which folder? give it as the argument")?);
+    let method =
+        if std::env::args().nth(2).is_some_and(|name| name == "ptame") { Method::Ptame } else { Method::Ttame };
     let device = Device::flex();
     let taps = vec![TapSpec::map("layer2", 24, 8), TapSpec::map("layer3", 40, 16), TapSpec::map("layer4", 56, 32)];
+    let names: Vec<String> = taps.iter().map(|tap| tap.name.clone()).collect();
     let backbone = BackboneSpec {
         name: "resnet18".into(),
         preprocessing: imagenet(),
         classes: 10,
-        default_taps: taps.iter().map(|tap| tap.name.clone()).collect(),
+        default_taps: names.clone(),
+        auxiliary_taps: names.clone(),
         taps,
         weights_sha256: None,
     };
 
-    let shape = TameConfig::ttame(&backbone.taps, backbone.classes, backbone.preprocessing.crop);
+    let (classes, side) = (backbone.classes, backbone.preprocessing.crop);
+    let shape = match method {
+        Method::Ptame => TameConfig::ptame(&backbone.taps, classes, side)?,
+        _ => TameConfig::ttame(&backbone.taps, classes, side),
+    };
     // Variances and scales are positive, as those of a trained head.
     let values = |name: &str, shape: &[usize]| {
         let positive = name.ends_with("running_var") || (name.starts_with("bns") && name.ends_with("weight"));
@@ -41,8 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let maps = head.maps(&View { images: &images, features: &features }, ClassSelection::All);
 
-    let names = backbone.default_taps.clone();
-    let config = ArtifactConfig::new(Method::Ttame, head.config().clone(), names, &backbone, "random");
+    let mut config = ArtifactConfig::new(method, head.config().clone(), names, &backbone, "random");
+    if method.has_auxiliary() {
+        config = config.with_auxiliary(&backbone, "random");
+    }
     Artifact { config, head }.save(&folder, "# no run: drawn weights\n")?;
 
     let mut files = Vec::new();

@@ -1,6 +1,6 @@
 """Loads an artifact into the PyTorch module of its model card and compares maps.
 
-    cargo run --release -p explainer-zoo --example artifact -- /tmp/artifact
+    cargo run --release -p explainer-zoo --example artifact -- /tmp/artifact [ptame]
     python model-zoo/scripts/check_pytorch.py /tmp/artifact
 
 Needs torch and safetensors. The example leaves `features.safetensors` beside the artifact's files: the taps' maps

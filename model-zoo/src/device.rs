@@ -104,9 +104,14 @@ fn cuda(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
 #[cfg(feature = "wgpu")]
 fn wgpu(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
     use burn::tensor::{DeviceKind, DeviceType};
-    let Some(index) = index else { return Ok(Device::wgpu(DeviceKind::DefaultDevice)) };
+    // As with CUDA: Burn panics where there is none.
     let found = Device::enumerate(DeviceType::Wgpu);
-    found.get(index).cloned().ok_or_else(|| DeviceError::Absent { name: name.into(), count: found.len() })
+    let device = match index {
+        None if found.is_empty() => None,
+        None => Some(Device::wgpu(DeviceKind::DefaultDevice)),
+        Some(index) => found.get(index).cloned(),
+    };
+    device.ok_or_else(|| DeviceError::Absent { name: name.into(), count: found.len() })
 }
 #[cfg(not(feature = "wgpu"))]
 fn wgpu(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
@@ -115,11 +120,11 @@ fn wgpu(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
 
 #[cfg(feature = "tch")]
 #[allow(deprecated, reason = "Burn 0.22 has no other way to libtorch")]
-fn tch(_: &str, index: Option<usize>) -> Result<Device, DeviceError> {
-    Ok(match index {
-        None => Device::libtorch(),
-        Some(index) => Device::libtorch_cuda(index),
-    })
+fn tch(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
+    let Some(index) = index else { return Ok(Device::libtorch()) };
+    // Of libtorch's devices Burn lists the GPUs alone.
+    let found = Device::enumerate(burn::tensor::DeviceType::LibTorch);
+    found.get(index).cloned().ok_or_else(|| DeviceError::Absent { name: name.into(), count: found.len() })
 }
 #[cfg(not(feature = "tch"))]
 fn tch(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {

@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod artifact;
 pub mod attribution;
+pub mod auxiliary;
 pub mod backbone;
 pub mod classes;
 pub mod device;

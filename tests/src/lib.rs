@@ -54,6 +54,17 @@ pub fn oracle(name: &str) -> Option<Oracle> {
     Some(Oracle { name: name.to_owned(), bytes })
 }
 
+/// The golden values `{name}.safetensors` that are part of the repository, in `tests/tests/fixtures`; the script of the
+/// same name made them.
+///
+/// # Panics
+/// Where there are none.
+pub fn fixture(name: &str) -> Oracle {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).with_extension("safetensors");
+    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Oracle { name: name.to_owned(), bytes }
+}
+
 /// What the golden values belong to (`oracle.json`), or none, with the reason printed, where [`oracle_folder`] lacks
 /// it.
 ///

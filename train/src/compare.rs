@@ -1,12 +1,15 @@
 //! A trained explainer beside maps without training, on images whose object is known.
 
 use burn::tensor::Tensor;
+use explainer_zoo::adapter::Adapter;
 use explainer_zoo::attribution::{centre_gaussian, grad_cam, uniform};
+use explainer_zoo::backbone::TapId;
 use explainer_zoo::image::Pixels;
 use image::RgbImage;
 
 use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
+use crate::fit::context::Context;
 use crate::metric::{Confidence, MaskedConfidence, Summary};
 use crate::objective::upsample;
 use crate::report::ReportError;
@@ -43,9 +46,9 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         let batch = batch?;
         let (clean, learned) = finished.trainee.explain(batch.images(&context.device));
         let [images, _, height, width] = clean.images.dims();
-        let cam = match (context.taps.last(), context.adapters.last()) {
-            (Some(tap), Some(adapter)) => grad_cam(backbone, &clean.images, &clean.class, *tap, adapter),
-            _ => uniform(images, 1, &context.device),
+        let cam = match last_tap(context, height.min(width)) {
+            Some((tap, adapter)) => grad_cam(backbone, &clean.images, &clean.class, tap, &adapter),
+            None => uniform(images, 1, &context.device),
         };
         let gaussian = centre_gaussian(images, height.min(width), &context.device);
         // At full size: resizing a constant map would round some of its pixels below their quantile.
@@ -63,6 +66,15 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         inside: (!inside.is_empty()).then(|| 100.0 * inside.iter().sum::<f64>() / inside.len() as f64),
     };
     Ok(METHODS.into_iter().zip(&scores).zip(&inside).map(row).collect())
+}
+
+/// The tap of Grad-CAM, for images of `side` pixels: the explainer's last, or where those are an auxiliary's, the last
+/// that the classifier has by default.
+fn last_tap(context: &Context, side: usize) -> Option<(TapId, Adapter)> {
+    let backbone = context.backbone.as_ref();
+    let default = || backbone.taps(&backbone.spec().default_taps).ok()?.pop();
+    let tap = context.taps.last().copied().or_else(default)?;
+    Some((tap, Adapter::new(backbone.tap(tap), side).ok()?))
 }
 
 /// Share of each map's mass inside its object (the weighting game), for maps `[B,1,H,W]` of the crop's size.

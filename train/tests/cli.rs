@@ -102,11 +102,11 @@ fn every_value_out_of_range_is_shown() {
 #[test]
 fn an_unknown_method_is_shown_in_its_line() {
     assert_snapshot!(refusal(&GOOD.replace("ttame", "tttame"), &[]), @r"
-    error: run.yaml: line 1 column 21: unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, lcam_img, lcam_fm
+    error: run.yaml: line 1 column 21: unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm
      --> run.yaml:1:21
       |
     1 | explainer: {method: tttame}
-      |                     ^ unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, lcam_img, lcam_fm
+      |                     ^ unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm
     2 | backbone: {name: resnet50, weights: resnet50.pth}
     3 | data: {train: images/train, val: images/val}
       |
@@ -132,6 +132,24 @@ fn keys_that_do_not_fit_together_are_all_named() {
     error: run.yaml: the configuration does not fit together:
       backbone.taps: found the backbone's default, but explainer.method `lcam_img` takes exactly one; for example `taps: [layer4]` on a ResNet
       data.val_images: needed, since data.val is `shapes` and procedural images have no end
+    ");
+}
+
+#[test]
+fn an_auxiliary_that_does_not_go_with_the_rest_is_named_at_its_key() {
+    let ptame = "auxiliary={name: resnet18, weights: random, taps: [layer2, layer1]}";
+    assert_snapshot!(refusal(GOOD, &["explainer={method: ptame}", ptame, "backbone.taps=[layer4]"]), @r"
+    error: run.yaml: the configuration does not fit together:
+      backbone.taps: found some, but explainer.method `ptame` reads the auxiliary's feature maps and none of the backbone's; remove them, auxiliary.taps is their place
+      auxiliary.taps: on images of 224 pixels tap layer1 has a side of 56 cells, which doubling does not bring to the 28 of the first tap, layer2; choose taps that have the first one's side, or a half, a quarter, ... of it, the largest first
+    ");
+    assert_snapshot!(refusal(GOOD, &["explainer={method: ptame}"]), @r"
+    error: run.yaml: the configuration does not fit together:
+      auxiliary: needed, explainer.method `ptame` reads the feature maps of a second classifier; for example `auxiliary: {name: resnet18, weights: ...}`
+    ");
+    assert_snapshot!(refusal(GOOD, &["auxiliary={name: resnet18, weights: random}"]), @r"
+    error: run.yaml: the configuration does not fit together:
+      auxiliary: found one, but explainer.method `ttame` reads the backbone's own feature maps; remove it, or set `explainer: {method: ptame}`
     ");
 }
 

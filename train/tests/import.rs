@@ -19,12 +19,25 @@ data: {train: no/train, val: no/val}
 masking: before-norm
 ";
 
+/// The same classifier with an auxiliary.
+const PTAME: &str = "\
+explainer: {method: ptame}
+backbone: {name: shapes_resnet, weights: embedded}
+auxiliary: {name: resnet18, weights: 'random:5'}
+data: {train: no/train, val: no/val}
+masking: before-norm
+";
+
 /// What a run of the program left: exit code, standard output, standard error.
 type Ran = (Option<i32>, String, String);
 
 /// Imports `checkpoint` in `folder`, which gets a configuration, into `out`.
 fn import(folder: &Path, checkpoint: &str, overrides: &[&str]) -> Ran {
-    std::fs::write(folder.join("run.yaml"), CONFIG).unwrap();
+    import_as(CONFIG, folder, checkpoint, overrides)
+}
+
+fn import_as(config: &str, folder: &Path, checkpoint: &str, overrides: &[&str]) -> Ran {
+    std::fs::write(folder.join("run.yaml"), config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
     command.args(["import", checkpoint, "--config", "run.yaml", "--output", "out"]).args(overrides);
     let output = command.current_dir(folder).env_remove("EXPLAINER_DEVICE").output().unwrap();
@@ -41,10 +54,14 @@ fn head(classes: usize) -> TameHead {
 
 /// Writes a checkpoint with the head as T-TAME's have it and one tensor of a classifier.
 fn write(path: &Path, head: &TameHead) {
+    write_behind("generic.attn_mech.", path, head);
+}
+
+fn write_behind(prefix: &str, path: &Path, head: &TameHead) {
     let mut files = vec![("generic.model.conv.weight".to_string(), vec![1], vec![0; 4])];
     for (name, shape, values) in head.values() {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        files.push((format!("generic.attn_mech.{name}"), shape, bytes));
+        files.push((format!("{prefix}{name}"), shape, bytes));
     }
     let views = files.iter().map(|(name, shape, bytes)| {
         (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes.as_slice()).unwrap())
@@ -76,6 +93,33 @@ fn a_head_becomes_an_artifact() {
     let (code, out, err) = import(folder.path(), "head.safetensors", &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.contains("out is not empty"), "{err}");
+}
+
+#[test]
+fn a_head_of_ptame_becomes_an_artifact_with_its_auxiliary() {
+    let folder = tempfile::tempdir().unwrap();
+    let taps = [("layer1", 64, 4), ("layer2", 128, 8), ("layer3", 256, 16), ("layer4", 512, 32)];
+    let taps = taps.map(|(name, channels, stride)| TapSpec::map(name, channels, stride));
+    let original = TameHead::new(TameConfig::ptame(&taps, 10, 96).unwrap(), 3, &Device::flex());
+    write_behind("net.attention.", &folder.path().join("head.safetensors"), &original);
+    let (code, out, err) = import_as(PTAME, folder.path(), "head.safetensors", &[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.starts_with("imported P-TAME for shapes_resnet, taps layer1, layer2, layer3, layer4 of resnet18, "),
+        "{out}"
+    );
+    let artifact = Artifact::load(&folder.path().join("out"), &Device::flex()).unwrap();
+    assert_eq!((artifact.head.values(), artifact.head.config()), (original.values(), original.config()));
+    let auxiliary = artifact.config.auxiliary.unwrap();
+    assert_eq!((auxiliary.backbone.name.as_str(), auxiliary.classes), ("resnet18", 1000));
+
+    // The same tensors under T-TAME's method, and the other way round.
+    std::fs::remove_dir_all(folder.path().join("out")).unwrap();
+    let (code, _, err) = import(folder.path(), "head.safetensors", &[]);
+    assert!(code == Some(1) && err.contains("method is ttame") && err.contains("net.attention."), "{err}");
+    write(&folder.path().join("ttame.safetensors"), &head(10));
+    let (code, _, err) = import_as(PTAME, folder.path(), "ttame.safetensors", &[]);
+    assert!(code == Some(1) && err.contains("method is ptame") && err.contains("generic.attn_mech."), "{err}");
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! `README.md`: the model card that a hub shows.
 
-use super::config::ArtifactConfig;
+use super::config::{ArtifactConfig, AuxiliaryRecord};
 use super::{CONFIG, MODEL, RUN};
+use crate::explainer::Upsampling;
 
 /// The module that loads the tensors in PyTorch; `scripts/check_pytorch.py` runs this very text.
 const PYTORCH: &str = include_str!("head.py");
-/// The same in Rust, compiled as the documentation test of [`super`].
+/// The same in Rust, compiled as the documentation tests of [`super`].
 const RUST: &str = include_str!("usage.rs");
+/// The same with an auxiliary.
+const RUST_AUXILIARY: &str = include_str!("usage_auxiliary.rs");
 
 /// The card of an explainer, in Markdown with YAML front matter.
 pub(super) fn card(config: &ArtifactConfig) -> String {
@@ -38,6 +41,10 @@ fn introduction(config: &ArtifactConfig) -> String {
     let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
     let [height, width] = head.map_size;
     let image = config.preprocessing.crop;
+    let (of, auxiliary) = match &config.auxiliary {
+        None => ("", String::new()),
+        Some(record) => (" of another, auxiliary one", auxiliary(record)),
+    };
     let training = match &config.imported_from {
         None => format!(
             "The backbone stayed frozen; the head alone was trained, on the backbone's own predictions, no labels. \
@@ -54,18 +61,20 @@ fn introduction(config: &ArtifactConfig) -> String {
     format!(
         "# {title} for {name}\n\n\
          A learned explainer: for an image and a class it draws the heat map of what the frozen classifier {name_code} \
-         sees of that class, in one forward pass. It was trained against this one classifier and explains no other.\n\n\
+         sees of that class, in one forward pass{of}. It was trained against this one classifier and explains no \
+         other.\n\n\
          | | |\n|---|---|\n\
          | method | {title} |\n\
          | backbone | {name_code} |\n\
          | its weights | {weights} |\n\
          | their SHA-256 | {sha256} |\n\
+         {auxiliary}\
          | taps | {taps} |\n\
          | classes | {classes} |\n\
          | images | {image} x {image} pixels |\n\
          | maps | {height} x {width} cells |\n\
          | parameters | {parameters} |\n\
-         | cost of an explanation | {forward} forward and {backward} backward passes of the backbone |\n\
+         | cost of an explanation | {passes} |\n\
          | written by | {created} |\n\n\
          ## Training\n\n{training}\n",
         title = config.method.title(),
@@ -75,9 +84,21 @@ fn introduction(config: &ArtifactConfig) -> String {
         sha256 = code(sha256),
         taps = taps.join(", "),
         classes = head.classes,
-        forward = config.passes.forward,
-        backward = config.passes.backward,
+        passes = config.passes,
         created = plain(&config.created_with),
+    )
+}
+
+/// Rows about the auxiliary.
+fn auxiliary(AuxiliaryRecord { backbone, classes, mean, std }: &AuxiliaryRecord) -> String {
+    format!(
+        "| auxiliary, whose feature maps the head looks at | {}, {classes} classes |\n\
+         | its weights | {} |\n\
+         | their SHA-256 | {} |\n\
+         | its normalisation | mean {mean:?}, standard deviation {std:?} |\n",
+        code(&backbone.name),
+        code(&backbone.weights),
+        code(backbone.sha256.as_deref().unwrap_or("not recorded")),
     )
 }
 
@@ -99,15 +120,25 @@ fn usage(config: &ArtifactConfig) -> String {
     let flag = |on| if on { "True" } else { "False" };
     let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let [height, width] = head.map_size;
+    let (rust, whose) = match config.auxiliary {
+        None => (RUST, "the taps' feature maps `features`"),
+        Some(_) => {
+            (RUST_AUXILIARY, "the feature maps `features` of the auxiliary's taps, the same pixels normalised for it")
+        }
+    };
+    let doubling = match head.upsampling {
+        Upsampling::Resize => "",
+        Upsampling::Doubling => ", upsampling=\"doubling\"",
+    };
     format!(
         "## Use\n\nOn the command line, with `DIR` the folder of this file:\n\n\
          ```sh\nexplainer-train explain DIR image.jpg\n```\n\n\
-         In Rust, with the crate `explainer-zoo`:\n\n```rust\n{RUST}```\n\n\
-         In PyTorch, given the taps' feature maps `features` (of a transformer: tokens without class token and \
-         registers, as a square grid):\n\n\
+         In Rust, with the crate `explainer-zoo`:\n\n```rust\n{rust}```\n\n\
+         In PyTorch, given {whose} (of a transformer: tokens without class token and registers, as a square \
+         grid):\n\n\
          ```python\n{PYTORCH}\n\n\
          from safetensors.torch import load_file\n\n\
-         head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias})\n\
+         head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias}{doubling})\n\
          head.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
          head.eval()\n\
          maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n```\n\n\
@@ -119,6 +150,13 @@ fn usage(config: &ArtifactConfig) -> String {
 }
 
 fn limits(config: &ArtifactConfig) -> String {
+    let auxiliary = match config.auxiliary {
+        None => "",
+        Some(_) => {
+            "- The head sees feature maps of the auxiliary alone. What it knows of the explained classifier it learned \
+             in training: it does not notice when that classifier decides otherwise than it did there.\n"
+        }
+    };
     format!(
         "## Limits and misuse\n\n\
          - A map shows where evidence that {} uses is found. It does not show why the classifier uses it, that the \
@@ -126,7 +164,7 @@ fn limits(config: &ArtifactConfig) -> String {
          - It is itself the output of a trained network: on images unlike those of the training it can be wrong without \
          any sign of it. Measure it on your own images (`explainer-train evaluate DIR --images IMAGES`) before you rely \
          on it.\n\
-         - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n\
+         - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n{auxiliary}\
          - Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is not \
          in the image gets a map too.\n\
          - Not a medical device and not evidence in decisions about people: a plausible heat map is no proof that a \

@@ -1,6 +1,7 @@
 //! `config.json`: what an explainer is, which backbone it belongs to, how it was trained.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{ArtifactError, Difference};
-use crate::backbone::BackboneSpec;
+use crate::backbone::{BackboneSpec, TapSpec};
 use crate::explainer::{Method, TameConfig};
 use crate::image::Preprocessing;
 
@@ -41,7 +42,10 @@ pub struct ArtifactConfig {
     pub head: TameConfig,
     /// The classifier that is explained.
     pub backbone: BackboneRecord,
-    /// The taps the head looks at, in its order.
+    /// The second classifier, where it is its feature maps that the head looks at (P-TAME).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<AuxiliaryRecord>,
+    /// The taps the head looks at, in its order: the auxiliary's where there is one, otherwise the backbone's.
     pub taps: Vec<String>,
     /// Names of the classes by index, where known.
     pub class_names: Option<Vec<String>>,
@@ -67,13 +71,47 @@ pub struct BackboneRecord {
     pub sha256: Option<String>,
 }
 
-/// Passes through the backbone for the explanation of one image, whatever the number of classes.
+/// The classifier whose feature maps an explainer of another classifier looks at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuxiliaryRecord {
+    /// Which one.
+    #[serde(flatten)]
+    pub backbone: BackboneRecord,
+    /// Its number of classes, which need not be the explained classifier's.
+    pub classes: usize,
+    /// Mean of each channel that it was trained with, for values in 0..=1. Its images have the explained classifier's
+    /// size and crop.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, likewise.
+    pub std: [f32; 3],
+}
+
+/// Passes through frozen classifiers for the explanation of one image, whatever the number of classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passes {
-    /// Forward passes.
+    /// Forward passes of the backbone. With an auxiliary its only purpose is to choose the class.
     pub forward: u32,
-    /// Backward passes.
+    /// Backward passes of the backbone.
     pub backward: u32,
+    /// Forward passes of the auxiliary.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub auxiliary_forward: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl fmt::Display for Passes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { forward, backward, auxiliary_forward } = self;
+        write!(f, "{forward} forward and {backward} backward passes of the backbone")?;
+        match auxiliary_forward {
+            0 => Ok(()),
+            1 => f.write_str(" (to choose the class), 1 forward pass of the auxiliary"),
+            more => write!(f, " (to choose the class), {more} forward passes of the auxiliary"),
+        }
+    }
 }
 
 /// How surely a backbone is the one that an explainer was trained on.
@@ -97,18 +135,29 @@ impl ArtifactConfig {
             model_sha256: None,
             method,
             head,
-            backbone: BackboneRecord {
-                name: backbone.name.clone(),
-                weights: weights.into(),
-                sha256: backbone.weights_sha256.clone(),
-            },
+            backbone: BackboneRecord::new(backbone, weights),
             taps,
             class_names: None,
             preprocessing: backbone.preprocessing.clone(),
             masking: "before-norm".into(),
-            passes: Passes { forward: 1, backward: 0 },
+            auxiliary: None,
+            passes: Passes { forward: 1, backward: 0, auxiliary_forward: 0 },
             figures: BTreeMap::new(),
         }
+    }
+
+    /// The same for a head that looks at the `taps` of the classifier `auxiliary`, whose weights the user named
+    /// `weights`.
+    #[must_use]
+    pub fn with_auxiliary(mut self, auxiliary: &BackboneSpec, weights: &str) -> Self {
+        self.auxiliary = Some(AuxiliaryRecord {
+            backbone: BackboneRecord::new(auxiliary, weights),
+            classes: auxiliary.classes,
+            mean: auxiliary.preprocessing.mean,
+            std: auxiliary.preprocessing.std,
+        });
+        self.passes.auxiliary_forward = 1;
+        self
     }
 
     /// Reads a `config.json`. The version is looked at first: what else a newer one holds is not for this crate to say.
@@ -166,9 +215,25 @@ impl ArtifactConfig {
             let found = format!("resize {resize}, crop {crop}");
             return wrong("preprocessing", found, &format!("1 <= crop <= resize <= {MAX_SIDE} pixels"));
         }
-        if !mean.iter().chain(std).all(|v| v.is_finite()) || std.iter().any(|v| *v <= 0.0) {
+        let sound = |mean: &[f32; 3], std: &[f32; 3]| {
+            mean.iter().chain(std).all(|v| v.is_finite()) && std.iter().all(|v| *v > 0.0)
+        };
+        if !sound(mean, std) {
             let found = format!("mean {mean:?}, std {std:?}");
             return wrong("preprocessing", found, "finite numbers, std above 0");
+        }
+        match &self.auxiliary {
+            Some(AuxiliaryRecord { mean, std, .. }) if !sound(mean, std) => {
+                let found = format!("mean {mean:?}, std {std:?}");
+                return wrong("auxiliary", found, "finite numbers, std above 0");
+            }
+            Some(found) if !self.method.has_auxiliary() => {
+                return wrong("auxiliary", found.backbone.name.clone(), &format!("none with method {}", self.method));
+            }
+            None if self.method.has_auxiliary() => {
+                return wrong("auxiliary", "not there".into(), &format!("a classifier with method {}", self.method));
+            }
+            _ => {}
         }
         if let Some((name, value)) = self.figures.iter().find(|(_, value)| !value.is_finite()) {
             return wrong("figures", format!("{name} = {value}"), "finite numbers; leave out what was not measured");
@@ -177,7 +242,7 @@ impl ArtifactConfig {
     }
 
     /// Checks that a backbone is the one this explainer was trained on: its name, the SHA-256 of its weights, the
-    /// channels of the taps, the number of classes.
+    /// number of classes, and the channels of the taps unless they are an auxiliary's.
     ///
     /// Weights are told by their SHA-256 alone, not by where they came from: a path means something on one machine. A
     /// backbone without one (weights drawn at random) has nothing to compare, and whether its maps mean anything only
@@ -187,25 +252,69 @@ impl ArtifactConfig {
     /// # Errors
     /// [`ArtifactError::Backbone`] with every difference.
     pub fn verify_backbone(&self, found: &BackboneSpec) -> Result<BackboneMatch, ArtifactError> {
+        let tapped = self.auxiliary.is_none();
+        self.backbone
+            .verify(found, self.head.classes, self.tapped().filter(|_| tapped))
+            .map_err(ArtifactError::Backbone)
+    }
+
+    /// As [`ArtifactConfig::verify_backbone`], for the auxiliary: its name, the SHA-256 of its weights, its number of
+    /// classes, the channels and sides of its taps. An explainer without an auxiliary fits to any.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Auxiliary`] with every difference, [`ArtifactError::Scale`].
+    pub fn verify_auxiliary(&self, found: &BackboneSpec) -> Result<BackboneMatch, ArtifactError> {
+        let Some(record) = &self.auxiliary else { return Ok(BackboneMatch::Verified) };
+        let matched = record.backbone.verify(found, record.classes, self.tapped()).map_err(ArtifactError::Auxiliary)?;
+        let taps: Vec<TapSpec> = self.taps.iter().filter_map(|tap| found.tap(tap)).cloned().collect();
+        self.head.upsampling.check(&taps, self.preprocessing.crop)?;
+        Ok(matched)
+    }
+
+    /// How the pixels that `preprocessing` cuts out become the auxiliary's input; `None` without one.
+    pub fn auxiliary_preprocessing(&self) -> Option<Preprocessing> {
+        let AuxiliaryRecord { mean, std, .. } = *self.auxiliary.as_ref()?;
+        Some(Preprocessing { mean, std, ..self.preprocessing.clone() })
+    }
+
+    /// The taps and their channels.
+    fn tapped(&self) -> impl Iterator<Item = (&String, &usize)> {
+        self.taps.iter().zip(&self.head.channels)
+    }
+}
+
+impl BackboneRecord {
+    fn new(backbone: &BackboneSpec, weights: &str) -> Self {
+        let (name, sha256) = (backbone.name.clone(), backbone.weights_sha256.clone());
+        Self { name, weights: weights.into(), sha256 }
+    }
+
+    /// Compares with a backbone that should be this one, with so many classes and these channels of taps.
+    fn verify<'a>(
+        &self,
+        found: &BackboneSpec,
+        classes: usize,
+        taps: impl Iterator<Item = (&'a String, &'a usize)>,
+    ) -> Result<BackboneMatch, Vec<Difference>> {
         let mut differences = Vec::new();
         let mut compare = |what: String, found: String, expected: String| {
             if found != expected {
                 differences.push(Difference { what, found, expected });
             }
         };
-        compare("name".into(), found.name.clone(), self.backbone.name.clone());
-        compare("classes".into(), found.classes.to_string(), self.head.classes.to_string());
-        for (tap, channels) in self.taps.iter().zip(&self.head.channels) {
+        compare("name".into(), found.name.clone(), self.name.clone());
+        compare("classes".into(), found.classes.to_string(), classes.to_string());
+        for (tap, channels) in taps {
             let seen = found.tap(tap).map_or("no such tap".into(), |spec| spec.channels.to_string());
             compare(format!("channels of tap {tap}"), seen, channels.to_string());
         }
-        if let (Some(found), Some(expected)) = (&found.weights_sha256, &self.backbone.sha256) {
+        if let (Some(found), Some(expected)) = (&found.weights_sha256, &self.sha256) {
             compare("weights SHA-256".into(), found.to_ascii_lowercase(), expected.to_ascii_lowercase());
         }
         if !differences.is_empty() {
-            return Err(ArtifactError::Backbone(differences));
+            return Err(differences);
         }
-        let missing = match (&found.weights_sha256, &self.backbone.sha256) {
+        let missing = match (&found.weights_sha256, &self.sha256) {
             (Some(_), Some(_)) => return Ok(BackboneMatch::Verified),
             (None, Some(_)) => "the backbone's weights come from no file",
             (Some(_), None) => "the explainer does not record which weights it was trained on",
@@ -213,7 +322,7 @@ impl ArtifactConfig {
         };
         Ok(BackboneMatch::Unverified(format!(
             "cannot tell whether {} has the weights this explainer was trained on ({}): {missing}",
-            self.backbone.name, self.backbone.weights
+            self.name, self.weights
         )))
     }
 }
@@ -246,6 +355,7 @@ fn unknown_keys(at: &str, given: &Value, known: &Value) -> Vec<String> {
     let (Value::Object(given), Value::Object(known)) = (given, known) else { return Vec::new() };
     let below = |(key, value): (&String, &Value)| match known.get(key) {
         Some(known) => unknown_keys(&format!("{at}{key}."), value, known),
+        None if value.is_null() => Vec::new(), // as good as left out
         None => vec![format!("{at}{key}")],
     };
     given.iter().flat_map(below).collect()

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::explainer::WrongScale;
 use crate::weights::WeightsError;
 
 /// Why an artifact cannot be written, read or used.
@@ -89,6 +90,12 @@ pub enum ArtifactError {
     /// The explainer was trained on another backbone.
     #[error("the explainer was trained on another backbone:{}", list(.0))]
     Backbone(Vec<Difference>),
+    /// The explainer was trained with another auxiliary.
+    #[error("the explainer was trained with another auxiliary:{}", list(.0))]
+    Auxiliary(Vec<Difference>),
+    /// The taps' sides do not fit each other.
+    #[error(transparent)]
+    Scale(#[from] WrongScale),
     /// A checkpoint to import has no attention head.
     #[error(
         "{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint"

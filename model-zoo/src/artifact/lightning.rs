@@ -1,4 +1,4 @@
-//! Import of released checkpoints: Lightning `.ckpt` files of T-TAME and state dicts of P-TAME.
+//! Import of released checkpoints: Lightning `.ckpt` files of T-TAME, P-TAME and their relatives, and state dicts.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use super::error::ArtifactError;
 use super::{build, config, read_values};
 use crate::backbone::TapSpec;
-use crate::explainer::{TameConfig, TameHead};
+use crate::explainer::{Method, TameConfig, TameHead};
 use crate::weights::{WeightReader, WeightsError};
 
 /// An imported head.
@@ -19,12 +19,15 @@ pub struct Imported {
     pub ignored: usize,
 }
 
+/// Where T-TAME's heads stand, and P-TAME's.
+const TTAME: &str = "generic.attn_mech.";
+const PTAME: &str = "net.attention.";
 /// Where the head's tensors stand in the known kinds of checkpoint, as a function of a tensor's own name.
 const LAYOUTS: [fn(&str) -> Option<String>; 6] = [
-    |name| Some(format!("state_dict.generic.attn_mech.{name}")),
-    |name| Some(format!("generic.attn_mech.{name}")),
-    |name| Some(format!("state_dict.net.attention.{name}")),
-    |name| Some(format!("net.attention.{name}")),
+    |name| Some(format!("state_dict.{TTAME}{name}")),
+    |name| Some(format!("{TTAME}{name}")),
+    |name| Some(format!("state_dict.{PTAME}{name}")),
+    |name| Some(format!("{PTAME}{name}")),
     |name| Some(format!("state_dict.{name}")),
     |name| Some(name.into()),
 ];
@@ -32,18 +35,23 @@ const LAYOUTS: [fn(&str) -> Option<String>; 6] = [
 const FUSER: &str = "fuser.weight";
 
 /// Reads the attention head of a T-TAME checkpoint (names behind `generic.attn_mech.`), a P-TAME one (behind
-/// `net.attention.`), or the head's own state dict, for `taps` in the checkpoint's order and images of `side` pixels.
+/// `net.attention.`), or the head's own state dict, as a head of `method`, for `taps` in the checkpoint's order (with
+/// P-TAME the auxiliary's) and images of `side` pixels.
 ///
 /// The file is parsed as data, nothing in it is executed. Channels, classes and whether the fusion has a bias come from
-/// the tensors; the size of the maps, which no tensor shows, from the taps.
-///
-/// P-TAME reaches its map size by doubling repeatedly, this head in one step: its maps differ slightly from the
-/// original's wherever a tap is smaller than half a map.
+/// the tensors; the size of the maps, which no tensor shows, from the taps and the method.
 ///
 /// # Errors
-/// [`ArtifactError::NoHead`]; [`ArtifactError::Value`] if the head is not one for `taps`; [`ArtifactError::Weights`] for
-/// an unreadable file and for tensors that are missing, mis-shaped or not a head's; [`ArtifactError::Tensor`].
-pub fn import(path: &Path, taps: &[TapSpec], side: usize, device: &Device) -> Result<Imported, ArtifactError> {
+/// [`ArtifactError::NoHead`]; [`ArtifactError::Value`] if the head is not one for `taps` or of `method`;
+/// [`ArtifactError::Scale`]; [`ArtifactError::Weights`] for an unreadable file and for tensors that are missing,
+/// mis-shaped or not a head's; [`ArtifactError::Tensor`].
+pub fn import(
+    path: &Path,
+    method: Method,
+    taps: &[TapSpec],
+    side: usize,
+    device: &Device,
+) -> Result<Imported, ArtifactError> {
     let mut reader = WeightReader::open(path, device)?;
     let mut prefix = None;
     for layout in LAYOUTS {
@@ -57,7 +65,15 @@ pub fn import(path: &Path, taps: &[TapSpec], side: usize, device: &Device) -> Re
         let prefixes = LAYOUTS.iter().filter_map(|layout| layout("")).map(|p| format!("{p:?}")).collect::<Vec<_>>();
         return Err(ArtifactError::NoHead { path: path.into(), tensor: FUSER, prefixes: prefixes.join(", ") });
     };
-    let config = infer(&reader, taps, side)?;
+    let theirs = match method {
+        Method::Ptame if prefix.ends_with(TTAME) => Some(format!("another: the head stands behind {TTAME:?}")),
+        Method::Ptame => None,
+        _ => prefix.ends_with(PTAME).then(|| format!("ptame: the head stands behind {PTAME:?}")),
+    };
+    if let Some(expected) = theirs {
+        return Err(ArtifactError::Value { key: "method", found: method.to_string(), expected });
+    }
+    let config = infer(&reader, method, taps, side)?;
     config::check_head(&config)?;
     let values = read_values(&mut reader, &config);
     let ignored = match reader.finish("an attention head for these taps") {
@@ -76,7 +92,7 @@ pub fn import(path: &Path, taps: &[TapSpec], side: usize, device: &Device) -> Re
 }
 
 /// The shape of the head in the file.
-fn infer(reader: &WeightReader, taps: &[TapSpec], side: usize) -> Result<TameConfig, ArtifactError> {
+fn infer(reader: &WeightReader, method: Method, taps: &[TapSpec], side: usize) -> Result<TameConfig, ArtifactError> {
     let own: Vec<usize> = (0..)
         .map_while(|i| reader.shape(&format!("convs.{i}.weight")))
         .map(|shape| shape.first().copied().unwrap_or(0))
@@ -90,17 +106,19 @@ fn infer(reader: &WeightReader, taps: &[TapSpec], side: usize) -> Result<TameCon
             expected: format!("taps with the checkpoint's channels, {own:?}, in that order"),
         });
     }
-    Ok(TameConfig {
-        branches: !own.is_empty(),
-        fuse_bias: reader.shape("fuser.bias").is_some(),
-        ..TameConfig::ttame(taps, reader.rows(FUSER, 0), side)
-    })
+    let classes = reader.rows(FUSER, 0);
+    let shape = match method {
+        Method::Ptame => TameConfig::ptame(taps, classes, side)?,
+        _ => TameConfig::ttame(taps, classes, side),
+    };
+    Ok(TameConfig { branches: !own.is_empty(), fuse_bias: reader.shape("fuser.bias").is_some(), ..shape })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::artifact::tests::contains;
+    use crate::explainer::Upsampling;
 
     fn fixture(name: &str) -> std::path::PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -121,9 +139,15 @@ mod tests {
 
     #[test]
     fn a_lightning_checkpoint_is_read() {
-        let imported = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap();
-        let config =
-            TameConfig { channels: vec![2, 3], classes: 4, map_size: [28, 28], branches: true, fuse_bias: true };
+        let imported = import(&fixture("lightning.ckpt"), Method::Ttame, &taps(), 224, &Device::flex()).unwrap();
+        let config = TameConfig {
+            channels: vec![2, 3],
+            classes: 4,
+            map_size: [28, 28],
+            branches: true,
+            fuse_bias: true,
+            upsampling: Upsampling::Resize,
+        };
         assert_eq!(*imported.head.config(), config);
         check_values(&imported.head);
         assert_eq!(imported.ignored, 3, "two tensors of the backbone, one of the optimizer");
@@ -131,16 +155,29 @@ mod tests {
 
     #[test]
     fn a_state_dict_of_ptame_is_read() {
-        let imported = import(&fixture("ptame.pth"), &taps(), 224, &Device::flex()).unwrap();
-        assert!(!imported.head.config().fuse_bias);
+        let imported = import(&fixture("ptame.pth"), Method::Ptame, &taps(), 224, &Device::flex()).unwrap();
+        assert_eq!(*imported.head.config(), TameConfig::ptame(&taps(), 4, 224).unwrap());
         check_values(&imported.head);
         assert_eq!(imported.ignored, 2);
     }
 
     #[test]
+    fn a_head_of_another_method_is_refused() {
+        let refused = |file: &str, method, taps: &[TapSpec]| {
+            import(&fixture(file), method, taps, 224, &Device::flex()).unwrap_err().to_string()
+        };
+        contains(&refused("ptame.pth", Method::Ttame, &taps()), &["method is ttame", "ptame", "net.attention."]);
+        contains(&refused("lightning.ckpt", Method::Ptame, &taps()), &["method is ptame", "generic.attn_mech."]);
+        let apart = [TapSpec::map("layer2", 2, 8), TapSpec::map("features", 3, 14)];
+        contains(&refused("ptame.pth", Method::Ptame, &apart), &["features", "16 cells", "28", "layer2"]);
+    }
+
+    #[test]
     fn taps_of_other_channels_are_refused() {
         for wrong in [taps()[..1].to_vec(), taps().into_iter().rev().collect()] {
-            let text = import(&fixture("lightning.ckpt"), &wrong, 224, &Device::flex()).unwrap_err().to_string();
+            let text = import(&fixture("lightning.ckpt"), Method::Ttame, &wrong, 224, &Device::flex())
+                .unwrap_err()
+                .to_string();
             contains(&text, &["layer", "expected taps with the checkpoint's channels, [2, 3]"]);
         }
     }
@@ -151,23 +188,23 @@ mod tests {
         let path = folder.path().join("w.safetensors");
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap();
         std::fs::write(&path, safetensors::serialize([("conv.weight", view)], None).unwrap()).unwrap();
-        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        let text = import(&path, Method::Ttame, &taps(), 224, &Device::flex()).unwrap_err().to_string();
         contains(&text, &["w.safetensors", "fuser.weight", "generic.attn_mech.", "net.attention."]);
     }
 
     #[test]
     fn an_own_artifact_is_a_checkpoint_too_and_nothing_in_it_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
-        let head = import(&fixture("lightning.ckpt"), &taps(), 224, &Device::flex()).unwrap().head;
+        let head = import(&fixture("lightning.ckpt"), Method::Ttame, &taps(), 224, &Device::flex()).unwrap().head;
         let mut tensors = head.values();
         let path = folder.path().join("head.safetensors");
         std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
-        let imported = import(&path, &taps(), 224, &Device::flex()).unwrap();
+        let imported = import(&path, Method::Ttame, &taps(), 224, &Device::flex()).unwrap();
         assert_eq!(imported.ignored, 0);
         check_values(&imported.head);
         tensors.retain(|(name, ..)| name != "convs.1.bias");
         std::fs::write(&path, crate::artifact::serialise(&tensors).unwrap()).unwrap();
-        let text = import(&path, &taps(), 224, &Device::flex()).unwrap_err().to_string();
+        let text = import(&path, Method::Ttame, &taps(), 224, &Device::flex()).unwrap_err().to_string();
         contains(&text, &["missing", "convs.1.bias"]);
     }
 }

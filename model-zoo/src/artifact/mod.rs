@@ -12,6 +12,12 @@
 //! ```no_run
 #![doc = include_str!("usage.rs")]
 //! ```
+//!
+//! With an auxiliary, as P-TAME has one, it is the auxiliary's feature maps that the head looks at:
+//!
+//! ```no_run
+#![doc = include_str!("usage_auxiliary.rs")]
+//! ```
 
 mod card;
 mod config;
@@ -29,7 +35,7 @@ use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
-pub use config::{ArtifactConfig, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
+pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
 
 use crate::explainer::{TameConfig, TameHead};
@@ -94,10 +100,10 @@ impl Artifact {
     ///
     /// Checked are the schema version, unknown keys, sizes (before anything is allocated by them), every tensor's name,
     /// shape and values, and that `model.safetensors` is the file that `config.json` was written with. Whether the
-    /// backbone fits is [`ArtifactConfig::verify_backbone`]'s to say.
+    /// backbone fits is [`ArtifactConfig::verify_backbone`]'s to say, and [`ArtifactConfig::verify_auxiliary`]'s.
     ///
     /// # Errors
-    /// Any of [`ArtifactError`] but `Write`, `Backbone` and `NoHead`.
+    /// Any of [`ArtifactError`] but `Write`, `Backbone`, `Auxiliary`, `Scale` and `NoHead`.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ArtifactError> {
         let config = ArtifactConfig::read(&folder.join(CONFIG))?;
         let path = folder.join(MODEL);

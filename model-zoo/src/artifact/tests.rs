@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::backbone::{BackboneSpec, TapSpec, imagenet};
-use crate::explainer::{Method, TameConfig};
+use crate::explainer::{Method, TameConfig, Upsampling};
+use crate::image::Preprocessing;
 
 fn device() -> Device {
     Device::flex()
@@ -21,6 +22,7 @@ fn backbone() -> BackboneSpec {
         classes: 4,
         taps: vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)],
         default_taps: vec!["layer2".into(), "layer3".into()],
+        auxiliary_taps: vec!["layer2".into(), "layer3".into()],
         weights_sha256: Some("ab".repeat(32)),
     }
 }
@@ -34,10 +36,37 @@ fn artifact() -> Artifact {
     Artifact { config, head }
 }
 
+/// Another classifier that lends its feature maps, with other classes.
+fn auxiliary() -> BackboneSpec {
+    BackboneSpec {
+        name: "mobilenet_v3_small".into(),
+        preprocessing: Preprocessing { mean: [0.5; 3], std: [0.25; 3], ..imagenet() },
+        classes: 7,
+        taps: vec![TapSpec::map("features.0", 2, 8), TapSpec::map("features.9", 3, 32)],
+        default_taps: vec!["features.0".into(), "features.9".into()],
+        auxiliary_taps: vec!["features.0".into(), "features.9".into()],
+        weights_sha256: Some("ef".repeat(32)),
+    }
+}
+
+/// A P-TAME head that explains [`backbone`] by [`auxiliary`]'s feature maps.
+fn ptame() -> Artifact {
+    let (backbone, auxiliary) = (backbone(), auxiliary());
+    let head = TameHead::new(TameConfig::ptame(&auxiliary.taps, backbone.classes, 224).unwrap(), 1, &device());
+    let (shape, taps) = (head.config().clone(), auxiliary.default_taps.clone());
+    let config = ArtifactConfig::new(Method::Ptame, shape, taps, &backbone, "hf://timm/resnet18.tv_in1k")
+        .with_auxiliary(&auxiliary, "weights/mobilenet.pth");
+    Artifact { config, head }
+}
+
 fn saved() -> (TempDir, PathBuf) {
+    saved_of(&artifact())
+}
+
+fn saved_of(artifact: &Artifact) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run/artifact");
-    artifact().save(&path, "explainer: {method: ttame}\n").unwrap();
+    artifact.save(&path, "explainer: {method: ttame}\n").unwrap();
     (folder, path)
 }
 
@@ -118,6 +147,59 @@ fn the_model_card() {
     config.created_with = "explainer-zoo 0.0.0".into();
     config.figures = [("AD(50)", 12.5), ("IC(50)", 40.0), ("steps", 1000.0)].map(|(k, v)| (k.into(), v)).into();
     insta::assert_snapshot!(card::card(&config));
+}
+
+#[test]
+fn the_model_card_with_an_auxiliary() {
+    let mut config = ptame().config;
+    config.created_with = "explainer-zoo 0.0.0".into();
+    insta::assert_snapshot!(card::card(&config));
+}
+
+#[test]
+fn an_auxiliary_is_saved_and_loaded() {
+    let before = ptame();
+    let (_keep, folder) = saved_of(&before);
+    let after = Artifact::load(&folder, &device()).unwrap();
+    assert_eq!(bits(&after.head), bits(&before.head));
+    assert_eq!(ArtifactConfig { model_sha256: None, ..after.config.clone() }, before.config);
+    assert_eq!(after.config.head.upsampling, Upsampling::Doubling);
+    let preprocessing = Preprocessing { mean: [0.5; 3], std: [0.25; 3], ..backbone().preprocessing };
+    assert_eq!(after.config.auxiliary_preprocessing(), Some(preprocessing));
+
+    let json: Value = serde_json::from_slice(&fs::read(folder.join(CONFIG)).unwrap()).unwrap();
+    let expected = json!({
+        "name": "mobilenet_v3_small", "weights": "weights/mobilenet.pth", "sha256": "ef".repeat(32), "classes": 7,
+        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
+    });
+    assert_eq!(json["auxiliary"], expected);
+    assert_eq!(json["passes"], json!({"forward": 1, "backward": 0, "auxiliary_forward": 1}));
+}
+
+#[test]
+fn an_artifact_without_an_auxiliary_says_nothing_of_one() {
+    let (_keep, folder) = saved();
+    let json: Value = serde_json::from_slice(&fs::read(folder.join(CONFIG)).unwrap()).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert!(json.get("auxiliary").is_none());
+    // The keys of the first artifacts, which still load.
+    assert_eq!(keys(&json["head"]), ["branches", "channels", "classes", "fuse_bias", "map_size"]);
+    assert_eq!(keys(&json["passes"]), ["backward", "forward"]);
+}
+
+#[test]
+fn an_auxiliary_that_cannot_be_is_refused() {
+    for (pointer, value, parts) in [
+        ("/auxiliary", json!(null), &["auxiliary is not there", "method ptame"][..]),
+        ("/auxiliary/std", json!([1.0, -1.0, 1.0]), &["auxiliary", "std above 0"]),
+        ("/auxiliary/colour", json!("red"), &["unknown keys", "auxiliary.colour"]),
+        ("/method", json!("tame"), &["auxiliary is mobilenet_v3_small", "none with method tame"]),
+        ("/head/upsampling", json!("tripling"), &["tripling", "doubling"]),
+    ] {
+        let (_keep, folder) = saved_of(&ptame());
+        edit(&folder, pointer, value);
+        contains(&load_error(&folder), parts);
+    }
 }
 
 #[test]
@@ -298,6 +380,31 @@ fn a_backbone_is_verified() {
 }
 
 #[test]
+fn an_auxiliary_is_verified_beside_the_backbone() {
+    let config = ptame().config;
+    assert_eq!(config.verify_backbone(&backbone()).unwrap(), BackboneMatch::Verified);
+    assert_eq!(config.verify_auxiliary(&auxiliary()).unwrap(), BackboneMatch::Verified);
+    // The taps are not the backbone's.
+    let untapped = BackboneSpec { taps: Vec::new(), ..backbone() };
+    assert_eq!(config.verify_backbone(&untapped).unwrap(), BackboneMatch::Verified);
+    let other = BackboneSpec { classes: 1000, weights_sha256: Some("cd".repeat(32)), ..auxiliary() };
+    contains(
+        &config.verify_auxiliary(&other).unwrap_err().to_string(),
+        &["another auxiliary", "classes: found 1000, expected 7", "SHA-256: found cdcd"],
+    );
+    let text = config.verify_backbone(&BackboneSpec { classes: 7, ..backbone() }).unwrap_err().to_string();
+    contains(&text, &["another backbone", "classes: found 7, expected 4"]);
+    // Another size of image, at which the second tap is no half, quarter, ... of the first.
+    let mut resized = config.clone();
+    (resized.preprocessing.resize, resized.preprocessing.crop) = (232, 232);
+    let text = resized.verify_auxiliary(&auxiliary()).unwrap_err().to_string();
+    contains(&text, &["232 pixels", "features.9", "8 cells", "29", "features.0"]);
+    let unhashed = BackboneSpec { weights_sha256: None, ..auxiliary() };
+    let BackboneMatch::Unverified(text) = config.verify_auxiliary(&unhashed).unwrap() else { panic!("verified") };
+    contains(&text, &["mobilenet_v3_small", "weights/mobilenet.pth"]);
+}
+
+#[test]
 fn weights_without_a_hash_are_a_warning() {
     let mut config = artifact().config;
     let unhashed = BackboneSpec { weights_sha256: None, ..backbone() };
@@ -322,11 +429,13 @@ proptest! {
         map_size in [1usize..20, 1..20],
         branches: bool,
         fuse_bias: bool,
+        doubling: bool,
         seed: u64,
         figure in -1000i32..1000,
     ) {
         let device = device();
-        let shape = TameConfig { channels, classes, map_size, branches, fuse_bias };
+        let upsampling = if doubling { Upsampling::Doubling } else { Upsampling::Resize };
+        let shape = TameConfig { channels, classes, map_size, branches, fuse_bias, upsampling };
         let head = TameHead::new(shape.clone(), seed, &device);
         let taps = (0..shape.channels.len()).map(|i| format!("layer{i}")).collect();
         let mut config = ArtifactConfig::new(Method::Tame, shape, taps, &backbone(), "weights | `odd`\nname.pth");

@@ -36,6 +36,7 @@ pub fn tf_efficientnet_lite0() -> Architecture {
         taps: taps.collect(),
         preprocessing: Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..imagenet() },
         default_taps: &["blocks.2", "blocks.4", "blocks.6"],
+        auxiliary_taps: None,
         alias: |_| None,
         head: "classifier.weight",
         build: Box::new(|reader| Box::new(EfficientNet::read(reader))),

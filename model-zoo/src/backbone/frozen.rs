@@ -42,12 +42,14 @@ impl Frozen {
             true => Workers::new(compute.threads, CHUNK)?,
             false => Workers::none(),
         };
+        let names = |taps: &[&str]| taps.iter().map(ToString::to_string).collect();
         let spec = BackboneSpec {
             name: architecture.name.into(),
             preprocessing: architecture.preprocessing,
             classes,
             taps: architecture.taps,
-            default_taps: architecture.default_taps.iter().map(|name| name.to_string()).collect(),
+            default_taps: names(architecture.default_taps),
+            auxiliary_taps: names(architecture.auxiliary_taps.unwrap_or(architecture.default_taps)),
             weights_sha256: sha256,
         };
         Ok(Self { network, spec, workers })

@@ -38,6 +38,7 @@ pub fn mnasnet0_5() -> Architecture {
         preprocessing: imagenet(),
         taps,
         default_taps: &["layers.13", "layers.14", "layers.15", "layers.16"],
+        auxiliary_taps: None,
         alias: |_| None,
         head: "classifier.1.weight",
         build: Box::new(|reader| Box::new(MnasNet::read(reader))),

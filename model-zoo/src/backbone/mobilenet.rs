@@ -45,6 +45,7 @@ pub fn mobilenet_v3_small() -> Architecture {
         preprocessing: imagenet(),
         taps,
         default_taps: &["features.9", "features.10", "features.11", "features.12"],
+        auxiliary_taps: None,
         alias: |_| None,
         head: "classifier.3.weight",
         build: Box::new(|reader| Box::new(MobileNet::read(reader))),

@@ -58,9 +58,12 @@ pub fn resnet18() -> Architecture {
     architecture("resnet18", RESNET18, imagenet(), &["layer1", "layer2", "layer3", "layer4"])
 }
 
-/// ResNet-50, ImageNet-1k; the taps are T-TAME's.
+/// ResNet-50, ImageNet-1k; the taps are T-TAME's, as an auxiliary those that P-TAME takes of ResNet-18.
 pub fn resnet50() -> Architecture {
-    architecture("resnet50", RESNET50, imagenet(), &["layer2", "layer3", "layer4"])
+    Architecture {
+        auxiliary_taps: Some(&["layer1", "layer2", "layer3", "layer4"]),
+        ..architecture("resnet50", RESNET50, imagenet(), &["layer2", "layer3", "layer4"])
+    }
 }
 
 /// The quickstart's classifier of the procedural shapes, 96x96 pixels.
@@ -87,6 +90,7 @@ fn architecture(
         preprocessing,
         taps,
         default_taps,
+        auxiliary_taps: None,
         alias: |_| None,
         head: "fc.weight",
         build: Box::new(move |reader| Box::new(ResNet::read(reader, layout))),

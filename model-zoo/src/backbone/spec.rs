@@ -51,6 +51,8 @@ pub struct BackboneSpec {
     pub taps: Vec<TapSpec>,
     /// The taps an explainer takes if the configuration names none.
     pub default_taps: Vec<String>,
+    /// The same where it is P-TAME's auxiliary: `default_taps` in most.
+    pub auxiliary_taps: Vec<String>,
     /// SHA-256 of the file the weights were read from, in hexadecimal; `None` for generated weights.
     pub weights_sha256: Option<String>,
 }
@@ -59,6 +61,12 @@ impl BackboneSpec {
     /// The tap of this name.
     pub fn tap(&self, name: &str) -> Option<&TapSpec> {
         self.taps.iter().find(|tap| tap.name == name)
+    }
+
+    /// Side in pixels of the only images it takes, where position embeddings fit one grid.
+    pub fn fixed_side(&self) -> Option<usize> {
+        let tokens = self.taps.iter().any(|tap| tap.prefix_tokens.is_some());
+        tokens.then_some(self.preprocessing.crop)
     }
 }
 
@@ -75,6 +83,8 @@ pub struct Architecture {
     pub taps: Vec<TapSpec>,
     /// The taps of the paper, or the ends of the last three stages.
     pub default_taps: &'static [&'static str],
+    /// The same where it is P-TAME's auxiliary, if they are others.
+    pub auxiliary_taps: Option<&'static [&'static str]>,
     /// Other names of the same tensors; see [`WeightReader::with_alias`].
     pub alias: fn(&str) -> Option<String>,
     /// The tensor whose first axis is the number of classes.

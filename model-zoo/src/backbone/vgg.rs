@@ -63,6 +63,7 @@ pub fn vgg16() -> Architecture {
         preprocessing: imagenet(),
         taps,
         default_taps: &["features.16", "features.23", "features.30"],
+        auxiliary_taps: None,
         alias: timm,
         head: "classifier.6.weight",
         build: Box::new(|reader| Box::new(Vgg::read(reader))),

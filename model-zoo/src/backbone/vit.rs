@@ -54,6 +54,7 @@ fn architecture(name: &'static str, layout: Layout) -> Architecture {
         preprocessing: imagenet(),
         taps,
         default_taps: &[],
+        auxiliary_taps: None,
         alias: |_| None,
         head: "head.weight",
         build: Box::new(move |reader| Box::new(Vit::read(reader, layout))),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A learned explainer as published. All four share one head ([`super::TameHead`]) and differ in its shape and in how
+/// A learned explainer as published. All five share one head ([`super::TameHead`]) and differ in its shape and in how
 /// it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -13,6 +13,9 @@ pub enum Method {
     Ttame,
     /// TAME (Ntrougkas et al., 2022): the same head for CNNs.
     Tame,
+    /// P-TAME (Ntrougkas et al., 2025): the same head on the feature maps of a second, auxiliary classifier; of the
+    /// explained one it needs logits alone, to train their gradient with respect to the image.
+    Ptame,
     /// L-CAM-Img (Gkartzonika et al., 2022): one tap, no branch; the map masks the image.
     LcamImg,
     /// L-CAM-Fm (Gkartzonika et al., 2022): one tap, no branch; the map masks the tapped feature map.
@@ -25,6 +28,7 @@ impl Method {
         match self {
             Self::Ttame => "ttame",
             Self::Tame => "tame",
+            Self::Ptame => "ptame",
             Self::LcamImg => "lcam_img",
             Self::LcamFm => "lcam_fm",
         }
@@ -35,9 +39,15 @@ impl Method {
         match self {
             Self::Ttame => "T-TAME",
             Self::Tame => "TAME",
+            Self::Ptame => "P-TAME",
             Self::LcamImg => "L-CAM-Img",
             Self::LcamFm => "L-CAM-Fm",
         }
+    }
+
+    /// Whether the feature maps are an auxiliary classifier's and not the explained one's.
+    pub fn has_auxiliary(self) -> bool {
+        self == Self::Ptame
     }
 }
 
@@ -53,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_name_is_what_is_written() {
-        for method in [Method::Ttame, Method::Tame, Method::LcamImg, Method::LcamFm] {
+        for method in [Method::Ttame, Method::Tame, Method::Ptame, Method::LcamImg, Method::LcamFm] {
             assert_eq!(serde_json::to_value(method).unwrap(), method.name());
         }
     }

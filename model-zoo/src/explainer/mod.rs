@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
 pub use method::Method;
-pub use tame::{TameConfig, TameHead};
+pub use tame::{TameConfig, TameHead, Upsampling, WrongScale};
 
 /// What an explainer may look at.
 #[derive(Clone, Debug)]

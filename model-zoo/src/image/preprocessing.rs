@@ -105,6 +105,12 @@ impl Preprocessing {
         images * per_channel(self.std, &device) + per_channel(self.mean, &device)
     }
 
+    /// The same pixels for another backbone: this size and crop, the mean and standard deviation of `other`.
+    #[must_use]
+    pub fn normalised_as(&self, other: &Self) -> Self {
+        Self { mean: other.mean, std: other.std, ..self.clone() }
+    }
+
     /// Width and height of the whole photograph after resizing.
     fn resized(&self, width: u32, height: u32) -> (u64, u64) {
         let (width, height, side) = (u64::from(width), u64::from(height), self.resize as u64);

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData};
 use explainer_tests::{assert_close, compute, formula, tap_values, values};
-use explainer_zoo::backbone::{Backbone, Frozen, Tap, TapId, architecture, names};
+use explainer_zoo::backbone::{Backbone, Frozen, Tap, TapId, TapSpec, architecture, names};
 use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::Upsampling;
 use explainer_zoo::weights::WeightReader;
 
 /// More than a worker takes at a time, so that two workers share the batch.
@@ -78,6 +79,10 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
     let defaults = backbone.taps(&spec.default_taps).expect("the default taps");
     assert!(!defaults.is_empty(), "{name} has no default taps");
     assert!(backbone.taps(&["absent".to_owned()]).is_err());
+    // As an auxiliary its taps can be doubled to one side.
+    let lent = backbone.taps(&spec.auxiliary_taps).expect("the taps of an auxiliary");
+    let lent: Vec<TapSpec> = lent.iter().map(|tap| backbone.tap(*tap).clone()).collect();
+    Upsampling::Doubling.check(&lent, side).expect("taps at one scale");
     let logits = values(observed.logits);
     assert!(logits.iter().all(|l| l.is_finite()), "{name}: logits are not finite");
 

@@ -1,10 +1,11 @@
-//! The TAME head against PyTorch: maps in both modes, running statistics and gradients.
+//! The TAME head against PyTorch, as T-TAME's and as P-TAME's: maps in both modes, running statistics and gradients.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
-use explainer_tests::{Oracle, assert_close, assert_within, compute, int_tensor, max_abs, oracle, values};
+use explainer_tests::{Oracle, assert_close, assert_within, compute, fixture, int_tensor, max_abs, oracle, values};
 use explainer_train::objective::{Objective, Selection};
-use explainer_zoo::explainer::{ClassSelection, Explainer, TameConfig, TameHead, View, min_max};
+use explainer_zoo::backbone::TapSpec;
+use explainer_zoo::explainer::{ClassSelection, Explainer, Method, TameConfig, TameHead, View, min_max};
 
 /// Of maps and running statistics, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;
@@ -13,16 +14,37 @@ const GRADIENT: f32 = 1e-3;
 /// Rounding of a gradient that is zero but for rounding, relative to the largest of its convolution's weight.
 const ZERO: f32 = 1e-5;
 
+/// Golden values of a head: T-TAME's, which may be missing, and P-TAME's, whose taps are doubled up to twice.
+fn golden(method: Method) -> Option<Golden> {
+    let taps = |shapes: &[(usize, usize)]| -> Vec<TapSpec> {
+        shapes.iter().map(|(channels, stride)| TapSpec::map("tap", *channels, *stride)).collect()
+    };
+    Some(match method {
+        Method::Ptame => {
+            let config = TameConfig::ptame(&taps(&[(3, 4), (2, 8), (4, 16)]), 5, 32).expect("sides 8, 4 and 2");
+            Golden { oracle: fixture("ptame_head"), config, objective: Objective::ptame_vgg16() }
+        }
+        _ => {
+            let config = TameConfig::ttame(&taps(&[(12, 16), (24, 32), (40, 64)]), 20, 224);
+            Golden { oracle: oracle("heads")?, config, objective: Objective::ttame() }
+        }
+    })
+}
+
+struct Golden {
+    oracle: Oracle,
+    config: TameConfig,
+    objective: Objective,
+}
+
 /// The golden head, in training if the device has autodiff.
-fn head(oracle: &Oracle, device: &Device) -> TameHead {
-    let config =
-        TameConfig { channels: vec![12, 24, 40], classes: 20, map_size: [14, 14], branches: true, fuse_bias: true };
-    let golden = |name: &str, shape: &[usize]| {
-        let (found, values) = oracle.f32s(&format!("weights.{name}"));
+fn head(golden: &Golden, device: &Device) -> TameHead {
+    let values = |name: &str, shape: &[usize]| {
+        let (found, values) = golden.oracle.f32s(&format!("weights.{name}"));
         assert_eq!(found, shape, "shape of {name}");
         values
     };
-    TameHead::from_values(config, golden, device)
+    TameHead::from_values(golden.config.clone(), values, device)
 }
 
 fn tensor(oracle: &Oracle, key: &str, device: &Device) -> Tensor<4> {
@@ -42,22 +64,20 @@ fn targets(oracle: &Oracle) -> Vec<usize> {
     oracle.i64s("targets").1.into_iter().map(|class| class as usize).collect()
 }
 
-#[test]
-fn evaluation_maps_are_pytorchs() {
-    let Some(oracle) = oracle("heads") else { return };
-    let device = compute().device;
-    let maps = min_max(maps(&oracle, &head(&oracle, &device), ClassSelection::All, &device));
+fn evaluation_maps_are_pytorchs(method: Method) {
+    let Some(golden) = golden(method) else { return };
+    let (oracle, device) = (&golden.oracle, compute().device);
+    let maps = min_max(maps(oracle, &head(&golden, &device), ClassSelection::All, &device));
     let (shape, expected) = oracle.f32s("eval.maps_minmax");
     assert_eq!(maps.dims()[..], shape[..]);
     assert_close("maps", &values(maps), &expected, FORWARD);
 }
 
-#[test]
-fn training_maps_and_running_statistics_are_pytorchs() {
-    let Some(oracle) = oracle("heads") else { return };
-    let device = compute().device.autodiff();
-    let head = head(&oracle, &device);
-    let maps = sigmoid(maps(&oracle, &head, ClassSelection::All, &device));
+fn training_maps_and_running_statistics_are_pytorchs(method: Method) {
+    let Some(golden) = golden(method) else { return };
+    let (oracle, device) = (&golden.oracle, compute().device.autodiff());
+    let head = head(&golden, &device);
+    let maps = sigmoid(maps(oracle, &head, ClassSelection::All, &device));
     let (shape, expected) = oracle.f32s("train.maps_sigmoid");
     assert_eq!(maps.dims()[..], shape[..]);
     assert_close("maps", &values(maps.inner()), &expected, FORWARD);
@@ -72,27 +92,26 @@ fn training_maps_and_running_statistics_are_pytorchs() {
     assert_eq!(compared, 6, "mean and variance of three taps");
 }
 
-#[test]
-fn chosen_classes_have_the_maps_they_have_among_all() {
-    let Some(oracle) = oracle("heads") else { return };
-    let device = compute().device;
-    let head = head(&oracle, &device);
-    let classes = int_tensor(&targets(&oracle), &device);
-    let all = maps(&oracle, &head, ClassSelection::All, &device);
-    let chosen = maps(&oracle, &head, ClassSelection::Of(classes.clone()), &device);
+fn chosen_classes_have_the_maps_they_have_among_all(method: Method) {
+    let Some(golden) = golden(method) else { return };
+    let (oracle, device) = (&golden.oracle, compute().device);
+    let head = head(&golden, &device);
+    let classes = int_tensor(&targets(oracle), &device);
+    let all = maps(oracle, &head, ClassSelection::All, &device);
+    let chosen = maps(oracle, &head, ClassSelection::Of(classes.clone()), &device);
     assert_close("maps", &values(chosen), &values(all.select(1, classes)), 1e-6);
 }
 
-/// The golden cross-entropy has no path to the head: its logits are given. The total's gradient is the regulariser's.
-#[test]
-fn gradients_are_pytorchs() {
-    let Some(oracle) = oracle("heads") else { return };
-    let device = compute().device.autodiff();
-    let head = head(&oracle, &device);
-    let targets = targets(&oracle);
+/// The golden cross-entropy has no path to the head: its logits are given, or it is left out. The total's gradient is
+/// the regulariser's.
+fn gradients_are_pytorchs(method: Method) {
+    let Some(golden) = golden(method) else { return };
+    let (oracle, device) = (&golden.oracle, compute().device.autodiff());
+    let head = head(&golden, &device);
+    let targets = targets(oracle);
     let classes = ClassSelection::Of(int_tensor(&targets, &device));
-    let objective = Objective { selection: Selection::Batch, ..Objective::ttame() };
-    let gradients = objective.regulariser(sigmoid(maps(&oracle, &head, classes, &device))).loss.backward();
+    let objective = Objective { selection: Selection::Batch, ..golden.objective.clone() };
+    let gradients = objective.regulariser(sigmoid(maps(oracle, &head, classes, &device))).loss.backward();
 
     for i in 0..3 {
         let (conv, bn) = (&head.convs[i], &head.bns[i]);
@@ -102,8 +121,8 @@ fn gradients_are_pytorchs() {
         // What follows subtracts the batch's mean, and with it the bias.
         let bias = conv.bias.as_ref().expect("a bias").val();
         let bias = values(bias.grad(&gradients).expect("a gradient of the bias"));
-        let (_, golden) = oracle.f32s(&format!("grad.convs.{i}.bias"));
-        assert_within(&format!("convs.{i}.bias"), &bias, &golden, ZERO * max_abs(&expected));
+        let (_, zero) = oracle.f32s(&format!("grad.convs.{i}.bias"));
+        assert_within(&format!("convs.{i}.bias"), &bias, &zero, ZERO * max_abs(&expected));
 
         for (part, param) in [("weight", &bn.gamma), ("bias", &bn.beta)] {
             let found = values(param.val().grad(&gradients).expect("a gradient of the normalisation"));
@@ -113,12 +132,61 @@ fn gradients_are_pytorchs() {
     }
 
     let weight = values(head.fuser.weight.val().grad(&gradients).expect("a gradient of the fusion"));
-    let bias = head.fuser.bias.as_ref().expect("a bias").val();
-    let bias = values(bias.grad(&gradients).expect("a gradient of the fusion's bias"));
     assert_close("fuser.weight", &weight, &oracle.f32s("grad.fuser.weight").1, GRADIENT);
-    assert_close("fuser.bias", &bias, &oracle.f32s("grad.fuser.bias").1, GRADIENT);
-    let rows = weight.chunks(weight.len() / bias.len()).zip(&bias).enumerate();
-    for (class, (row, bias)) in rows.filter(|(class, _)| !targets.contains(class)) {
-        assert!(row.iter().chain([bias]).all(|g| *g == 0.0), "class {class} was not chosen and has a gradient");
+    let rows = weight.chunks(weight.len() / golden.config.classes).enumerate();
+    for (class, row) in rows.filter(|(class, _)| !targets.contains(class)) {
+        assert!(row.iter().all(|g| *g == 0.0), "class {class} was not chosen and has a gradient");
     }
+    assert_eq!(head.fuser.bias.is_some(), method == Method::Ttame);
+    if let Some(bias) = &head.fuser.bias {
+        let bias = values(bias.val().grad(&gradients).expect("a gradient of the fusion's bias"));
+        assert_close("fuser.bias", &bias, &oracle.f32s("grad.fuser.bias").1, GRADIENT);
+        for (class, g) in bias.iter().enumerate().filter(|(class, _)| !targets.contains(class)) {
+            assert!(*g == 0.0, "class {class} was not chosen and its bias has a gradient");
+        }
+    }
+}
+
+/// Every check for one method.
+macro_rules! parity {
+    ($($name:ident: $method:expr),+ $(,)?) => {
+        $(
+            mod $name {
+                use super::*;
+
+                #[test]
+                fn evaluation_maps() {
+                    evaluation_maps_are_pytorchs($method);
+                }
+
+                #[test]
+                fn training_maps_and_running_statistics() {
+                    training_maps_and_running_statistics_are_pytorchs($method);
+                }
+
+                #[test]
+                fn chosen_classes() {
+                    chosen_classes_have_the_maps_they_have_among_all($method);
+                }
+
+                #[test]
+                fn gradients() {
+                    gradients_are_pytorchs($method);
+                }
+            }
+        )+
+    };
+}
+
+parity!(ttame: Method::Ttame, ptame: Method::Ptame);
+
+#[test]
+fn the_loss_on_ptames_maps_is_pytorchs() {
+    let golden = golden(Method::Ptame).expect("a fixture");
+    let (oracle, device) = (&golden.oracle, compute().device);
+    let (shape, maps) = oracle.f32s("train.maps_sigmoid");
+    let maps = Tensor::<4>::from_data(TensorData::new(maps, shape), &device);
+    let chosen = maps.select(1, int_tensor(&targets(oracle), &device));
+    let loss = golden.objective.regulariser(chosen).loss;
+    assert_close("loss", &values(loss), &oracle.f32s("loss").1, 1e-5);
 }

@@ -1,31 +1,48 @@
-//! Average drop and increase in confidence of given maps on a real backbone, against PyTorch.
+//! Metrics of given maps on a real backbone, against PyTorch.
 
 use burn::tensor::{Tensor, TensorData};
-use explainer_tests::{compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};
-use explainer_train::metric::MaskedConfidence;
-use explainer_zoo::backbone::Backbone;
+use explainer_tests::{Oracle, compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};
+use explainer_train::metric::{Case, MaskedConfidence, Subject, metric};
+use explainer_zoo::backbone::{Backbone, Frozen};
+use serde_json::Value;
 
 /// Of the drop, a fraction of the clean confidence.
 const DROP: f32 = 1e-3;
+/// Of an area under a curve of scores.
+const AREA: f64 = 1e-3;
 /// Confidences this near are neither surely larger nor surely smaller.
 const TIE: f32 = 1e-4;
 
-#[test]
-fn drop_and_increase_in_confidence_are_pytorchs() {
-    let (Some(facts), Some(oracle)) = (facts(), oracle("metrics")) else { return };
+/// The golden values, their backbone, and the photographs, normalised `[B,3,H,W]`, with their maps `[B,1,h,w]`.
+struct Given {
+    facts: Value,
+    oracle: Oracle,
+    backbone: Frozen,
+    images: Tensor<4>,
+    maps: Tensor<4>,
+}
+
+fn given() -> Option<Given> {
+    let (facts, oracle) = (facts()?, oracle("metrics")?);
     let entry = &facts["metrics"];
     let name = entry["backbone"].as_str().expect("oracle.json names a backbone");
     let compute = compute();
-    let Some(backbone) = real_backbone(name, &compute) else { return };
-    let Some(images) = photographs(entry, &backbone.spec().preprocessing, &compute.device) else { return };
-    let logits = backbone.observe(images.clone(), &[]).logits;
-    let classes = indices(&entry["classes"]);
-    assert_eq!(predicted(logits.clone()), classes, "predicted classes");
+    let backbone = real_backbone(name, &compute)?;
+    let images = photographs(entry, &backbone.spec().preprocessing, &compute.device)?;
     let (shape, maps) = oracle.f32s("maps");
     let maps = Tensor::<4>::from_data(TensorData::new(maps, shape), &compute.device);
+    Some(Given { facts: entry.clone(), oracle, backbone, images, maps })
+}
+
+#[test]
+fn drop_and_increase_in_confidence_are_pytorchs() {
+    let Some(Given { facts, oracle, backbone, images, maps }) = given() else { return };
+    let logits = backbone.observe(images.clone(), &[]).logits;
+    let classes = indices(&facts["classes"]);
+    assert_eq!(predicted(logits.clone()), classes, "predicted classes");
 
     let metric = MaskedConfidence { percents: vec![100.0, 50.0, 15.0] };
-    let class = int_tensor(&classes, &compute.device);
+    let class = int_tensor(&classes, &images.device());
     let rows = metric.measure(&backbone, &backbone.spec().preprocessing, &images, logits, &class, maps);
     let (shape, expected) = oracle.f32s("adic.per_image");
     assert_eq!(shape, [rows.len(), 2 * metric.percents.len()]);
@@ -45,4 +62,31 @@ fn drop_and_increase_in_confidence_are_pytorchs() {
         }
     }
     assert!(wrong.is_empty(), "drop and increase in confidence:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn deletion_and_insertion_are_pytorchs() {
+    let Some(Given { facts, oracle, backbone, images, maps }) = given() else { return };
+    let (shape, expected) = oracle.f32s("deletion_insertion.per_image");
+    assert_eq!(shape[1], 2);
+    let (images, maps) = (images.narrow(0, 0, shape[0]), maps.narrow(0, 0, shape[0]));
+    let logits = backbone.observe(images.clone(), &[]).logits;
+    let classes = indices(&facts["classes"])[..shape[0]].to_vec();
+    let preprocessing = &backbone.spec().preprocessing;
+    let subject = Subject::new(&backbone, preprocessing, images, logits, classes).expect("all of one size");
+    let case = Case::new(&subject, maps).expect("a map an image");
+    // 224 * 8 pixels a step are 28 steps of an image of 224 x 224.
+    let mut wrong = Vec::new();
+    for (column, name) in ["deletion@28", "insertion@28"].into_iter().enumerate() {
+        let areas = metric(name).expect("a metric").measure(&case).expect("areas");
+        for (image, (area, expected)) in areas.iter().zip(expected.chunks(2)).enumerate() {
+            let (area, expected) = (area.unwrap_or(f64::NAN), f64::from(expected[column]));
+            eprintln!("image {image}, {name}: {area:.5}, PyTorch {expected:.5}");
+            let same = (area - expected).abs() <= AREA; // NaN fails
+            if !same {
+                wrong.push(format!("image {image}, {name}: {area} instead of {expected}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "areas:\n{}", wrong.join("\n"));
 }

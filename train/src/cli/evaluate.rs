@@ -1,47 +1,77 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
-use super::shared::{self, Meter};
+use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
 use crate::data::{FileSet, ImageSet, Loader, Plan};
-use crate::metric::{Confidence, MaskedConfidence, Summary};
+use crate::metric::{
+    Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, Results, Row, Summary,
+    metric, names,
+};
 use crate::report::files::write_atomic;
 use crate::report::table::Table;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Measure an explainer: average drop (AD), increase in confidence (IC), average gain (AG)
+/// Percentages of AD, IC and AG where nothing else is asked for.
+const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
+
+/// Measure an explainer: average drop (AD), increase in confidence (IC), average gain (AG), and other metrics
 ///
-/// Each image is masked with the map of its predicted class, of which the top v percent of pixels are kept. AD: how
-/// much of the class's probability is lost, lower is better. IC: in how many images it rises, higher is better. AG: how
-/// much of the missing probability is gained, higher is better. All in percent.
+/// For AD, IC and AG each image is masked with the map of its predicted class, of which the top v percent of pixels are
+/// kept. AD: how much of the class's probability is lost, lower is better. IC: in how many images it rises, higher is
+/// better. AG: how much of the missing probability is gained, higher is better. All in percent.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  explainer-train evaluate checkpoints/ttame_vit/artifact --images /data/imagenet/val
-  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --percent 50 --json metrics.json")]
+#[command(after_help = after_help())]
 pub struct EvaluateArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output
     pub artifact: PathBuf,
     /// Folder of images, or a list file with `path[,class]` on each line
     #[arg(long, value_name = "DIR|LIST", required = true)]
     pub images: PathBuf,
-    /// Write the figures to this file as JSON
+    /// What to measure; see the list below
+    #[arg(long, value_name = "METRIC,...", value_delimiter = ',', value_parser = known)]
+    pub metrics: Vec<String>,
+    /// Measure AD, IC and AG with these percentages of pixels kept: the ones with the highest map values [default:
+    /// 100,50,15, or none with --metrics]
+    #[arg(long, value_name = "V,...", value_delimiter = ',', value_parser = percent)]
+    pub percent: Vec<f64>,
+    /// Write the figures and the values of each image to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Percentages of pixels kept: the ones with the highest map values
-    #[arg(long, value_name = "V,...", value_delimiter = ',', default_value = "100,50,15", value_parser = percent)]
-    pub percent: Vec<f64>,
-    /// Images at a time; the figures do not depend on it
+    /// Write the values of each image to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Compare with another explainer of the same classifier, image by image: the file that its evaluation wrote with
+    /// --csv
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Images at a time, whole or perturbed; the figures do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
-    /// The classifier's weights, where they are no longer at the place that the artifact names
-    #[arg(long, value_name = "SOURCE")]
-    pub weights: Option<String>,
+    /// Where the weights are.
+    #[command(flatten)]
+    pub places: WeightArgs,
+}
+
+fn after_help() -> String {
+    format!(
+        "\
+Metrics: {}.
+They are described in the documentation of `explainer_train::metric`.
+
+Examples:
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images /data/imagenet/val
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --percent 50 --json metrics.json
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --metrics ad@50,insertion --csv ttame.csv
+  explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv",
+        names().join(", ")
+    )
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -49,9 +79,13 @@ fn percent(text: &str) -> Result<f64, String> {
     if value > 0.0 && value <= 100.0 { Ok(value) } else { Err("expected a number above 0, at most 100".to_owned()) }
 }
 
+fn known(text: &str) -> Result<String, MetricError> {
+    metric(text).map(|metric| metric.spec().name)
+}
+
 /// What `--json` writes.
 #[derive(Debug, Serialize)]
-struct Results<'a> {
+struct Report<'a> {
     artifact: String,
     /// Images measured.
     images: usize,
@@ -59,8 +93,21 @@ struct Results<'a> {
     broken: usize,
     /// Time for all images, the loading of the explainer aside.
     seconds: f64,
+    /// AD, IC and AG at the percentages.
     figures: &'a [Summary],
+    /// Every metric, with its interval.
+    metrics: &'a [Figure],
+    /// The same of another explainer, subtracted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Against<'a>>,
     per_image: &'a [Measured],
+}
+
+/// How the figures differ from those of another explainer.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Against<'a> {
+    file: &'a Path,
+    differences: &'a [Difference],
 }
 
 /// One image's figures.
@@ -71,96 +118,216 @@ struct Measured {
     class: usize,
     #[serde(flatten)]
     confidence: Confidence,
+    /// Every metric by its name; null where it is undefined.
+    values: BTreeMap<String, Option<f64>>,
 }
 
 /// Evaluates.
 pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
-    if let Some(folder) = args.json.as_deref().and_then(Path::parent)
-        && !folder.as_os_str().is_empty()
-        && !folder.is_dir()
-    {
-        // Found out now and not after an hour of measuring.
-        return Err(BadUsage(format!("--json: there is no folder {}; make it first", folder.display())).into());
+    for (option, file) in [("--json", &args.json), ("--csv", &args.csv)] {
+        if let Some(folder) = file.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            // Found out now and not after an hour of measuring.
+            return Err(BadUsage(format!("{option}: there is no folder {}; make it first", folder.display())).into());
+        }
     }
-    let loaded = shared::open(&args.artifact, args.weights.as_deref(), global)?;
+    let theirs =
+        args.against.as_deref().map(|file| Ok::<_, anyhow::Error>((file, Results::read_csv(file)?))).transpose()?;
+    let percents = match args.percent.as_slice() {
+        [] if args.metrics.is_empty() => PERCENTS.to_vec(),
+        percents => percents.to_vec(),
+    };
+    let metrics = wanted(&percents, &args.metrics)?;
+    let masked = MaskedConfidence { percents };
+    let loaded = shared::open(&args.artifact, &args.places, global)?;
     let set = Arc::new(FileSet::open(&args.images, loaded.artifact.config.preprocessing.clone())?);
-    let metric = MaskedConfidence { percents: args.percent.clone() };
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
 
     let start = Instant::now();
     let mut loader = Loader::new(set.clone(), plan, 0)?;
     let mut meter = Meter::new(set.len(), global.quiet);
+    let specs: Vec<_> = metrics.iter().map(|metric| metric.spec()).collect();
+    let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+    let mut results = Results { metrics: names, rows: Vec::with_capacity(set.len()) };
     let mut measured = Vec::with_capacity(set.len());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let rows = loaded.measure(&metric, batch.images(&loaded.compute.device))?;
-        for (index, (class, confidence)) in batch.indices.iter().zip(rows) {
-            measured.push(Measured { name: set.name(*index), class, confidence });
+        let (classes, confidences, columns) = loaded.with_case(batch.images(&loaded.compute.device), |case| {
+            let columns: Vec<_> = metrics.iter().map(|metric| metric.measure(case)).collect::<Result<_, _>>()?;
+            Ok((case.subject().classes().to_vec(), masked.confidences(case), columns))
+        })?;
+        for (place, ((index, class), confidence)) in batch.indices.iter().zip(classes).zip(confidences).enumerate() {
+            let values: Vec<_> = columns.iter().map(|column| column.get(place).copied().flatten()).collect();
+            let named = results.metrics.iter().cloned().zip(values.iter().copied()).collect();
+            measured.push(Measured { name: set.name(*index), class, confidence, values: named });
+            results.rows.push(Row { image: set.id(*index), class, values });
         }
         meter.advance(batch.len(), loader.tally());
     }
     meter.finish(loader.tally());
     let seconds = start.elapsed().as_secs_f64();
 
-    let confidences: Vec<Confidence> = measured.iter().map(|image| image.confidence.clone()).collect();
-    let figures = metric.summary(&confidences);
-    let results = Results {
+    let figure = |(place, spec)| Figure { spec, estimate: results.estimate(place) };
+    let figures: Vec<Figure> = specs.into_iter().enumerate().map(figure).collect();
+    if let Some(path) = &args.csv {
+        results.write_csv(path)?;
+    }
+    let differences = match &theirs {
+        Some((file, theirs)) => Some((*file, results.differences(theirs)?)),
+        None => None,
+    };
+    let report = Report {
         artifact: args.artifact.display().to_string(),
         images: measured.len(),
         broken: loader.tally().count(),
         seconds,
-        figures: &figures,
+        figures: &summaries(&masked.percents, &figures),
+        metrics: &figures,
+        against: differences.as_ref().map(|(file, differences)| Against { file, differences }),
         per_image: &measured,
     };
     if let Some(path) = &args.json {
         write_atomic(path, |out| {
-            serde_json::to_writer_pretty(&mut *out, &results)?;
+            serde_json::to_writer_pretty(&mut *out, &report)?;
             out.write_all(b"\n")
         })?;
     }
-    print(&text(&results))
+    print(&text(&report))
 }
 
-/// The table of figures, and what it took.
-fn text(results: &Results<'_>) -> String {
-    let mut table = Table::new(["percent kept", "AD", "IC", "AG"]);
-    for Summary { percent, ad, ic, ag } in results.figures {
-        table.row([percent.to_string(), format!("{ad:.2}"), format!("{ic:.2}"), format!("{ag:.2}")]);
+/// AD, IC and AG at the percentages, then the metrics asked for by name, each once.
+fn wanted(percents: &[f64], names: &[String]) -> Result<Vec<Box<dyn Metric>>, MetricError> {
+    let masked = percents.iter().flat_map(|percent| ["ad", "ic", "ag"].map(|stem| format!("{stem}@{percent}")));
+    let mut metrics: Vec<Box<dyn Metric>> = Vec::new();
+    for name in masked.chain(names.iter().cloned()) {
+        let metric = metric(&name)?;
+        if metrics.iter().all(|other| other.spec().name != metric.spec().name) {
+            metrics.push(metric);
+        }
     }
-    let Results { images, broken, seconds, .. } = results;
+    Ok(metrics)
+}
+
+/// The figures of AD, IC and AG by percentage.
+fn summaries(percents: &[f64], figures: &[Figure]) -> Vec<Summary> {
+    let mean = |stem: &str, percent: f64| {
+        let name = format!("{stem}@{percent}");
+        let figure = figures.iter().find(|figure| figure.spec.name == name);
+        figure.and_then(|figure| figure.estimate.mean).unwrap_or(f64::NAN)
+    };
+    let summary = |percent: &f64| {
+        let [ad, ic, ag] = ["ad", "ic", "ag"].map(|stem| mean(stem, *percent));
+        Summary { percent: *percent, ad, ic, ag }
+    };
+    percents.iter().map(summary).collect()
+}
+
+/// The table of figures, what is missing in it, the comparison, and what it took.
+fn text(report: &Report<'_>) -> String {
+    let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better"]);
+    let mut missing = String::new();
+    for Figure { spec, estimate } in report.metrics {
+        let better = match spec.better {
+            Better::Higher => "higher",
+            Better::Lower => "lower",
+        };
+        let cells = cells(estimate, spec.unit);
+        table.row([&spec.name].into_iter().chain(&cells).map(String::as_str).chain([spec.unit, better]));
+        if estimate.undefined > 0 {
+            missing += &format!("{} is undefined for {} images, which are left out\n", spec.name, estimate.undefined);
+        }
+    }
+    let mut text = format!("{}{missing}\n", table.text());
+    if let Some(Against { file, differences }) = report.against {
+        let mut table = Table::new(["difference", "mean", "std. error", "95% interval", "images"]);
+        for Difference { name, estimate } in differences {
+            let spec = report.metrics.iter().map(|figure| &figure.spec).find(|spec| spec.name == *name);
+            let cells = cells(estimate, spec.map_or("", |spec| spec.unit));
+            table.row([name].into_iter().chain(&cells).chain([&estimate.defined.to_string()]));
+        }
+        text += &format!("{}this explainer less {}, image by image\n\n", table.text(), file.display());
+    }
+    let Report { images, broken, seconds, .. } = report;
     let missing = if *broken > 0 { format!(", {broken} could not be read") } else { String::new() };
     let rate = *images as f64 / (*seconds).max(f64::MIN_POSITIVE);
-    format!("{}\n{images} images in {seconds:.1} seconds, {rate:.1} images/s{missing}\n", table.text())
+    text + &format!("{images} images in {seconds:.1} seconds, {rate:.1} images/s{missing}\n")
+}
+
+/// Mean, standard error and interval, with two digits behind the point of a percentage and four otherwise.
+fn cells(estimate: &Estimate, unit: &str) -> [String; 3] {
+    let digits = if unit == "percent" { 2 } else { 4 };
+    let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+    let interval = estimate.interval.map_or("-".to_owned(), |[low, high]| format!("{low:.digits$} .. {high:.digits$}"));
+    [number(estimate.mean), number(estimate.standard_error), interval]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn figure(name: &str, mean: f64, undefined: usize) -> Figure {
+        let (standard_error, interval) = (Some(0.5), Some([mean - 1.0, mean + 1.0]));
+        let estimate = Estimate { mean: Some(mean), standard_error, interval, defined: 29, undefined };
+        Figure { spec: metric(name).unwrap().spec(), estimate }
+    }
+
     #[test]
-    fn the_table_has_a_row_a_percentage() {
-        let figures = [Summary { percent: 50.0, ad: 12.34, ic: 5.0, ag: 0.5 }];
-        let results = |broken| {
+    fn the_table_has_a_row_a_metric() {
+        let figures = [figure("ad@50", 12.34, 0), figure("insertion", 0.5, 1)];
+        let estimate = Estimate { standard_error: None, interval: None, ..figures[0].estimate };
+        let differences = [Difference { name: "ad@50".into(), estimate }];
+        let results = |broken, against| {
             let artifact = "a".into();
-            text(&Results { artifact, images: 30, broken, seconds: 2.0, figures: &figures, per_image: &[] })
+            let metrics = &figures;
+            text(&Report { artifact, images: 30, broken, seconds: 2.0, figures: &[], metrics, against, per_image: &[] })
         };
         let expected = "\
-percent kept     AD    IC    AG
-------------  -----  ----  ----
-50            12.34  5.00  0.50
+metric       mean  std. error       95% interval      unit  better
+---------  ------  ----------  -----------------  --------  ------
+ad@50       12.34        0.50     11.34 .. 13.34   percent   lower
+insertion  0.5000      0.5000  -0.5000 .. 1.5000  fraction  higher
+insertion is undefined for 1 images, which are left out
 
 30 images in 2.0 seconds, 15.0 images/s, 1 could not be read
 ";
-        assert_eq!(results(1), expected);
-        assert!(results(0).ends_with("images/s\n"));
+        assert_eq!(results(1, None), expected);
+        let against = Against { file: Path::new("other.csv"), differences: &differences };
+        let expected = "\n\
+difference   mean  std. error  95% interval  images
+----------  -----  ----------  ------------  ------
+ad@50       12.34           -             -      29
+this explainer less other.csv, image by image
+
+30 images in 2.0 seconds, 15.0 images/s
+";
+        let found = results(0, Some(against));
+        assert!(found.ends_with(expected), "{found}");
     }
 
     #[test]
     fn json_has_each_image_flat() {
         let confidence = Confidence { clean: 0.5, masked: vec![0.25] };
-        let image = Measured { name: "a.png".into(), class: 3, confidence };
-        let expected = serde_json::json!({"name": "a.png", "class": 3, "clean": 0.5, "masked": [0.25]});
+        let values = [("ad@50".to_owned(), Some(50.0)), ("sic".to_owned(), None)].into();
+        let image = Measured { name: "a.png".into(), class: 3, confidence, values };
+        let expected = serde_json::json!({
+            "name": "a.png", "class": 3, "clean": 0.5, "masked": [0.25], "values": {"ad@50": 50.0, "sic": null}
+        });
         assert_eq!(serde_json::to_value(&image).unwrap(), expected);
+        let figure = serde_json::to_value(figure("ad@50", 12.0, 0)).unwrap();
+        assert_eq!(
+            (&figure["name"], &figure["mean"], &figure["better"]),
+            (&"ad@50".into(), &12.0.into(), &"lower".into())
+        );
+    }
+
+    #[test]
+    fn a_metric_is_measured_once() {
+        let names = ["ad@50", "deletion", "ic@50", "deletion"].map(String::from);
+        let wanted = wanted(&[50.0], &names).unwrap();
+        let wanted: Vec<String> = wanted.iter().map(|metric| metric.spec().name).collect();
+        assert_eq!(wanted, ["ad@50", "ic@50", "ag@50", "deletion"]);
     }
 
     #[test]
@@ -168,10 +335,13 @@ percent kept     AD    IC    AG
         let args = EvaluateArgs {
             artifact: "/nowhere/artifact".into(),
             images: "/nowhere/images".into(),
-            json: Some("/nowhere/figures.json".into()),
+            metrics: Vec::new(),
             percent: vec![100.0],
+            json: Some("/nowhere/figures.json".into()),
+            csv: None,
+            against: None,
             batch_size: NonZeroUsize::MIN,
-            weights: None,
+            places: WeightArgs::default(),
         };
         let error = run(&args, &Global::default()).unwrap_err();
         assert!(error.is::<BadUsage>() && error.to_string().contains("no folder /nowhere"), "{error}");

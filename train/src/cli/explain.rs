@@ -1,6 +1,6 @@
 //! `explainer-train explain`: heat maps of images.
 
-use super::shared::{self, Meter};
+use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
 use crate::data::{DataError, FileSet, ImageSet, Loader, Plan};
 use crate::explain::file_names::{FileNames, slug, stem};
@@ -44,9 +44,9 @@ pub struct ExplainArgs {
     /// Folder for what is written; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     pub out: PathBuf,
-    /// The classifier's weights, where they are no longer at the place that the artifact names
-    #[arg(long, value_name = "SOURCE")]
-    pub weights: Option<String>,
+    /// Where the weights are.
+    #[command(flatten)]
+    pub places: WeightArgs,
 }
 
 /// Images at a time.
@@ -54,7 +54,7 @@ const BATCH: usize = 16;
 
 /// Explains.
 pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
-    let loaded = shared::open(&args.artifact, args.weights.as_deref(), global)?;
+    let loaded = shared::open(&args.artifact, &args.places, global)?;
     let config = &loaded.artifact.config;
     let names = ClassNames::of(config);
     let which = match &args.class {

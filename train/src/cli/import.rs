@@ -15,13 +15,14 @@ use std::path::{Path, PathBuf};
 /// The head's tensors are found behind `generic.attn_mech.` (a Lightning checkpoint of T-TAME), behind `net.attention.`
 /// (P-TAME), or without a prefix (the head's own state dict). The file is parsed as data; nothing in it is executed.
 ///
-/// What the checkpoint does not say comes from a configuration, as for a training run: the classifier with its weights,
-/// the taps in the checkpoint's order, the method, the masking procedure, the size of the images. Its images are not
-/// opened.
+/// What the checkpoint does not say comes from a configuration, as for a training run: the classifier and with P-TAME
+/// its auxiliary, both with their weights, the taps in the checkpoint's order, the method, the masking procedure, the
+/// size of the images. Its images are not opened.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   explainer-train import ttame_vit.ckpt --config configs/ttame_vit.yaml --output imported/ttame_vit
+  explainer-train import ptame_vit.ckpt --config configs/ptame_vit.yaml --output imported/ptame_vit
   explainer-train explain imported/ttame_vit dog.jpg")]
 pub struct ImportArgs {
     /// PyTorch file (`.ckpt`, `.pth`, `.pt`) or `.safetensors` file with the head
@@ -66,10 +67,12 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     }
     let about = &artifact.config;
     print(&format!(
-        "imported {} for {}, taps {}, {} classes, from {} into {} (tensors of the file that are not the head's: {ignored})\n",
+        "imported {} for {}, taps {}{}, {} classes, from {} into {} (tensors of the file that are not the head's: \
+         {ignored})\n",
         about.method.title(),
         about.backbone.name,
         about.taps.join(", "),
+        about.auxiliary.as_ref().map(|record| format!(" of {}", record.backbone.name)).unwrap_or_default(),
         about.head.classes,
         path.display(),
         args.output.display(),

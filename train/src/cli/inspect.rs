@@ -5,7 +5,7 @@ use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use anyhow::Context;
 use clap::{ArgGroup, Args};
-use explainer_zoo::artifact::{Artifact, ArtifactConfig, CONFIG};
+use explainer_zoo::artifact::{Artifact, ArtifactConfig, AuxiliaryRecord, CONFIG};
 use explainer_zoo::backbone::{self, Architecture, Backbone, BackboneError};
 use explainer_zoo::image::{Filter, Preprocessing};
 use explainer_zoo::weights::source::Progress;
@@ -73,7 +73,7 @@ fn row(key: &str, value: impl ToString) -> Row {
 
 /// What there is to know of an explainer.
 fn artifact(config: &ArtifactConfig) -> Vec<Row> {
-    let (head, record, passes) = (&config.head, &config.backbone, &config.passes);
+    let (head, record) = (&config.head, &config.backbone);
     let taps = config.taps.iter().zip(&head.channels).map(|(tap, channels)| format!("{tap} ({channels} channels)"));
     let trained = head.tensors().into_iter().filter(|(name, _)| !name.contains("running_"));
     let parameters: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -84,13 +84,24 @@ fn artifact(config: &ArtifactConfig) -> Vec<Row> {
         row("backbone", &record.name),
         row("weights", &record.weights),
         row("weights SHA-256", record.sha256.as_deref().unwrap_or("not recorded")),
+    ];
+    if let Some(AuxiliaryRecord { backbone, classes, mean, std }) = &config.auxiliary {
+        rows.extend([
+            row("auxiliary", format!("{}, {classes} classes", backbone.name)),
+            row("auxiliary weights", &backbone.weights),
+            row("auxiliary SHA-256", backbone.sha256.as_deref().unwrap_or("not recorded")),
+            row("auxiliary mean", format!("{mean:?}")),
+            row("auxiliary std", format!("{std:?}")),
+        ]);
+    }
+    rows.extend([
         row("taps", taps.collect::<Vec<_>>().join(", ")),
         row("classes", format!("{}, {named}", head.classes)),
         row("map size", format!("{height} x {width}")),
         row("parameters", parameters),
-        row("passes", format!("{} forward, {} backward for an explanation", passes.forward, passes.backward)),
+        row("passes", format!("{} for an explanation", config.passes)),
         row("masking", &config.masking),
-    ];
+    ]);
     rows.extend(preprocessing(&config.preprocessing));
     rows.extend(config.figures.iter().map(|(name, value)| row(name, value)));
     rows.push(row("written by", &config.created_with));
@@ -168,7 +179,12 @@ fn taps(architecture: &Architecture) -> String {
         let name = format!("{chosen} {}", tap.name);
         table.row([name, tap.channels.to_string(), tap.stride.to_string(), format!("{grid} x {grid}"), kind]);
     }
-    format!("{}\n* taken by default; the grid is that of images of {side} x {side} pixels\n", table.text())
+    let auxiliary = architecture.auxiliary_taps.map(|taps| format!(", as P-TAME's auxiliary {}", taps.join(", ")));
+    format!(
+        "{}\n* taken by default{}; the grid is that of images of {side} x {side} pixels\n",
+        table.text(),
+        auxiliary.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

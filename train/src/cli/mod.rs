@@ -15,6 +15,7 @@ pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
+pub use shared::WeightArgs;
 pub use train::TrainArgs;
 
 use crate::config::ConfigError;

@@ -2,8 +2,9 @@
 
 use super::{BadUsage, Global, eprint};
 use crate::data::Tally;
-use crate::explain::Loaded;
+use crate::explain::{Loaded, Moved};
 use crate::report::progress::{bar, with_download_bar};
+use clap::Args;
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::device::Compute;
 use indicatif::ProgressBar;
@@ -15,12 +16,26 @@ pub(super) fn compute(global: &Global) -> Result<Compute, BadUsage> {
     Compute::new(name, global.threads.map(usize::from)).map_err(|error| BadUsage(error.to_string()))
 }
 
-/// Opens a trained explainer with its classifier, and warns if nobody can tell whether the two belong together.
-pub(super) fn open(folder: &Path, weights: Option<&str>, global: &Global) -> anyhow::Result<Loaded> {
+/// Where the weights are that a trained explainer needs.
+#[derive(Debug, Default, Args)]
+pub struct WeightArgs {
+    /// The classifier's weights, where they are no longer at the place that the artifact names
+    #[arg(long, value_name = "SOURCE")]
+    pub weights: Option<String>,
+    /// The auxiliary classifier's weights, likewise (P-TAME)
+    #[arg(long, value_name = "SOURCE")]
+    pub auxiliary_weights: Option<String>,
+}
+
+/// Opens a trained explainer with its classifiers, and warns if nobody can tell whether they belong together.
+pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyhow::Result<Loaded> {
     let compute = compute(global)?;
-    let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, weights, &compute, progress))?;
-    if let BackboneMatch::Unverified(warning) = &loaded.matched {
-        warn(warning);
+    let moved = Moved { backbone: places.weights.as_deref(), auxiliary: places.auxiliary_weights.as_deref() };
+    let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, moved, &compute, progress))?;
+    for matched in &loaded.matched {
+        if let BackboneMatch::Unverified(warning) = matched {
+            warn(warning);
+        }
     }
     Ok(loaded)
 }

@@ -1,14 +1,20 @@
 //! What a single key's range cannot say: rules across keys.
 
-use super::{Config, Data, Explainer, Masking, Optimizer, Schedule};
-use explainer_zoo::backbone::architecture;
+use super::{Auxiliary, Backbone, Config, Data, Explainer, Masking, Optimizer, Schedule};
+use explainer_zoo::backbone::{TapSpec, architecture};
+use explainer_zoo::explainer::{Upsampling, WrongScale};
 
 impl Config {
     /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.check_taps(&mut found);
-        self.check_weights(&mut found);
+        self.check_auxiliary(&mut found);
+        let Backbone { name, weights, sha256, .. } = &self.backbone;
+        check_weights("backbone", name, weights, sha256.as_deref(), &mut found);
+        if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
+            check_weights("auxiliary", name, weights, sha256.as_deref(), &mut found);
+        }
         self.check_data(&mut found);
         self.check_optimizer(&mut found);
         found
@@ -22,6 +28,10 @@ impl Config {
         }
         if self.backbone.weights == "random" {
             notes.push("backbone.weights: a random classifier has nothing to explain; good for timing only".into());
+        }
+        if self.auxiliary.as_ref().is_some_and(|auxiliary| auxiliary.weights == "random") {
+            notes
+                .push("auxiliary.weights: a random classifier's feature maps show little; good for timing only".into());
         }
         if self.train.batch_size == 1 {
             notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
@@ -43,31 +53,57 @@ impl Config {
                 "explainer.map_size: lcam_fm multiplies the tapped feature map, whose size it has; remove it".into(),
             );
         }
-        for (i, tap) in taps.iter().flatten().enumerate() {
-            if taps.iter().flatten().take(i).any(|earlier| earlier == tap) {
-                found.push(format!("backbone.taps: `{tap}` is there twice"));
+        let others = self.auxiliary.as_ref().and_then(|auxiliary| auxiliary.taps.as_ref());
+        for (section, taps) in [("backbone", taps.as_ref()), ("auxiliary", others)] {
+            for (i, tap) in taps.into_iter().flatten().enumerate() {
+                if taps.into_iter().flatten().take(i).any(|earlier| earlier == tap) {
+                    found.push(format!("{section}.taps: `{tap}` is there twice"));
+                }
             }
         }
     }
 
-    fn check_weights(&self, found: &mut Vec<String>) {
-        let backbone = &self.backbone;
-        if backbone.weights == "embedded" && backbone.name != "shapes_resnet" {
+    fn check_auxiliary(&self, found: &mut Vec<String>) {
+        let method = self.explainer.method();
+        match &self.auxiliary {
+            None if self.explainer.has_auxiliary() => found.push(format!(
+                "auxiliary: needed, explainer.method `{method}` reads the feature maps of a second classifier; for \
+                 example `auxiliary: {{name: resnet18, weights: ...}}`"
+            )),
+            Some(_) if !self.explainer.has_auxiliary() => found.push(format!(
+                "auxiliary: found one, but explainer.method `{method}` reads the backbone's own feature maps; remove \
+                 it, or set `explainer: {{method: ptame}}`"
+            )),
+            _ => {}
+        }
+        if self.explainer.has_auxiliary() && self.backbone.taps.is_some() {
             found.push(format!(
-                "backbone.weights: `embedded` belongs to the backbone `shapes_resnet`, found `{}`; \
-                 give a file, hf://owner/name or an https:// address",
-                backbone.name
+                "backbone.taps: found some, but explainer.method `{method}` reads the auxiliary's feature maps and \
+                 none of the backbone's; remove them, auxiliary.taps is their place"
             ));
         }
-        if backbone.weights.starts_with("http://") {
-            found.push("backbone.weights: found an http:// address, expected https://".into());
+        if self.explainer.has_auxiliary()
+            && let Err(error) = self.auxiliary_scale()
+        {
+            found.push(format!("auxiliary.taps: {error}"));
         }
-        if backbone.weights.starts_with("https://") && backbone.sha256.is_none() && !names_its_hash(&backbone.weights) {
-            found.push(format!(
-                "backbone.sha256: needed, since the file name in `{}` does not end in `-` and eight hexadecimal digits",
-                backbone.weights
-            ));
+    }
+
+    /// Checks the sides of the auxiliary's taps as far as they are known without weights. Names that are no backbone's
+    /// or no tap's are refused where they are loaded.
+    fn auxiliary_scale(&self) -> Result<(), WrongScale> {
+        let known = self.auxiliary.as_ref().and_then(|section| Some((section, architecture(&section.name)?)));
+        let own = || Some(architecture(&self.backbone.name)?.preprocessing.crop);
+        let (Some((section, auxiliary)), Some(side)) = (known, self.data.crop.or_else(own)) else { return Ok(()) };
+        let default = auxiliary.auxiliary_taps.unwrap_or(auxiliary.default_taps);
+        let names: Vec<&str> =
+            section.taps.as_ref().map_or_else(|| default.to_vec(), |taps| taps.iter().map(String::as_str).collect());
+        let tap = |name: &&str| auxiliary.taps.iter().find(|tap| tap.name == *name).cloned();
+        let taps: Vec<TapSpec> = names.iter().filter_map(tap).collect();
+        if taps.len() < names.len() {
+            return Ok(());
         }
+        Upsampling::Doubling.check(&taps, side)
     }
 
     fn check_data(&self, found: &mut Vec<String>) {
@@ -122,9 +158,30 @@ impl Config {
     }
 }
 
-/// Whether a file name ends like torchvision's, `vgg16-397923af.pth`: `-`, eight hexadecimal digits, an extension.
+/// What can be said of the weights of the backbone `name` in the section `section` without looking at them.
+fn check_weights(section: &str, name: &str, weights: &str, sha256: Option<&str>, found: &mut Vec<String>) {
+    if weights == "embedded" && name != "shapes_resnet" {
+        found.push(format!(
+            "{section}.weights: `embedded` belongs to the backbone `shapes_resnet`, found `{name}`; \
+             give a file, hf://owner/name or an https:// address"
+        ));
+    }
+    if weights.starts_with("http://") {
+        found.push(format!("{section}.weights: found an http:// address, expected https://"));
+    }
+    if weights.starts_with("https://") && sha256.is_none() && !names_its_hash(weights) {
+        found.push(format!(
+            "{section}.sha256: needed, since the file name in `{weights}` does not end in `-` and at least eight \
+             hexadecimal digits"
+        ));
+    }
+}
+
+/// Whether a file name ends like torchvision's, `vgg16-397923af.pth`: `-`, the first eight or more hexadecimal digits
+/// of its SHA-256, an extension.
 fn names_its_hash(url: &str) -> bool {
     let file = url.rsplit('/').next().unwrap_or(url);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    stem.rsplit_once('-').is_some_and(|(_, hash)| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    let hash = stem.rsplit_once('-').map_or("", |(_, hash)| hash);
+    (8..=64).contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -13,7 +13,9 @@ mod tagged;
 mod wording;
 
 pub use optim::{AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd};
-pub use sections::{Augment, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train};
+pub use sections::{
+    Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,
+};
 
 use garde::Validate;
 use overrides::Override;
@@ -32,6 +34,10 @@ pub struct Config {
     /// The frozen classifier to explain.
     #[garde(dive)]
     pub backbone: Backbone,
+    /// The second frozen classifier, whose feature maps the explainer reads: needed with `ptame`, refused otherwise.
+    #[garde(dive)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<Auxiliary>,
     /// The images.
     #[garde(dive)]
     pub data: Data,

@@ -17,6 +17,10 @@ tagged! {
         "ttame" => Ttame(Head),
         /// TAME, T-TAME's ancestor: the same head, for CNNs.
         "tame" => Tame(Head),
+        /// P-TAME: T-TAME's head on the feature maps of a second, auxiliary classifier (section `auxiliary`), brought
+        /// to the first tap's side by doubling. Of the classifier that is explained it needs logits and, in training,
+        /// their gradient with respect to the image.
+        "ptame" => Ptame(AuxiliaryHead),
         /// L-CAM-Img: one tap, a 1x1 convolution to one map a class, sigmoid; the map multiplies the image.
         "lcam_img" => LcamImg(Head),
         /// L-CAM-Fm: as L-CAM-Img, but the map multiplies the tapped feature map; `masking` plays no part.
@@ -30,16 +34,31 @@ impl Explainer {
         match self {
             Self::Ttame(_) => "ttame",
             Self::Tame(_) => "tame",
+            Self::Ptame(_) => "ptame",
             Self::LcamImg(_) => "lcam_img",
             Self::LcamFm(_) => "lcam_fm",
         }
     }
 
-    /// The keys that all methods share.
-    pub fn head(&self) -> &Head {
+    /// Whether the convolution that gives the class maps has a bias.
+    pub fn fuse_bias(&self) -> bool {
         match self {
-            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head,
+            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_bias,
+            Self::Ptame(head) => head.fuse_bias,
         }
+    }
+
+    /// Side of the maps, in cells, where it does not follow from the taps.
+    pub fn map_size(&self) -> Option<usize> {
+        match self {
+            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.map_size,
+            Self::Ptame(_) => None,
+        }
+    }
+
+    /// Whether the method reads the feature maps of an auxiliary classifier.
+    pub fn has_auxiliary(&self) -> bool {
+        matches!(self, Self::Ptame(_))
     }
 
     /// Whether the method is one of L-CAM's two: exactly one tap.
@@ -67,6 +86,15 @@ impl Default for Head {
     }
 }
 
+/// Shape of a head on an auxiliary's feature maps, which are brought to the first tap's side.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuxiliaryHead {
+    /// Whether the convolution that gives the class maps has a bias. P-TAME: no.
+    #[garde(skip)]
+    pub fuse_bias: bool,
+}
+
 /// The frozen classifier to explain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
@@ -88,7 +116,7 @@ pub struct Backbone {
     #[serde(default)]
     pub sha256: Option<String>,
     /// Layers whose feature maps the explainer reads, by module path, the largest map first; by default the backbone's
-    /// own choice. `explainer-train inspect --backbone NAME` lists them.
+    /// own choice. `explainer-train inspect --backbone NAME` lists them. None with `ptame`, which has an `auxiliary`.
     #[garde(length(min = 1), inner(inner(custom(not_blank))))]
     #[schemars(length(min = 1))]
     #[serde(default)]
@@ -97,6 +125,31 @@ pub struct Backbone {
     #[garde(skip)]
     #[serde(default)]
     pub classes: Option<PathBuf>,
+}
+
+/// The second frozen classifier, whose feature maps the explainer reads. Its classes need not be the explained one's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Auxiliary {
+    /// Architecture, by its registered name: `resnet18`, `mobilenet_v3_small`, `tf_efficientnet_lite0`, ...
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Where its trained weights are, in the forms of `backbone.weights`.
+    #[garde(custom(not_blank))]
+    #[schemars(length(min = 1))]
+    pub weights: String,
+    /// SHA-256 of the weights file, as `backbone.sha256`.
+    #[garde(inner(custom(hex_digest)))]
+    #[schemars(regex(pattern = "^[0-9a-fA-F]{64}$"))]
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Layers whose feature maps the explainer reads, by module path, the largest map first: each must have its side or
+    /// a half, a quarter, ... of it. By default the architecture's own choice.
+    #[garde(length(min = 1), inner(inner(custom(not_blank))))]
+    #[schemars(length(min = 1))]
+    #[serde(default)]
+    pub taps: Option<Vec<String>>,
 }
 
 /// The images.

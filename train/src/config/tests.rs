@@ -140,6 +140,17 @@ fn an_error_of_the_file_is_no_overrides_fault() {
     assert!(error.starts_with("run.yaml: line 4 column 9: unknown key `epoch`"), "{error}");
 }
 
+const RESNET18: &str = "auxiliary={name: resnet18, weights: resnet18.pth}";
+
+#[test]
+fn an_auxiliarys_head_has_no_bias_and_no_size_of_its_own() {
+    let config = with(&["explainer={method: ptame}", RESNET18]).unwrap();
+    assert_eq!((config.explainer.fuse_bias(), config.explainer.map_size()), (false, None));
+    assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
+    let message = refusal(&["explainer={method: ptame, map_size: 7}", RESNET18]);
+    assert!(message.contains("unknown key `map_size`") || message.contains("unknown field `map_size`"), "{message}");
+}
+
 #[test]
 fn keys_must_go_together() {
     for (overrides, expected) in [
@@ -156,12 +167,35 @@ fn keys_must_go_together() {
         (&["data.augment=[flip, flip]"], "data.augment: Flip is there twice"),
         (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: needs a momentum"),
         (&["schedule={name: one_cycle, base_momentum: 0.99}"], "schedule.base_momentum: found 0.99"),
+        (&["explainer.method=ptame"], "auxiliary: needed, explainer.method `ptame`"),
+        (&[RESNET18], "auxiliary: found one, but explainer.method `ttame`"),
+        (&["explainer.method=ptame", RESNET18, "backbone.taps=[layer4]"], "backbone.taps: found some"),
+        (&["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer2, layer2]"], "auxiliary.taps: `layer2` is"),
+        (
+            &["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer3, layer2]"],
+            "auxiliary.taps: on images of 224 pixels tap layer2 has a side of 28 cells, which doubling does not bring to \
+             the 14 of the first tap, layer3",
+        ),
+        (
+            &["explainer.method=ptame", RESNET18, "data={train: a, val: b, crop: 232}"],
+            "tap layer3 has a side of 15 cells",
+        ),
+        (&["explainer.method=ptame", RESNET18, "auxiliary.weights=https://x/y.pth"], "auxiliary.sha256: needed"),
+        (
+            &["explainer.method=ptame", RESNET18, "auxiliary.weights=embedded"],
+            "auxiliary.weights: `embedded` belongs to",
+        ),
     ] {
         let message = refusal(overrides);
         assert!(message.contains("\n  ") && message.contains(expected), "found {message}\nwanted {expected}");
     }
     assert!(with(&["explainer.method=lcam_img", "backbone.taps=[layer4]"]).is_ok());
     assert!(with(&["backbone.weights=https://x/y-0676ba61.pth"]).is_ok());
+    assert!(with(&["backbone.weights=https://x/y.1_top-3ffadce67e.pth"]).is_ok());
+    assert!(with(&["explainer.method=ptame", RESNET18]).is_ok());
+    // What is no backbone or no tap is told where it is loaded.
+    assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer3, layer9]"]).is_ok());
+    assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.name=resnet19"]).is_ok());
     assert!(with(&["data.val=shapes", "data.val_images=8"]).is_ok());
 }
 
@@ -170,6 +204,8 @@ fn what_is_ignored_is_noted() {
     assert_eq!(parse(MINIMAL).unwrap().notes(), [] as [&str; 0]);
     let config = with(&["explainer.method=lcam_fm", "backbone.taps=[layer4]", "masking=blur"]).unwrap();
     assert!(config.notes()[0].starts_with("masking: ignored"));
+    let config = with(&["explainer.method=ptame", RESNET18, "auxiliary.weights=random"]).unwrap();
+    assert!(config.notes()[0].starts_with("auxiliary.weights: a random"));
 }
 
 fn configs() -> PathBuf {
@@ -188,6 +224,26 @@ fn every_config_of_the_project_loads() {
         }
     }
     assert!(seen >= 7, "{seen} files");
+}
+
+#[test]
+fn ptames_files_have_the_papers_hyper_parameters() {
+    for (file, objective, lr, weight_decay) in [
+        ("ptame_vgg16", Objective::ptame_vgg16(), 1e-4, 0.13324),
+        ("ptame_resnet50", Objective::ptame_resnet50(), 1e-4, 2.4267e-4),
+        ("ptame_vit", Objective::ptame_vit_b_16(), 1e-4, 1.3309e-4),
+        ("ptame_resnet50_mobilenet_v3_small", Objective::ptame_mobilenet_v3_small(), 1e-3, 0.0171708),
+        ("ptame_resnet50_mnasnet0_5", Objective::ptame_mnasnet(), 1e-3, 0.0171708),
+    ] {
+        let config = Config::load(&configs().join(file).with_extension("yaml"), &[]).unwrap();
+        assert_eq!(config.objective, objective, "{file}");
+        assert_eq!(config.masking, Masking::BeforeNorm, "{file}");
+        let Optimizer::AdamW(adamw) = &config.optimizer else { panic!("{file}: {:?}", config.optimizer) };
+        assert_eq!((adamw.lr, adamw.weight_decay, adamw.amsgrad), (lr, weight_decay, true), "{file}");
+        assert_eq!(config.schedule, Schedule::OneCycle(OneCycle::default()), "{file}");
+        assert_eq!((config.train.epochs, config.train.batch_size), (1, 32), "{file}");
+        assert!(!config.explainer.fuse_bias() && config.explainer.has_auxiliary(), "{file}");
+    }
 }
 
 #[test]

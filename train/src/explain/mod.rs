@@ -4,19 +4,21 @@ pub mod file_names;
 mod names;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_zoo::adapter::{Adapter, NotSquare};
-use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch};
+use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
+use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View, min_max};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
-use crate::metric::{Confidence, MaskedConfidence};
+use crate::metric::{Case, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
@@ -28,9 +30,9 @@ pub enum ExplainError {
     /// The folder holds no sound explainer, or its backbone is another one.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// The backbone's weights are not where the artifact says.
+    /// The weights of the backbone, or the auxiliary, are not where the artifact says.
     #[error(
-        "cannot get the weights of {backbone} from {weights}: {source}; if they have moved, say where with --weights"
+        "cannot get the weights of {backbone} from {weights}: {source}; if they have moved, say where with {option}"
     )]
     Weights {
         /// The backbone.
@@ -39,13 +41,27 @@ pub enum ExplainError {
         weights: String,
         /// What is wrong with it.
         source: BackboneError,
+        /// The option of the command line that says where they are.
+        option: &'static str,
     },
+    /// A place was given for the weights of an auxiliary that is not there.
+    #[error("--auxiliary-weights: {method} explainers have no auxiliary classifier; leave it out")]
+    NoAuxiliary {
+        /// The explainer's method.
+        method: Method,
+    },
+    /// The auxiliary does not go with the explainer's images or taps.
+    #[error(transparent)]
+    Auxiliary(#[from] AuxiliaryError),
     /// The backbone cannot be had.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
     /// A tap cannot become a map at the artifact's image size.
     #[error(transparent)]
     Adapter(#[from] NotSquare),
+    /// The explanations cannot be measured.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// A class index beyond the classifier's classes.
     #[error("there is no class {class}; the classifier has {classes}, 0 to {last}", last = classes.saturating_sub(1))]
     NoClass {
@@ -87,14 +103,26 @@ pub struct Loaded {
     pub artifact: Artifact,
     /// The classifier it explains.
     pub backbone: Arc<dyn Backbone>,
-    /// The classifier's taps, in the head's order.
+    /// The classifier's taps, in the head's order; none where the head looks at an auxiliary's.
     pub taps: Vec<TapId>,
     /// How each becomes a map.
     pub adapters: Vec<Adapter>,
+    /// The classifier whose feature maps the head looks at, if it is another one (P-TAME).
+    pub auxiliary: Option<Auxiliary>,
     /// Where all of it is computed.
     pub compute: Compute,
-    /// How surely the classifier is the one that the explainer was trained on; what is unverified deserves a warning.
-    pub matched: BackboneMatch,
+    /// How surely classifier and auxiliary are those that the explainer was trained on; what is unverified deserves a
+    /// warning.
+    pub matched: Vec<BackboneMatch>,
+}
+
+/// Where weights are that are no longer at the places that an artifact names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved<'a> {
+    /// The explained classifier's.
+    pub backbone: Option<&'a str>,
+    /// The auxiliary's.
+    pub auxiliary: Option<&'a str>,
 }
 
 /// Images with the maps of some of their classes. B images, k classes each.
@@ -124,38 +152,38 @@ pub struct ClassMap {
 }
 
 impl Loaded {
-    /// Opens the artifact in `folder` and loads its classifier, from `weights` instead of the place that the artifact
-    /// names if they are given. `progress` is told of a download.
+    /// Opens the artifact in `folder` and loads its classifier and its auxiliary, if it has one, from where `moved`
+    /// says, otherwise from the places that the artifact names. `progress` is told of downloads.
     ///
     /// # Errors
     /// Any of [`ExplainError`] but `NoClass`; weights with another SHA-256 than those of the training are refused.
     pub fn open(
         folder: &Path,
-        weights: Option<&str>,
+        moved: Moved<'_>,
         compute: &Compute,
         progress: &mut Progress<'_>,
     ) -> Result<Self, ExplainError> {
         let artifact = Artifact::load(folder, &compute.device)?;
         let config = &artifact.config;
-        let name = &config.backbone.name;
-        let place = weights.unwrap_or(&config.backbone.weights);
-        // Weights that are no file have none to check beforehand; `verify_backbone` compares them afterwards.
-        let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
-        let sha256 = config.backbone.sha256.as_deref().filter(|_| !no_file);
-        let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
-            BackboneError::Source(_) if weights.is_none() => {
-                ExplainError::Weights { backbone: name.clone(), weights: place.into(), source }
-            }
-            other => other.into(),
-        })?;
-        let matched = config.verify_backbone(backbone.spec())?;
-        let taps = backbone.taps(&config.taps)?;
+        if config.auxiliary.is_none() && moved.auxiliary.is_some() {
+            return Err(ExplainError::NoAuxiliary { method: config.method });
+        }
+        let backbone = load(&config.backbone, moved.backbone, "--weights", compute, progress)?;
+        let mut matched = vec![config.verify_backbone(backbone.spec())?];
+        let mut auxiliary = None;
+        if let (Some(record), Some(preprocessing)) = (&config.auxiliary, config.auxiliary_preprocessing()) {
+            let lends = load(&record.backbone, moved.auxiliary, "--auxiliary-weights", compute, progress)?;
+            matched.push(config.verify_auxiliary(lends.spec())?);
+            auxiliary = Some(Auxiliary::new(lends, &config.taps, preprocessing)?);
+        }
+        let taps = if auxiliary.is_none() { backbone.taps(&config.taps)? } else { Vec::new() };
         let side = config.preprocessing.crop;
         let adapters = taps.iter().map(|tap| Adapter::new(backbone.tap(*tap), side)).collect::<Result<_, _>>()?;
-        Ok(Self { artifact, backbone: Arc::new(backbone), taps, adapters, compute: compute.clone(), matched })
+        Ok(Self { artifact, backbone, taps, adapters, auxiliary, compute: compute.clone(), matched })
     }
 
-    /// Explains images `[B,3,H,W]` in 0..=1, cropped as the artifact's preprocessing has it, in one forward pass.
+    /// Explains images `[B,3,H,W]` in 0..=1, cropped as the artifact's preprocessing has it, in one forward pass, with
+    /// an auxiliary in one of each classifier.
     ///
     /// # Errors
     /// [`ExplainError::NoClass`].
@@ -167,9 +195,12 @@ impl Loaded {
             return Err(ExplainError::NoClass { class, classes: config.head.classes });
         }
         let device = pixels.device();
-        let images = config.preprocessing.normalise(pixels);
+        let images = config.preprocessing.normalise(pixels.clone());
         let seen = self.backbone.observe(images.clone(), &self.taps);
-        let features: Vec<_> = self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect();
+        let features: Vec<_> = match &self.auxiliary {
+            Some(auxiliary) => auxiliary.features(pixels),
+            None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
+        };
         let [_, count] = seen.logits.dims();
         let scores: Vec<f32> = softmax(seen.logits.clone(), 1).into_data().iter::<f32>().collect();
         let rows = || scores.chunks(count.max(1));
@@ -185,22 +216,23 @@ impl Loaded {
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
-    /// Each image's predicted class and its confidences in it: images `[B,3,H,W]` in 0..=1.
+    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes, for `measure` to measure; as many perturbed
+    /// images as there are images here are in memory at a time.
     ///
     /// # Errors
-    /// None that a predicted class can cause.
-    pub fn measure(
+    /// What `measure` returns.
+    pub fn with_case<R>(
         &self,
-        metric: &MaskedConfidence,
         pixels: Tensor<4>,
-    ) -> Result<Vec<(usize, Confidence)>, ExplainError> {
+        measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
+    ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
-        let classes = classes.concat();
-        let class = indices(&classes, &images.device());
+        let [batch, ..] = images.dims();
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
-        let rows = metric.measure(self.backbone.as_ref(), preprocessing, &images, logits, &class, maps);
-        Ok(classes.into_iter().zip(rows).collect())
+        let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
+        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        Ok(measure(&Case::new(&subject, maps)?)?)
     }
 }
 
@@ -226,6 +258,28 @@ impl Explained {
         };
         self.classes.iter().zip(&self.probabilities).map(image).collect()
     }
+}
+
+/// The classifier that `record` names, from `moved` if that is given; `option` is how to give it.
+fn load(
+    record: &BackboneRecord,
+    moved: Option<&str>,
+    option: &'static str,
+    compute: &Compute,
+    progress: &mut Progress<'_>,
+) -> Result<Arc<dyn Backbone>, ExplainError> {
+    let BackboneRecord { name, weights, sha256 } = record;
+    let place = moved.unwrap_or(weights);
+    // Weights that are no file have none to check beforehand; they are compared afterwards.
+    let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
+    let sha256 = sha256.as_deref().filter(|_| !no_file);
+    let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
+        BackboneError::Source(_) if moved.is_none() => {
+            ExplainError::Weights { backbone: name.clone(), weights: place.into(), source, option }
+        }
+        other => other.into(),
+    })?;
+    Ok(Arc::new(backbone))
 }
 
 /// From maps `[B,u,h,w]` of the classes `drawn`, in ascending order, those of each image's own `classes`: `[B,k,h,w]`.

@@ -174,8 +174,8 @@ pub enum CheckpointError {
     },
     /// It belongs to another run.
     #[error(
-        "{}: the checkpoint is of a run with another configuration (backbone, data, objective, optimizer, schedule or \
-         train differ); resume with that run's train.yaml, or choose another --output",
+        "{}: the checkpoint is of a run with another configuration (explainer, backbone, auxiliary, data, objective, \
+         optimizer, schedule or train differ); resume with that run's train.yaml, or choose another --output",
         path.display()
     )]
     OtherRun {

@@ -1,12 +1,14 @@
-//! The frozen classifier that a configuration names, and how a head looks at it.
+//! The frozen classifier that a configuration names, the auxiliary if there is one, and what a head looks at.
 
 use std::sync::Arc;
 
 use explainer_zoo::adapter::Adapter;
-use explainer_zoo::backbone::{self, Backbone, TapId, TapSpec};
+use explainer_zoo::artifact::ArtifactConfig;
+use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
+use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, TapSpec};
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::Method;
+use explainer_zoo::explainer::{Method, TameConfig};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
@@ -22,11 +24,13 @@ pub(super) struct Classifier {
     pub method: Method,
     /// What the maps mask.
     pub masked: Masked,
-    /// Names of the taps, in the head's order; the next three go with them.
+    /// Names of the taps, in the head's order, the auxiliary's if there is one.
     pub taps: Vec<String>,
-    pub ids: Vec<TapId>,
     pub tap_specs: Vec<TapSpec>,
+    /// The backbone's own taps and how each becomes a map; none with an auxiliary.
+    pub ids: Vec<TapId>,
     pub adapters: Vec<Adapter>,
+    pub auxiliary: Option<Auxiliary>,
     /// Names of the classes: of `backbone.classes`, else ImageNet's where there are 1000.
     pub class_names: Option<Vec<String>>,
 }
@@ -34,19 +38,36 @@ pub(super) struct Classifier {
 impl Classifier {
     pub fn load(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let wanted = &config.backbone;
-        let (name, weights, sha256) = (&wanted.name, &wanted.weights, wanted.sha256.as_deref());
-        let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
-        let backbone: Arc<dyn Backbone> = Arc::new(with_download_bar(quiet, load)?);
+        let load = |name: &str, weights: &str, sha256: Option<&str>| -> Result<Arc<dyn Backbone>, BackboneError> {
+            let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
+            Ok(Arc::new(with_download_bar(quiet, load)?))
+        };
+        let backbone = load(&wanted.name, &wanted.weights, wanted.sha256.as_deref())?;
         let spec = backbone.spec();
-        let taps = wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone());
-        let ids = backbone.taps(&taps)?;
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
-        let tap_specs: Vec<_> = ids.iter().map(|id: &TapId| backbone.tap(*id).clone()).collect();
-        let adapters =
-            tap_specs.iter().map(|tap| Adapter::new(tap, preprocessing.crop)).collect::<Result<Vec<_>, _>>()?;
+        let auxiliary = match &config.auxiliary {
+            None => None,
+            Some(section) => {
+                let (name, weights) = (&section.name, &section.weights);
+                let lends = load(name, weights, section.sha256.as_deref()).map_err(AuxiliaryError::from)?;
+                let taps = section.taps.clone().unwrap_or_else(|| lends.spec().auxiliary_taps.clone());
+                let preprocessing = preprocessing.normalised_as(&lends.spec().preprocessing);
+                Some(Auxiliary::new(lends, &taps, preprocessing)?)
+            }
+        };
+        let own = match &auxiliary {
+            None => wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone()),
+            Some(_) => Vec::new(),
+        };
+        let ids = backbone.taps(&own)?;
+        let own: Vec<_> = ids.iter().map(|id: &TapId| backbone.tap(*id).clone()).collect();
+        let adapters = own.iter().map(|tap| Adapter::new(tap, preprocessing.crop)).collect::<Result<Vec<_>, _>>()?;
+        let tap_specs = auxiliary.as_ref().map_or(own, Auxiliary::tap_specs);
+        let taps = tap_specs.iter().map(|tap| tap.name.clone()).collect();
         let method = match &config.explainer {
             Explainer::Ttame(_) => Method::Ttame,
             Explainer::Tame(_) => Method::Tame,
+            Explainer::Ptame(_) => Method::Ptame,
             Explainer::LcamImg(_) => Method::LcamImg,
             Explainer::LcamFm(_) => Method::LcamFm,
         };
@@ -62,7 +83,20 @@ impl Classifier {
         if let Some(names) = &class_names {
             classes::check(names, spec.classes)?;
         }
-        Ok(Self { backbone, preprocessing, method, masked, taps, ids, tap_specs, adapters, class_names })
+        Ok(Self { backbone, preprocessing, method, masked, taps, tap_specs, ids, adapters, auxiliary, class_names })
+    }
+
+    /// What an artifact of a head of this shape says of its surroundings; figures are the caller's.
+    pub fn describe(&self, config: &Config, head: TameConfig) -> ArtifactConfig {
+        let (taps, spec, weights) = (self.taps.clone(), self.backbone.spec(), &config.backbone.weights);
+        let mut about = ArtifactConfig::new(self.method, head, taps, spec, weights);
+        if let (Some(auxiliary), Some(section)) = (&self.auxiliary, &config.auxiliary) {
+            about = about.with_auxiliary(auxiliary.backbone.spec(), &section.weights);
+        }
+        about.preprocessing = self.preprocessing.clone();
+        about.class_names.clone_from(&self.class_names);
+        about.masking = masking_name(self.masked);
+        about
     }
 }
 
@@ -70,9 +104,8 @@ fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, 
     let spec = backbone.spec();
     let mut own = spec.preprocessing.clone();
     let found = data.crop.unwrap_or(own.crop);
-    // Position embeddings fit one grid.
-    if found != own.crop && spec.taps.iter().any(|tap| tap.prefix_tokens.is_some()) {
-        return Err(FitError::Side { backbone: spec.name.clone(), expected: own.crop, found });
+    if let Some(expected) = spec.fixed_side().filter(|side| *side != found) {
+        return Err(FitError::Side { backbone: spec.name.clone(), expected, found });
     }
     own.crop = found;
     own.resize = data.resize.unwrap_or(own.resize).max(own.crop);
@@ -80,7 +113,7 @@ fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, 
 }
 
 /// The masking procedure as an artifact records it.
-pub(super) fn masking_name(masked: Masked) -> String {
+fn masking_name(masked: Masked) -> String {
     match masked {
         Masked::Image(masking) => serde_json::to_value(masking).ok().and_then(|v| v.as_str().map(String::from)),
         Masked::Feature => None,

@@ -1,10 +1,11 @@
-//! What a training step works with besides the head: the frozen backbone, its taps, the masking procedure and the
-//! objective.
+//! What a training step works with besides the head: the frozen backbone, its taps or an auxiliary's, the masking
+//! procedure and the objective.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 use explainer_zoo::adapter::Adapter;
+use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::{Backbone, TapId};
 
 use crate::objective::{Masking, Objective};
@@ -23,10 +24,12 @@ pub enum Masked {
 pub struct Context {
     /// The classifier to explain.
     pub backbone: Arc<dyn Backbone>,
-    /// Its taps, in the head's order.
+    /// Its taps, in the head's order; none where the head looks at an auxiliary's.
     pub taps: Vec<TapId>,
     /// How each becomes a map.
     pub adapters: Vec<Adapter>,
+    /// The classifier whose feature maps the head looks at, if it is another one (P-TAME).
+    pub auxiliary: Option<Auxiliary>,
     /// What the maps mask.
     pub masked: Masked,
     /// The loss.
@@ -48,18 +51,22 @@ pub struct Clean {
     pub class: Tensor<1, Int>,
     /// The taps as the backbone showed them.
     pub taps: Vec<explainer_zoo::backbone::Tap>,
-    /// The taps after their adapters.
+    /// What the head looks at: the taps after their adapters, or the auxiliary's.
     pub features: Vec<Tensor<4>>,
 }
 
 impl Context {
-    /// The clean pass: images `[B,3,H,W]` in 0..1, without a graph.
+    /// The clean pass: images `[B,3,H,W]` in 0..1, without a graph. An auxiliary sees the same pixels, with its own
+    /// mean and standard deviation.
     pub fn clean(&self, pixels: Tensor<4>) -> Clean {
-        let images = self.backbone.spec().preprocessing.normalise(pixels);
+        let images = self.backbone.spec().preprocessing.normalise(pixels.clone());
         let seen = self.backbone.observe(images.clone(), &self.taps);
         let [batch, _] = seen.logits.dims();
         let class = seen.logits.clone().argmax(1).reshape([batch]);
-        let features = self.adapters.iter().zip(&seen.taps).map(|(adapter, tap)| adapter.apply(tap.clone())).collect();
+        let features = match &self.auxiliary {
+            Some(auxiliary) => auxiliary.features(pixels),
+            None => self.adapters.iter().zip(&seen.taps).map(|(adapter, tap)| adapter.apply(tap.clone())).collect(),
+        };
         Clean { images, logits: seen.logits, class, taps: seen.taps, features }
     }
 }

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use explainer_zoo::adapter::NotSquare;
 use explainer_zoo::artifact::ArtifactError;
+use explainer_zoo::auxiliary::AuxiliaryError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
+use explainer_zoo::explainer::WrongScale;
 
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
@@ -27,6 +29,12 @@ pub enum FitError {
     /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The auxiliary cannot be loaded, or does not go with the backbone.
+    #[error(transparent)]
+    Auxiliary(#[from] AuxiliaryError),
+    /// An auxiliary's taps do not come to one side.
+    #[error("auxiliary.taps: {0}")]
+    Scale(#[from] WrongScale),
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     Taps(#[from] NotSquare),

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use explainer_zoo::artifact::{Artifact, ArtifactConfig, ArtifactError, lightning};
+use explainer_zoo::artifact::{Artifact, ArtifactError, lightning};
 use explainer_zoo::device::Compute;
 
 use super::FitError;
-use super::classifier::{Classifier, masking_name};
+use super::classifier::Classifier;
 use crate::config::Config;
 
 /// What was made of a checkpoint.
@@ -18,7 +18,8 @@ pub struct Imported {
     pub ignored: usize,
 }
 
-/// Reads the attention head of a T-TAME or P-TAME checkpoint for the classifier, taps, method and masking of `config`.
+/// Reads the attention head of a T-TAME or P-TAME checkpoint for the classifier, auxiliary, taps, method and masking of
+/// `config`.
 /// Its images are not opened; the head's size is the checkpoint's own.
 ///
 /// # Errors
@@ -27,31 +28,29 @@ pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool
     let classifier = Classifier::load(config, compute, quiet)?;
     let side = classifier.preprocessing.crop;
     let lightning::Imported { head, ignored } =
-        lightning::import(checkpoint, &classifier.tap_specs, side, &compute.device)?;
+        lightning::import(checkpoint, classifier.method, &classifier.tap_specs, side, &compute.device)?;
     let shape = head.config().clone();
     let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };
     if shape.branches == config.explainer.is_lcam() {
         let expected = if shape.branches {
-            "ttame or tame: the checkpoint's head has attention branches"
+            "ttame, tame or ptame: the checkpoint's head has attention branches"
         } else {
             "lcam_img or lcam_fm: the checkpoint's head has no attention branches"
         };
         return Err(wrong("method", classifier.method.to_string(), expected).into());
     }
-    if let Some(own) = config.explainer.head().map_size
+    if let Some(own) = config.explainer.map_size()
         && shape.map_size != [own; 2]
     {
         let expected = format!("{}, the size that follows from the taps; remove explainer.map_size", shape.map_size[0]);
         return Err(wrong("head.map_size", own.to_string(), &expected).into());
     }
-    let spec = classifier.backbone.spec();
-    let mut about =
-        ArtifactConfig::new(classifier.method, shape, classifier.taps.clone(), spec, &config.backbone.weights);
-    // The weights are recorded from this very classifier: only names, channels and classes can differ.
-    let _ = about.verify_backbone(spec)?;
-    about.preprocessing = classifier.preprocessing;
-    about.class_names = classifier.class_names;
-    about.masking = masking_name(classifier.masked);
+    let mut about = classifier.describe(config, shape);
+    // The weights are recorded from these very classifiers: only names, channels and classes can differ.
+    let _ = about.verify_backbone(classifier.backbone.spec())?;
+    if let Some(auxiliary) = &classifier.auxiliary {
+        let _ = about.verify_auxiliary(auxiliary.backbone.spec())?;
+    }
     let file = checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy();
     about.imported_from = Some(file.into_owned());
     Ok(Imported { artifact: Artifact { config: about, head }, ignored })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use burn::module::Module;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use explainer_zoo::artifact::{Artifact, ArtifactConfig};
+use explainer_zoo::artifact::Artifact;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyExplainer, Method, TameConfig, TameHead};
 use explainer_zoo::image::Preprocessing;
@@ -16,7 +16,7 @@ use explainer_zoo::weights::hash::sha256;
 use super::FitError;
 use super::batches::Batches;
 use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Store};
-use super::classifier::{Classifier, masking_name};
+use super::classifier::Classifier;
 use super::context::Context;
 use super::progress::{Term, TrainingProgress};
 use super::schedule_step::Scheduled;
@@ -175,7 +175,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         context: setup.context.clone(),
         valid: setup.valid.clone(),
         batch_size,
-        class_names: setup.class_names.clone(),
+        class_names: setup.classifier.class_names.clone(),
         state,
     };
     if finished.state.step >= total_steps && !finished.state.validation_due {
@@ -186,46 +186,44 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
 
 /// Everything a run is made of, loaded and checked.
 struct Setup {
+    classifier: Classifier,
     context: Arc<Context>,
-    preprocessing: Preprocessing,
     head: TameConfig,
-    method: Method,
-    taps: Vec<String>,
-    class_names: Option<Vec<String>>,
     train: Arc<dyn ImageSet>,
     valid: Arc<dyn ImageSet>,
 }
 
 impl Setup {
     fn new(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
-        let classifier = Classifier::load(config, compute, quiet)?;
-        let Classifier { backbone, preprocessing, method, masked, taps, ids, tap_specs, adapters, class_names } =
-            classifier;
-        let spec = backbone.spec();
-        let options = config.explainer.head();
-        let mut head = TameConfig::ttame(&tap_specs, spec.classes, preprocessing.crop);
+        let mut classifier = Classifier::load(config, compute, quiet)?;
+        let (preprocessing, classes) = (&classifier.preprocessing, classifier.backbone.spec().classes);
+        let mut head = match classifier.method {
+            Method::Ptame => TameConfig::ptame(&classifier.tap_specs, classes, preprocessing.crop)?,
+            _ => TameConfig::ttame(&classifier.tap_specs, classes, preprocessing.crop),
+        };
         head.branches = !config.explainer.is_lcam();
-        head.fuse_bias = options.fuse_bias;
-        if let Some(side) = options.map_size {
+        head.fuse_bias = config.explainer.fuse_bias();
+        if let Some(side) = config.explainer.map_size() {
             head.map_size = [side; 2];
         }
 
         let (train, valid) = (
-            images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, &preprocessing)?,
-            images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, &preprocessing)?,
+            images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, preprocessing)?,
+            images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, preprocessing)?,
         );
-        let class_names =
-            class_names.or_else(|| Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes));
+        let named = || Some(train.classes().to_vec()).filter(|names| names.len() == classes);
+        classifier.class_names = classifier.class_names.or_else(named);
         let context = Context {
-            taps: ids,
-            adapters,
-            masked,
+            backbone: classifier.backbone.clone(),
+            taps: classifier.ids.clone(),
+            adapters: classifier.adapters.clone(),
+            auxiliary: classifier.auxiliary.clone(),
+            masked: classifier.masked,
             objective: config.objective.clone(),
             device: compute.device.clone(),
             clip_norm: config.optimizer.clip_norm(),
-            backbone,
         };
-        Ok(Self { context: Arc::new(context), preprocessing, head, method, taps, class_names, train, valid })
+        Ok(Self { classifier, context: Arc::new(context), head, train, valid })
     }
 
     fn plan(&self, config: &Config) -> Plan {
@@ -267,7 +265,9 @@ fn images(
 
 /// What must be the same for a checkpoint to fit.
 fn identity(config: &Config, setup: &Setup) -> Identity {
-    let weights = setup.context.backbone.spec().weights_sha256.clone().unwrap_or_default();
+    let mut weights = setup.context.backbone.spec().weights_sha256.clone().unwrap_or_default();
+    let auxiliary = setup.context.auxiliary.as_ref();
+    weights.extend(auxiliary.and_then(|auxiliary| auxiliary.backbone.spec().weights_sha256.clone()));
     let configuration = sha256(format!("{}{weights}", in_common(config).to_yaml().unwrap_or_default()).as_bytes());
     Identity { configuration, images: setup.train.len(), images_sha256: setup.train.digest() }
 }
@@ -281,6 +281,9 @@ fn in_common(config: &Config) -> Config {
     same.device = String::new();
     same.backbone.weights = String::new();
     same.backbone.classes = None;
+    if let Some(auxiliary) = &mut same.auxiliary {
+        auxiliary.weights.clear();
+    }
     for place in [&mut same.data.train, &mut same.data.val] {
         if *place != Data::SHAPES {
             place.clear();
@@ -326,13 +329,8 @@ fn start(
 }
 
 fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) -> Result<PathBuf, FitError> {
-    let spec = setup.context.backbone.spec();
     let AnyExplainer::Tame(head) = finished.trainee.head.clone();
-    let mut about =
-        ArtifactConfig::new(setup.method, setup.head.clone(), setup.taps.clone(), spec, &config.backbone.weights);
-    about.preprocessing = setup.preprocessing.clone();
-    about.class_names.clone_from(&setup.class_names);
-    about.masking = masking_name(setup.context.masked);
+    let mut about = setup.classifier.describe(config, setup.head.clone());
     about.figures.insert("training steps".into(), finished.state.steps_made() as f64);
     about.figures.insert("training seconds".into(), finished.state.seconds.round());
     about.figures.insert("training images".into(), setup.train.len() as f64);
@@ -363,6 +361,17 @@ mod tests {
         // Where and how often to look up is no part of it either.
         let often = config(&["data.train=train", "data.val=val", "train.validate_images=7", "train.keep=5"]);
         assert_eq!(in_common(&here), in_common(&often));
+    }
+
+    #[test]
+    fn where_an_auxiliarys_weights_lie_is_no_part_of_a_run() {
+        let at = |weights: &str, taps: &str| {
+            let auxiliary = format!("auxiliary={{name: resnet18, weights: {weights}, taps: [{taps}]}}");
+            in_common(&config(&["explainer={method: ptame}", &auxiliary]))
+        };
+        assert_eq!(at("here.pth", "layer1"), at("there.pth", "layer1"));
+        assert_ne!(at("here.pth", "layer1"), at("here.pth", "layer2"));
+        assert!(!config(&[]).to_yaml().unwrap().contains("auxiliary"), "it would make other runs of those before it");
     }
 
     #[test]

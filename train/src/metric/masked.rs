@@ -2,22 +2,105 @@
 //! most important part of an image alone (Chattopadhay et al., 2018; average gain: Zhang et al., 2024).
 //!
 //! For v percent the map, upsampled to the input, keeps its largest v% of values (the others become 0) and is
-//! multiplied into the un-normalised image. p_t is the softmax score of the class predicted for the whole image, p~_t
-//! its score for the masked one.
+//! multiplied into the un-normalised image. p_t is the softmax score of the explained class (the predicted one) for the
+//! whole image, p~_t its score for the masked one. A figure is the mean over images.
 //!
-//! | metric | definition | unit | range | better |
+//! | metric | definition, for one image | unit | range | better |
 //! |---|---|---|---|---|
-//! | AD(v) | mean of max(0, p_t - p~_t) / p_t | percent | 0..100 | lower |
-//! | IC(v) | share of images with p~_t > p_t | percent | 0..100 | higher |
-//! | AG(v) | mean of max(0, p~_t - p_t) / (1 - p_t) | percent | 0..100 | higher |
+//! | `ad@V` | max(0, p_t - p~_t) / p_t | percent | 0..100 | lower |
+//! | `ic@V` | 100 where p~_t > p_t, else 0 | percent | 0..100 | higher |
+//! | `ag@V` | max(0, p~_t - p_t) / (1 - p_t) | percent | 0..100 | higher |
+//! | `adp`, `pic` | `ad` and `ic` with the whole map, V = 100 (Barkan et al., 2025) | percent | 0..100 | lower, higher |
 //!
-//! Cost: one forward pass a percentage and image; the clean pass is shared.
+//! Cost: one forward pass for each percentage and map, which the metrics of a percentage share. 100 percent keeps the
+//! map as it is; a constant map keeps every pixel at every percentage.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::softmax};
+use std::rc::Rc;
+
+use burn::tensor::{Int, Tensor, TensorData};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
-use crate::objective::{Masking, upsample};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Subject};
+use crate::objective::Masking;
+
+/// What is made of the two confidences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// Average drop.
+    Drop,
+    /// Increase in confidence.
+    Increase,
+    /// Average gain.
+    Gain,
+}
+
+impl Figure {
+    /// Of the confidence `p` in the whole image and `q` in the masked one, in 0..=1.
+    fn of(self, p: f32, q: f32) -> f64 {
+        let (p, q) = (f64::from(p), f64::from(q));
+        match self {
+            Self::Drop => (p - q).max(0.0) / p.max(f64::MIN_POSITIVE),
+            Self::Increase => f64::from(u8::from(q > p)),
+            Self::Gain => (q - p).max(0.0) / (1.0 - p).max(f64::from(f32::EPSILON)),
+        }
+    }
+}
+
+/// AD, IC or AG as a [`Metric`].
+#[derive(Clone, Debug)]
+pub(super) struct Masked {
+    pub name: String,
+    pub figure: Figure,
+    /// In percent, in 0..=100.
+    pub kept: f64,
+}
+
+impl Masked {
+    pub(super) fn new(stem: &str, figure: Figure, kept: f64) -> Self {
+        Self { name: format!("{stem}@{kept}"), figure, kept }
+    }
+}
+
+impl Metric for Masked {
+    fn spec(&self) -> MetricSpec {
+        let (title, better, source) = match self.figure {
+            Figure::Drop => ("average drop", Better::Lower, "Chattopadhay et al., 2018"),
+            Figure::Increase => ("increase in confidence", Better::Higher, "Chattopadhay et al., 2018"),
+            Figure::Gain => ("average gain", Better::Higher, "Zhang et al., 2024"),
+        };
+        let title = format!("{title}, {}% of the pixels kept", self.kept);
+        let name = self.name.clone();
+        MetricSpec { name, title, better, unit: "percent", range: [0.0, 100.0], source, passes: 1 }
+    }
+
+    fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+        let masked = confidences(case, self.kept);
+        let value = |(map, q): (usize, &f32)| Some(100.0 * self.figure.of(case.clean(map).score, *q));
+        Ok(masked.iter().enumerate().map(value).collect())
+    }
+}
+
+/// p~_t of each map with its top `percent` of pixels kept.
+fn confidences(case: &Case<'_>, percent: f64) -> Rc<Vec<f32>> {
+    case.memo().get(&format!("masked {percent}"), || {
+        let [height, width] = case.subject().size();
+        let (subject, of, maps) = (case.subject(), case.images(), case.maps().collect::<Vec<_>>());
+        let looks = subject.look(of, |range| {
+            let kept: Vec<f32> = maps[range.clone()].iter().flat_map(|map| keep_top(map, percent)).collect();
+            let kept = Tensor::from_data(TensorData::new(kept, [range.len(), 1, height, width]), &subject.device());
+            Masking::BeforeNorm.apply(subject.pick(&of[range]), kept, subject.preprocessing())
+        });
+        looks.into_iter().map(|look| look.score).collect()
+    })
+}
+
+/// The map with the values under its (1 - v) quantile set to 0; the quantile interpolates linearly between order
+/// statistics, as PyTorch's does. 100 percent keeps everything.
+fn keep_top(map: &[f32], percent: f64) -> Vec<f32> {
+    let threshold = quantile(map, 1.0 - percent / 100.0);
+    map.iter().map(|value| if *value < threshold { 0.0 } else { *value }).collect()
+}
 
 /// AD, IC and AG at chosen percentages.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,72 +153,34 @@ impl MaskedConfidence {
         class: &Tensor<1, Int>,
         maps: Tensor<4>,
     ) -> Vec<Confidence> {
-        let [_, _, height, width] = images.dims();
-        let maps = upsample(maps, [height, width]);
-        let clean = scores(logits, class);
-        let mut rows: Vec<Confidence> = clean
-            .into_iter()
-            .map(|clean| Confidence { clean, masked: Vec::with_capacity(self.percents.len()) })
-            .collect();
-        for percent in &self.percents {
-            let kept = keep_top(maps.clone(), *percent);
-            let masked = Masking::BeforeNorm.apply(images.clone(), kept, preprocessing);
-            let seen = scores(backbone.observe(masked, &[]).logits, class);
-            rows.iter_mut().zip(seen).for_each(|(row, p)| row.masked.push(p));
-        }
-        rows
+        let classes: Vec<usize> = class.to_data().iter::<i64>().map(|class| class as usize).collect();
+        let of = (0..classes.len()).collect();
+        let subject = Subject::unchecked(backbone, preprocessing, images.clone(), logits, classes);
+        self.confidences(&Case::unchecked(&subject, maps, of))
+    }
+
+    /// Confidences of each map of a case.
+    pub fn confidences(&self, case: &Case<'_>) -> Vec<Confidence> {
+        let masked: Vec<Rc<Vec<f32>>> = self.percents.iter().map(|percent| confidences(case, *percent)).collect();
+        let row = |map: usize| Confidence {
+            clean: case.clean(map).score,
+            masked: masked.iter().filter_map(|scores| scores.get(map).copied()).collect(),
+        };
+        (0..case.len()).map(row).collect()
     }
 
     /// AD, IC and AG at each percentage over these images; NaN for none.
     pub fn summary(&self, rows: &[Confidence]) -> Vec<Summary> {
-        let mean = |value: &dyn Fn(&Confidence) -> f64| 100.0 * rows.iter().map(value).sum::<f64>() / rows.len() as f64;
-        self.percents
-            .iter()
-            .enumerate()
-            .map(|(i, percent)| {
-                let pair =
-                    |row: &Confidence| (f64::from(row.clean), f64::from(row.masked.get(i).copied().unwrap_or(0.0)));
-                Summary {
-                    percent: *percent,
-                    ad: mean(&|row| {
-                        let (p, q) = pair(row);
-                        (p - q).max(0.0) / p.max(f64::MIN_POSITIVE)
-                    }),
-                    ic: mean(&|row| {
-                        let (p, q) = pair(row);
-                        f64::from(u8::from(q > p))
-                    }),
-                    ag: mean(&|row| {
-                        let (p, q) = pair(row);
-                        (q - p).max(0.0) / (1.0 - p).max(f64::from(f32::EPSILON))
-                    }),
-                }
-            })
-            .collect()
+        let summary = |(i, percent): (usize, &f64)| {
+            let mean = |figure: Figure| {
+                let value = |row: &Confidence| figure.of(row.clean, row.masked.get(i).copied().unwrap_or(0.0));
+                100.0 * rows.iter().map(value).sum::<f64>() / rows.len() as f64
+            };
+            let [ad, ic, ag] = [Figure::Drop, Figure::Increase, Figure::Gain].map(mean);
+            Summary { percent: *percent, ad, ic, ag }
+        };
+        self.percents.iter().enumerate().map(summary).collect()
     }
-}
-
-/// Softmax score of one class each: logits `[B,K]`, class `[B]`.
-fn scores(logits: Tensor<2>, class: &Tensor<1, Int>) -> Vec<f32> {
-    softmax(logits, 1).gather(1, class.clone().unsqueeze_dim(1)).into_data().iter::<f32>().collect()
-}
-
-/// Sets the values of each map `[B,1,H,W]` that lie under its (1 - v) quantile to 0; the quantile interpolates linearly
-/// between order statistics, as PyTorch's does. 100 percent keeps everything.
-pub fn keep_top(maps: Tensor<4>, percent: f64) -> Tensor<4> {
-    let shape = maps.dims();
-    let device = maps.device();
-    let mut values: Vec<f32> = maps.into_data().iter::<f32>().collect();
-    let size = shape[1] * shape[2] * shape[3];
-    for map in values.chunks_mut(size.max(1)) {
-        if map.iter().any(|v| !v.is_finite()) {
-            map.fill(0.0);
-            continue;
-        }
-        let threshold = quantile(map, 1.0 - percent / 100.0);
-        map.iter_mut().filter(|v| **v < threshold).for_each(|v| *v = 0.0);
-    }
-    Tensor::from_data(TensorData::new(values, shape), &device)
 }
 
 fn quantile(values: &[f32], q: f64) -> f32 {
@@ -152,55 +197,37 @@ fn quantile(values: &[f32], q: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{Brightness, image, map, plain, subject};
     use super::*;
-    use burn::tensor::Device;
-    use explainer_zoo::backbone::{Answer, BackboneSpec, Cotangent, Observed, Tap, TapId};
-    use explainer_zoo::image::Filter;
-
-    /// A classifier of brightness: its logits are the mean of the normalised image, and 0.
-    #[derive(Debug)]
-    struct Brightness(BackboneSpec);
-
-    impl Backbone for Brightness {
-        fn spec(&self) -> &BackboneSpec {
-            &self.0
-        }
-
-        fn observe(&self, images: Tensor<4>, _: &[TapId]) -> Observed {
-            let [batch, ..] = images.dims();
-            let mean: Tensor<2> = images.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1]);
-            Observed { logits: Tensor::cat(vec![mean.clone(), mean.zeros_like()], 1), taps: Vec::new() }
-        }
-
-        fn answer(&self, _: Tensor<4>, _: Cotangent<'_>) -> Answer {
-            panic!("the metric asks for no gradient")
-        }
-
-        fn answer_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Answer {
-            panic!("the metric asks for no gradient")
-        }
-    }
 
     #[test]
     fn a_hole_is_black_as_the_images_were_normalised() {
-        let device = Device::default();
-        let own = Preprocessing { resize: 2, crop: 2, filter: Filter::Bilinear, mean: [0.5; 3], std: [0.5; 3] };
-        let backbone = Brightness(BackboneSpec {
-            name: "brightness".into(),
-            preprocessing: Preprocessing { mean: [0.0; 3], std: [1.0; 3], ..own.clone() },
-            classes: 2,
-            taps: Vec::new(),
-            default_taps: Vec::new(),
-            weights_sha256: None,
-        });
-        let images = own.normalise(Tensor::ones([1, 3, 2, 2], &device));
+        // White is 1 under this preprocessing, and black 0.25: (v + 1/3) / (4/3).
+        let own = Preprocessing { mean: [-1.0 / 3.0; 3], std: [4.0 / 3.0; 3], ..plain() };
+        let backbone = Brightness::new();
+        let images = own.normalise(image(&[1.0; 4], [2, 2]));
         let logits = backbone.observe(images.clone(), &[]).logits;
-        let class = Tensor::<1, Int>::zeros([1], &device);
+        let class = Tensor::<1, Int>::zeros([1], &images.device());
         let metric = MaskedConfidence { percents: vec![100.0] };
-        let hidden = Tensor::zeros([1, 1, 2, 2], &device);
-        let rows = metric.measure(&backbone, &own, &images, logits, &class, hidden);
-        let score = 1.0 / (1.0 + std::f32::consts::E); // black is (0 - 0.5) / 0.5 = -1, against the other class's 0
-        assert!((rows[0].masked[0] - score).abs() < 1e-6, "{rows:?}");
+        let rows = metric.measure(&backbone, &own, &images, logits, &class, map(&[0.0; 4], [2, 2]));
+        assert!((rows[0].masked[0] - 0.25).abs() < 1e-6, "{rows:?}");
+    }
+
+    #[test]
+    fn the_top_of_a_map_keeps_its_part_of_the_confidence() {
+        let backbone = Brightness::new();
+        let subject = subject(&backbone, image(&[0.8, 0.8, 0.4, 0.4], [2, 2])); // p = 0.6
+        let maps = Tensor::cat(vec![map(&[1.0, 0.5, 0.25, 0.0], [2, 2]), map(&[f32::NAN; 4], [2, 2])], 0);
+        let case = Case::of(&subject, maps, vec![0, 0]).unwrap();
+        let measured = |figure, kept| Masked::new("x", figure, kept).measure(&case).unwrap();
+        // All: (0.8 + 0.4 + 0.1) / 4 = 0.325. Half: (0.8 + 0.4) / 4 = 0.3.
+        for (kept, left) in [(100.0, 0.325), (50.0, 0.3), (25.0, 0.2)] {
+            let drop = measured(Figure::Drop, kept);
+            assert!((drop[0].unwrap() - 100.0 * (0.6 - left) / 0.6).abs() < 1e-3, "{kept}: {drop:?}");
+            assert_eq!(drop[1], None, "a map that is not finite has no value");
+            assert_eq!(measured(Figure::Increase, kept), [Some(0.0), None]);
+            assert_eq!(measured(Figure::Gain, kept), [Some(0.0), None]);
+        }
     }
 
     #[test]
@@ -224,11 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn odd_maps_have_defined_masks() {
-        let device = Device::default();
-        let constant = keep_top(Tensor::full([1, 1, 2, 2], 0.5, &device), 15.0);
-        assert_eq!(constant.into_data().try_to_vec::<f32>().unwrap(), [0.5; 4]);
-        let broken = Tensor::from_data(TensorData::new(vec![f32::NAN, 1.0, 0.0, 0.5], [1, 1, 2, 2]), &device);
-        assert_eq!(keep_top(broken, 100.0).into_data().try_to_vec::<f32>().unwrap(), [0.0; 4]);
+    fn a_constant_map_keeps_every_pixel() {
+        assert_eq!(keep_top(&[0.5; 4], 15.0), [0.5; 4]);
+        assert_eq!(keep_top(&[0.5, 0.1, 0.3, 0.2], 50.0), [0.5, 0.0, 0.3, 0.0]);
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
-use npyz::WriterBuilder;
 
 use super::ReportError;
 use super::files::write_atomic;
@@ -34,12 +33,22 @@ pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), Rep
     if values.len() != expected {
         return Err(ReportError::Shape { shape: shape.into(), expected, found: values.len() });
     }
-    let shape: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
+    let header = npy_header(shape);
     write_atomic(path, |out| {
-        let mut array = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(out).begin_nd()?;
-        array.extend(values.iter().copied())?;
-        array.finish()
+        out.write_all(&header)?;
+        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
     })
+}
+
+/// What stands before the values in a file of little-endian f32 in row-major order: format 1.0 of NumPy's
+/// `lib.format`. Its length is a multiple of 64, so that the values can be mapped into memory.
+fn npy_header(shape: &[usize]) -> Vec<u8> {
+    let sides: String = shape.iter().map(|side| format!("{side},")).collect();
+    let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sides}), }}");
+    let before = b"\x93NUMPY\x01\x00".len() + size_of::<u16>();
+    let length = (before + text.len() + 1).next_multiple_of(64) - before;
+    let padded = format!("{text:<width$}\n", width = length - 1);
+    [&b"\x93NUMPY\x01\x00"[..], &(length as u16).to_le_bytes(), padded.as_bytes()].concat()
 }
 
 fn write_png(

@@ -7,10 +7,9 @@
 //! class maps are resized: the same numbers for a fraction of the work.
 
 mod norm;
+mod upsampling;
 
 use burn::module::{Module, Param};
-use burn::tensor::module::interpolate;
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +18,7 @@ use crate::backbone::TapSpec;
 use crate::backbone::layers::pointwise;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
+pub use upsampling::{Upsampling, WrongScale, resize};
 
 /// The largest side of a map, in T-TAME.
 pub const MAX_SIDE: usize = 56;
@@ -37,6 +37,10 @@ pub struct TameConfig {
     pub branches: bool,
     /// Whether the fusion has a bias (T-TAME yes, P-TAME no).
     pub fuse_bias: bool,
+    /// How the taps come to `map_size`. Not written where it is the default, so that nothing changes for heads that
+    /// have it.
+    #[serde(default, skip_serializing_if = "Upsampling::is_default")]
+    pub upsampling: Upsampling,
 }
 
 impl TameConfig {
@@ -44,7 +48,20 @@ impl TameConfig {
     pub fn ttame(taps: &[TapSpec], classes: usize, side: usize) -> Self {
         let largest = taps.iter().map(|tap| tap.grid(side)).max().unwrap_or(1).min(MAX_SIDE);
         let channels = taps.iter().map(|tap| tap.channels).collect();
-        Self { channels, classes, map_size: [largest; 2], branches: true, fuse_bias: true }
+        let upsampling = Upsampling::Resize;
+        Self { channels, classes, map_size: [largest; 2], branches: true, fuse_bias: true, upsampling }
+    }
+
+    /// A P-TAME head over an auxiliary's taps of images of `side` pixels: maps as large as the first tap, which the
+    /// others reach by doubling; no bias.
+    ///
+    /// # Errors
+    /// [`WrongScale`] for a tap that does not reach it.
+    pub fn ptame(taps: &[TapSpec], classes: usize, side: usize) -> Result<Self, WrongScale> {
+        let upsampling = Upsampling::Doubling;
+        upsampling.check(taps, side)?;
+        let first = taps.first().map_or(1, |tap| tap.grid(side));
+        Ok(Self { map_size: [first; 2], fuse_bias: false, upsampling, ..Self::ttame(taps, classes, side) })
     }
 
     /// An L-CAM head: a 1x1 convolution from one tap to K maps.
@@ -185,7 +202,7 @@ impl Explainer for TameHead {
             bias = bias.map(|bias| bias.select(0, classes));
         }
         let [rows, ..] = weight.dims();
-        let mut fused: Option<Tensor<4>> = None;
+        let mut parts = Vec::with_capacity(view.features.len());
         let mut offset = 0;
         for (i, feature) in view.features.iter().enumerate() {
             let [_, channels, ..] = feature.dims();
@@ -197,29 +214,16 @@ impl Explainer for TameHead {
                 _ => feature.clone(),
             };
             let slice = weight.clone().narrow(1, offset, channels);
-            let part = resize(pointwise(attended, slice, None), self.config.map_size);
-            fused = Some(match fused {
-                Some(sum) => sum + part,
-                None => part,
-            });
+            parts.push(pointwise(attended, slice, None));
             offset += channels;
         }
         let [height, width] = self.config.map_size;
         let batch = view.images.dims()[0];
-        let fused = fused.unwrap_or_else(|| Tensor::zeros([batch, rows, height, width], &view.images.device()));
+        let empty = || Tensor::zeros([batch, rows, height, width], &view.images.device());
+        let fused = self.config.upsampling.sum(parts, self.config.map_size).unwrap_or_else(empty);
         match bias {
             Some(bias) => fused + bias.reshape([1, rows, 1, 1]),
             None => fused,
         }
     }
-}
-
-/// Bilinear, align_corners = false; maps that have the size already are handed through.
-pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = maps.dims();
-    if [height, width] == size {
-        return maps;
-    }
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
-    interpolate(maps, options.with_output_size(size))
 }

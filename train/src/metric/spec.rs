@@ -1,0 +1,64 @@
+//! What a metric has to provide.
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+
+use super::{Case, MetricError};
+
+/// Which values are the better ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// Large ones.
+    Higher,
+    /// Small ones.
+    Lower,
+}
+
+/// What is known of a metric without measuring.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricSpec {
+    /// Name on the command line, in CSV and in JSON, with its parameter: `ad@50`.
+    pub name: String,
+    /// In words.
+    pub title: String,
+    /// Direction.
+    pub better: Better,
+    /// Unit of the values.
+    pub unit: &'static str,
+    /// Smallest and largest value there can be.
+    pub range: [f64; 2],
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Forward passes of the classifier for one map, beside the clean pass of its image, if no other metric has made
+    /// them already.
+    pub passes: usize,
+}
+
+/// A measure of how good a heat map is.
+pub trait Metric: Debug + Send + Sync {
+    /// Name, direction, unit, range, source, cost.
+    fn spec(&self) -> MetricSpec;
+
+    /// One value for each map of the case, `None` where it is undefined. Maps that are not finite are shown to it as
+    /// all zeros; [`Metric::measure`] drops what it makes of them.
+    ///
+    /// # Errors
+    /// What keeps it from measuring at all.
+    fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError>;
+
+    /// One value for each map of the case, in the order of its maps; `None` where the metric is undefined, where the
+    /// map is not finite, and where the value would not be.
+    ///
+    /// # Errors
+    /// As [`Metric::values`].
+    fn measure(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+        let values = self.values(case)?;
+        Ok(values
+            .into_iter()
+            .zip(case.sound())
+            .map(|(value, sound)| value.filter(|v| *sound && v.is_finite()))
+            .collect())
+    }
+}

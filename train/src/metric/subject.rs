@@ -1,0 +1,259 @@
+//! Images under measurement: what the classifier makes of them, whole and perturbed.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::rc::Rc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
+use explainer_zoo::backbone::Backbone;
+use explainer_zoo::image::Preprocessing;
+
+use super::{Memo, MetricError};
+use crate::objective::gaussian_blur;
+
+/// Perturbed images in memory at a time, unless [`Subject::with_budget`] says otherwise.
+const BUDGET: NonZeroUsize = match NonZeroUsize::new(32) {
+    Some(images) => images,
+    None => NonZeroUsize::MIN,
+};
+
+/// A batch of B images, the class of each that is explained, and the classifier.
+///
+/// Explainers that are compared share one: the clean pass and whatever else does not depend on the maps is made once.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    backbone: &'a dyn Backbone,
+    preprocessing: &'a Preprocessing,
+    images: Tensor<4>,
+    classes: Vec<usize>,
+    probabilities: Vec<f32>,
+    count: usize,
+    budget: NonZeroUsize,
+    memo: Memo,
+}
+
+/// What the classifier makes of one perturbed image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Look {
+    /// Softmax score of the explained class, in 0..=1.
+    pub score: f32,
+    /// Whether the explained class is the one predicted (of equals the lower index is).
+    pub top: bool,
+}
+
+impl<'a> Subject<'a> {
+    /// Images `[B,3,H,W]` as `preprocessing` normalised them, their logits `[B,K]` from the clean pass, and the class
+    /// to explain of each.
+    ///
+    /// # Errors
+    /// [`MetricError::Shape`] for what does not belong together, [`MetricError::Class`] for a class not below K.
+    pub fn new(
+        backbone: &'a dyn Backbone,
+        preprocessing: &'a Preprocessing,
+        images: Tensor<4>,
+        logits: Tensor<2>,
+        classes: Vec<usize>,
+    ) -> Result<Self, MetricError> {
+        let [batch, channels, height, width] = images.dims();
+        let [rows, count] = logits.dims();
+        let shape =
+            |what, found: String, expected: &str| Err(MetricError::Shape { what, found, expected: expected.into() });
+        if channels != 3 || height * width == 0 {
+            return shape("the images' shape", format!("{:?}", images.dims()), "[B, 3, H, W]");
+        }
+        if rows != batch {
+            return shape("the number of rows of logits", rows.to_string(), &format!("{batch}, one an image"));
+        }
+        if classes.len() != batch {
+            return shape(
+                "the number of classes to explain",
+                classes.len().to_string(),
+                &format!("{batch}, one an image"),
+            );
+        }
+        if let Some((image, class)) = classes.iter().copied().enumerate().find(|(_, class)| *class >= count) {
+            return Err(MetricError::Class { image, class, classes: count });
+        }
+        Ok(Self::unchecked(backbone, preprocessing, images, logits, classes))
+    }
+
+    /// [`Subject::new`] for images, logits and classes that one clean pass has made.
+    pub(super) fn unchecked(
+        backbone: &'a dyn Backbone,
+        preprocessing: &'a Preprocessing,
+        images: Tensor<4>,
+        logits: Tensor<2>,
+        classes: Vec<usize>,
+    ) -> Self {
+        let [_, count] = logits.dims();
+        let probabilities = softmax(logits, 1).into_data().iter::<f32>().collect();
+        let memo = Memo::default();
+        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, memo }
+    }
+
+    /// At most `images` perturbed images are in memory at a time, by default 32. Figures do not depend on it.
+    #[must_use]
+    pub fn with_budget(self, images: NonZeroUsize) -> Self {
+        Self { budget: images, ..self }
+    }
+
+    /// Number of images B.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether there is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// Rows and columns of the images.
+    #[must_use]
+    pub fn size(&self) -> [usize; 2] {
+        let [_, _, height, width] = self.images.dims();
+        [height, width]
+    }
+
+    /// Normalised images `[B,3,H,W]`.
+    #[must_use]
+    pub fn images(&self) -> &Tensor<4> {
+        &self.images
+    }
+
+    /// How they were normalised.
+    #[must_use]
+    pub fn preprocessing(&self) -> &Preprocessing {
+        self.preprocessing
+    }
+
+    /// Where they lie.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.images.device()
+    }
+
+    /// The class of each image that is explained.
+    #[must_use]
+    pub fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+
+    /// The classifier's answer to whole image `image`.
+    #[must_use]
+    pub fn clean(&self, image: usize) -> Look {
+        let probabilities = self.probabilities.chunks(self.count.max(1)).nth(image).unwrap_or_default();
+        look(probabilities, self.class(image))
+    }
+
+    /// Results that do not depend on a map, for metrics to share.
+    #[must_use]
+    pub fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    /// Normalised images of the normalised images' shape that are black.
+    #[must_use]
+    pub fn black(&self) -> Tensor<4> {
+        self.preprocessing.normalise(self.images.zeros_like())
+    }
+
+    /// The images after a Gaussian blur of `taps` samples a side and standard deviation `sigma` pixels.
+    #[must_use]
+    pub fn blurred(&self, taps: usize, sigma: f64) -> Rc<Tensor<4>> {
+        self.memo.get(&format!("blur {taps} {sigma}"), || gaussian_blur(self.images.clone(), taps, sigma))
+    }
+
+    /// Images `of`, one row for each index, in that order: `[n,3,H,W]`.
+    #[must_use]
+    pub fn pick(&self, of: &[usize]) -> Tensor<4> {
+        pick(&self.images, of)
+    }
+
+    /// Classifies one image for each entry of `of`, which says which image it was made from. `make` makes those of a
+    /// range of entries, normalised, `[n,3,H,W]`; it is called with as many at a time as the budget allows.
+    pub fn look(&self, of: &[usize], mut make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<Look> {
+        let mut looks = Vec::with_capacity(of.len());
+        for from in (0..of.len()).step_by(self.budget.get()) {
+            let range = from..of.len().min(from + self.budget.get());
+            let logits = self.backbone.observe(make(range.clone()), &[]).logits;
+            let probabilities: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
+            let rows = probabilities.chunks(self.count.max(1)).zip(&of[range]);
+            looks.extend(rows.map(|(row, image)| look(row, self.class(*image))));
+        }
+        looks
+    }
+
+    fn class(&self, image: usize) -> usize {
+        self.classes.get(image).copied().unwrap_or(usize::MAX)
+    }
+}
+
+/// Rows of `images` `[B,3,H,W]`, in any order and number.
+pub(super) fn pick(images: &Tensor<4>, of: &[usize]) -> Tensor<4> {
+    let indices: Vec<i64> = of.iter().map(|image| *image as i64).collect();
+    let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [of.len()]), &images.device());
+    images.clone().select(0, indices)
+}
+
+fn look(probabilities: &[f32], class: usize) -> Look {
+    let Some(&score) = probabilities.get(class) else { return Look { score: f32::NAN, top: false } };
+    let before = probabilities.iter().take(class).all(|other| *other < score);
+    let behind = probabilities.iter().skip(class + 1).all(|other| *other <= score);
+    Look { score, top: before && behind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Brightness, image, plain};
+    use super::*;
+
+    #[test]
+    fn of_equal_classes_the_lower_index_is_predicted() {
+        assert_eq!(look(&[0.4, 0.4, 0.2], 0), Look { score: 0.4, top: true });
+        assert_eq!(look(&[0.4, 0.4, 0.2], 1), Look { score: 0.4, top: false });
+        assert!(look(&[0.4, 0.6], 2).score.is_nan());
+    }
+
+    #[test]
+    fn the_budget_changes_how_many_are_made_at_a_time_and_nothing_else() {
+        let (backbone, preprocessing) = (Brightness::new(), plain());
+        let images = image(&[0.0, 1.0, 0.5, 0.25], [2, 2]);
+        let logits = backbone.observe(images.clone(), &[]).logits;
+        let of = [0; 5];
+        let mut ways = Vec::new();
+        for budget in [1, 2, 32] {
+            let subject = Subject::new(&backbone, &preprocessing, images.clone(), logits.clone(), vec![0]).unwrap();
+            let subject = subject.with_budget(NonZeroUsize::new(budget).unwrap());
+            let mut largest = 0;
+            let looks = subject.look(&of, |range| {
+                largest = largest.max(range.len());
+                let shades = range.clone().map(|i| subject.images().clone() * (i as f32 / 4.0));
+                Tensor::cat(shades.collect(), 0)
+            });
+            assert_eq!(largest, budget.min(5));
+            ways.push(looks);
+        }
+        assert!(ways.windows(2).all(|pair| pair[0] == pair[1]), "{ways:?}");
+        assert_eq!(ways[0].len(), 5);
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let (backbone, preprocessing) = (Brightness::new(), plain());
+        let images = image(&[0.0; 4], [2, 2]);
+        let logits = backbone.observe(images.clone(), &[]).logits;
+        let problem = |images: &Tensor<4>, logits: &Tensor<2>, classes: Vec<usize>| {
+            let subject = Subject::new(&backbone, &preprocessing, images.clone(), logits.clone(), classes);
+            subject.unwrap_err().to_string()
+        };
+        let outside = problem(&images, &logits, vec![2]);
+        assert_eq!(outside, "image 0 is explained for class 2, but the classifier has 2, 0 to 1");
+        assert!(problem(&images, &logits, vec![0, 1]).contains("2, expected 1, one an image"));
+        let two = Tensor::cat(vec![logits.clone(), logits.clone()], 0);
+        assert!(problem(&images, &two, vec![0]).contains("rows of logits is 2, expected 1"));
+        let grey = images.narrow(1, 0, 1);
+        assert!(problem(&grey, &logits, vec![0]).contains("[1, 1, 2, 2], expected [B, 3, H, W]"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Classifiers whose answers can be worked out by hand.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use explainer_zoo::backbone::{Answer, Backbone, BackboneSpec, Cotangent, Observed, Tap, TapId};
+use explainer_zoo::image::{Filter, Preprocessing};
+
+use super::Subject;
+
+/// Images as they are: mean 0, standard deviation 1.
+pub fn plain() -> Preprocessing {
+    Preprocessing { resize: 2, crop: 2, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
+}
+
+/// A grey image `[1,3,H,W]`.
+pub fn image(values: &[f32], size: [usize; 2]) -> Tensor<4> {
+    map(values, size).repeat_dim(1, 3)
+}
+
+/// A map `[1,1,H,W]`.
+pub fn map(values: &[f32], [height, width]: [usize; 2]) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [1, 1, height, width]), &Device::default())
+}
+
+/// Images under measurement, explained for class 0.
+pub fn subject(backbone: &Brightness, images: Tensor<4>) -> Subject<'_> {
+    let logits = backbone.observe(images.clone(), &[]).logits;
+    let classes = vec![0; images.dims()[0]];
+    Subject::new(backbone, &backbone.spec.preprocessing, images, logits, classes).unwrap()
+}
+
+/// A classifier of brightness: its logits are ln(m) - ln(1 - m) of the mean m of the normalised image's values, or of
+/// their squares, and 0. The softmax score of class 0 is m, for m in 0..1.
+#[derive(Debug)]
+pub struct Brightness {
+    spec: BackboneSpec,
+    power: i32,
+}
+
+impl Brightness {
+    /// Of the values, images as they are.
+    pub fn new() -> Self {
+        let spec = BackboneSpec {
+            name: "brightness".into(),
+            preprocessing: plain(),
+            classes: 2,
+            taps: Vec::new(),
+            default_taps: Vec::new(),
+            auxiliary_taps: Vec::new(),
+            weights_sha256: None,
+        };
+        Self { spec, power: 1 }
+    }
+
+    /// Of their squares: a blur takes from it.
+    pub fn squared() -> Self {
+        Self { power: 2, ..Self::new() }
+    }
+}
+
+impl Backbone for Brightness {
+    fn spec(&self) -> &BackboneSpec {
+        &self.spec
+    }
+
+    fn observe(&self, images: Tensor<4>, _: &[TapId]) -> Observed {
+        let [batch, ..] = images.dims();
+        let powers = images.powi_scalar(self.power);
+        let mean: Tensor<2> = powers.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1]);
+        let ln = |share: Tensor<2>| share.clamp(1e-6, 1.0 - 1e-6).log();
+        let odds = ln(mean.clone()) - ln(mean.neg().add_scalar(1.0));
+        Observed { logits: Tensor::cat(vec![odds.clone(), odds.zeros_like()], 1), taps: Vec::new() }
+    }
+
+    fn answer(&self, _: Tensor<4>, _: Cotangent<'_>) -> Answer {
+        panic!("metrics ask for no gradient")
+    }
+
+    fn answer_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Answer {
+        panic!("metrics ask for no gradient")
+    }
+}
