@@ -17,6 +17,7 @@ impl Square {
             classes: 2,
             taps: Vec::new(),
             default_taps: Vec::new(),
+            auxiliary_taps: Vec::new(),
             weights_sha256: None,
         })
     }
