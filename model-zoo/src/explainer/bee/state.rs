@@ -21,6 +21,9 @@ const METRICS: &str = "metrics";
 const THETA_PRECISION: &str = "theta_precision";
 const HISTORY: &str = "history";
 
+/// A tensor of a file: name, type, shape, bytes.
+pub(crate) type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+
 /// What was learned: a mixture for each metric, of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixtures(Vec<Mixture>);
@@ -63,9 +66,14 @@ impl Mixtures {
     /// # Errors
     /// [`BeeError::State`] if there is no mixture, or if the tensors cannot be written.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BeeError> {
+        self.to_bytes_with(Vec::new())
+    }
+
+    /// The bytes of a file that holds other tensors, too.
+    pub(crate) fn to_bytes_with(&self, others: Vec<Stored>) -> Result<Vec<u8>, BeeError> {
         let failed = |reason: String| BeeError::State { origin: "mixtures to be saved".into(), reason };
         let Some(config) = self.0.first().map(Mixture::config) else { return Err(failed("there is none".into())) };
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = others;
         for mixture in &self.0 {
             let (dimensions, features) = (mixture.config.dimensions, mixture.config.features);
             let arms = |of: fn(&Arm) -> &[f64]| mixture.arms.iter().flat_map(of).copied().collect::<Vec<f64>>();
