@@ -273,7 +273,8 @@ impl ArtifactConfig {
 }
 
 impl BackboneRecord {
-    pub(super) fn new(backbone: &BackboneSpec, weights: &str) -> Self {
+    /// The record of a backbone whose weights the user named `weights`.
+    pub fn new(backbone: &BackboneSpec, weights: &str) -> Self {
         let (name, sha256) = (backbone.name.clone(), backbone.weights_sha256.clone());
         Self { name, weights: weights.into(), sha256 }
     }

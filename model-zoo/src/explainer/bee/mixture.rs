@@ -107,6 +107,18 @@ impl Mixture {
         &self.history
     }
 
+    /// Refuses an encoder with another number of features than those that were learned with.
+    ///
+    /// # Errors
+    /// [`BeeError::Features`].
+    pub fn check(&self, features: usize) -> Result<(), BeeError> {
+        let expected = self.config.features;
+        match features == expected {
+            true => Ok(()),
+            false => Err(BeeError::Features { found: features, expected, finite: true }),
+        }
+    }
+
     /// How many baselines it has learned from.
     pub fn lessons(&self) -> u64 {
         self.history.seen()

@@ -272,7 +272,7 @@ impl Bee {
     }
 
     /// How many draws fill one call of the backbone.
-    fn draws_per_call(&self) -> usize {
+    pub fn draws_per_call(&self) -> usize {
         (self.integral.points_per_call / self.integral.steps.max(1)).max(1)
     }
 
