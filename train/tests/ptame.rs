@@ -7,9 +7,12 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use burn::tensor::{Device, Tensor};
-use common::{errors, finish, head, training};
+use burn::tensor::{Device, Tensor, s};
+use burn::train::Interrupter;
+use common::{CONFIG, errors, finish, head, training};
+use explainer_train::config::Config;
 use explainer_train::explain::{Loaded, Moved, Which};
+use explainer_train::fit::{self, ResumeFrom};
 use explainer_zoo::device::Compute;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -105,23 +108,40 @@ fn a_run_makes_an_artifact_that_explains_and_is_measured() {
     what_does_not_belong_together_is_refused(folder.path(), &artifact, &path(&images));
 }
 
+/// One image of 96 pixels.
+fn pixels() -> Tensor<4> {
+    Tensor::<4>::full([1, 3, 96, 96], 0.25, &Device::flex()).slice_fill(s![.., 0, 20..60, 30..70], 1.0)
+}
+
 /// The same image gives another map with another auxiliary and the same classifier; the class is the classifier's.
 fn the_map_is_the_auxiliarys(artifact: &Path) {
-    let compute = Compute::default();
-    let open = |auxiliary| {
-        let moved = Moved { auxiliary, ..Moved::default() };
-        Loaded::open(artifact, moved, &compute, &mut |_, _| {}).expect("an explainer")
-    };
     let explained = |auxiliary| {
-        let pixels = Tensor::<4>::full([1, 3, 96, 96], 0.25, &Device::flex())
-            .slice_fill(burn::tensor::s![.., 0, 20..60, 30..70], 1.0);
-        let explained = open(auxiliary).maps(pixels, Which::Top(1)).expect("maps");
+        let moved = Moved { auxiliary, ..Moved::default() };
+        let loaded = Loaded::open(artifact, moved, &Compute::default(), &mut |_, _| {}).expect("an explainer");
+        let explained = loaded.maps(pixels(), Which::Top(1)).expect("maps");
         (explained.logits.into_data(), explained.maps.into_data())
     };
     let (own, other) = (explained(None), explained(Some("random:1")));
     assert_eq!(own.0, other.0, "logits");
     assert_ne!(own.1, other.1, "maps");
     assert_eq!(own, explained(None));
+}
+
+#[test]
+fn an_artifact_explains_as_the_trained_head_did_in_its_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = ["data.train_images=4", "data.val_images=2", "train.batch_size=4", "train.epochs=1"];
+    let overrides = [&["explainer={method: ptame}", AUXILIARY][..], &images].concat();
+    let overrides: Vec<String> = overrides.into_iter().map(String::from).collect();
+    let mut config = Config::load(Path::new(CONFIG), &overrides).expect("a configuration");
+    config.output = Some(folder.path().into());
+    let finished = fit::run(&config, &ResumeFrom::Start, true, &Interrupter::new()).expect("a run");
+    let artifact = finished.artifact.clone().expect("an artifact");
+    let loaded = Loaded::open(&artifact, Moved::default(), &Compute::default(), &mut |_, _| {}).expect("an explainer");
+    let (clean, maps) = finished.trainee.explain(pixels());
+    let explained = loaded.maps(pixels(), Which::Top(1)).expect("maps");
+    assert_eq!(clean.logits.into_data(), explained.logits.into_data());
+    assert_eq!(maps.into_data(), explained.maps.into_data());
 }
 
 /// Weights, classes, options and taps that are not this explainer's.

@@ -21,7 +21,7 @@ use std::time::Instant;
 /// Percentages of AD, IC and AG where nothing else is asked for.
 const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 
-/// Measure an explainer: average drop (AD), increase in confidence (IC), average gain (AG), and other metrics
+/// Measure an explainer: AD, IC, AG, insertion, deletion, ROAD and other metrics
 ///
 /// For AD, IC and AG each image is masked with the map of its predicted class, of which the top v percent of pixels are
 /// kept. AD: how much of the class's probability is lost, lower is better. IC: in how many images it rises, higher is

@@ -2,7 +2,7 @@
 //! pixels appear first, and falls when they go first.
 //!
 //! Pixels go by falling map value, an equal number a step, in at most N steps (224 by default: 224 pixels a step of an
-//! image of 224 x 224). Insertion starts at a Gaussian blur (kernel 11, sigma 5, reflected at the edges) of the
+//! image of 224 x 224). Insertion starts at a Gaussian blur (kernel 11, sigma 5, zeros beyond the edges) of the
 //! normalised image and ends at the image; deletion starts at the image and ends at zeros in normalised space, the data
 //! set's mean colour. s_i is the softmax score of the explained class after step i of n.
 //!
@@ -13,7 +13,12 @@
 //!
 //! Cost: n forward passes; the whole image is the clean pass.
 
-use super::{Better, Case, Metric, MetricError, MetricSpec, curve};
+use std::rc::Rc;
+
+use burn::tensor::Tensor;
+
+use super::{Better, Case, Metric, MetricError, MetricSpec, Subject, curve};
+use crate::objective::gaussian_blur;
 
 /// Steps, unless the name gives another number: those of the paper.
 pub(super) const STEPS: usize = 224;
@@ -44,7 +49,7 @@ impl Metric for Insertion {
         // The last step is the whole image, whose score is known.
         let before = case.frames(&counts[..counts.len() - 1]);
         let subject = case.subject();
-        let looks = case.look(&before, subject.images(), &subject.blurred(BLUR.0, BLUR.1));
+        let looks = case.look(&before, subject.images(), &blurred(subject));
         let looks = looks.chunks(counts.len() - 1).enumerate();
         Ok(looks.map(|(map, looks)| area(looks.iter().copied().chain([case.clean(map)]))).collect())
     }
@@ -76,6 +81,19 @@ fn spec(name: &str, steps: usize, better: Better) -> MetricSpec {
     }
 }
 
+/// What insertion starts from.
+fn blurred(subject: &Subject<'_>) -> Rc<Tensor<4>> {
+    subject.memo().get("insertion", || {
+        let (taps, sigma) = BLUR;
+        let ([height, width], edge) = (subject.size(), taps / 2);
+        // The kernel sees no further than a frame of zeros, so that nothing is reflected.
+        let inner = [0..subject.len(), 0..3, edge..edge + height, edge..edge + width];
+        let framed = Tensor::zeros([subject.len(), 3, height + 2 * edge, width + 2 * edge], &subject.device());
+        let framed = framed.slice_assign(inner.clone(), subject.images().clone());
+        gaussian_blur(framed, taps, sigma).slice(inner)
+    })
+}
+
 /// How many pixels have changed after each step, from 0 to all; at least two entries.
 fn counts(pixels: usize, steps: usize) -> Vec<usize> {
     let each = pixels.div_ceil(steps.max(1)).max(1);
@@ -88,8 +106,6 @@ fn area(looks: impl Iterator<Item = super::Look>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Tensor;
-
     use super::super::testing::{Brightness, image, map, subject};
     use super::*;
 
@@ -114,8 +130,7 @@ mod tests {
         for (found, expected) in deleted.iter().zip([0.55 / 4.0, 1.05 / 4.0]) {
             assert!((found.unwrap() - expected).abs() < 1e-5, "{deleted:?}");
         }
-        // Blurred by so wide a kernel, an image of 2 x 2 is nearly of one colour; its scores follow from its own values.
-        let soft: Vec<f64> = subject.blurred(11, 5.0).to_data().iter::<f32>().take(4).map(f64::from).collect();
+        let soft: Vec<f64> = blurred(&subject).to_data().iter::<f32>().take(4).map(f64::from).collect();
         let sharp = [0.8, 0.4, 0.2, 0.2];
         let inserted = Insertion { steps: 4 }.measure(&case).unwrap();
         for (found, order) in inserted.iter().zip([[0, 1, 2, 3], [3, 2, 1, 0]]) {
@@ -129,6 +144,19 @@ mod tests {
             assert!((found.unwrap() - expected).abs() < 1e-5, "{inserted:?}");
         }
         assert!(inserted[0] > inserted[1] && deleted[0] < deleted[1]);
+    }
+
+    #[test]
+    fn the_blur_sees_zeros_beyond_the_edge() {
+        let backbone = Brightness::new();
+        let subject = subject(&backbone, image(&[0.5, 0.25], [1, 2]));
+        let soft: Vec<f64> = blurred(&subject).to_data().iter::<f32>().take(2).map(f64::from).collect();
+        let weight = |distance: f64| (-distance * distance / 50.0).exp();
+        let sum: f64 = (-5..=5).map(|k| weight(f64::from(k))).sum();
+        let (here, beside) = (1.0 / (sum * sum), weight(1.0) / (sum * sum));
+        for (found, expected) in soft.iter().zip([0.5 * here + 0.25 * beside, 0.25 * here + 0.5 * beside]) {
+            assert!((found - expected).abs() < 1e-7, "{found} {expected}");
+        }
     }
 
     #[test]

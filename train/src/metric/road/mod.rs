@@ -246,26 +246,26 @@ mod tests {
         Road { first, imputer, removed }
     }
 
-    /// 16 x 16 pixels: the upper three quarters 0.6, the rest 0.1; mean 0.475... shifted so that class 0 is predicted.
+    /// 16 x 16 pixels: the upper three quarters 0.8, the rest 0.1.
     fn scene() -> Vec<f32> {
-        (0..256).map(|i| if i < 192 { 0.7 } else { 0.1 }).collect()
+        (0..256).map(|i| if i < 192 { 0.8 } else { 0.1 }).collect()
     }
 
     #[test]
     fn removal_of_what_matters_costs_the_class() {
         let backbone = Brightness::new();
-        let subject = subject(&backbone, image(&scene(), [16, 16])); // mean 0.55: class 0
+        let subject = subject(&backbone, image(&scene(), [16, 16])); // mean 0.625: class 0
         let falling: Vec<f32> = (0..256).map(|i| 256.0 - i as f32).collect();
         let case = Case::new(&subject, map(&falling, [16, 16])).unwrap();
         for imputer in [Imputer::Linear, Imputer::Telea] {
             let at = |first, percent| road(first, imputer, Removed::Percent(percent)).measure(&case).unwrap()[0];
-            // Without the upper half, the rest of the bright part fills it in again: 0.7 as before.
+            // Without the upper half, the rest of the bright part fills it in again: 0.8 as before.
             assert_eq!(at(First::Most, 50.0), Some(1.0), "{imputer:?}");
             // Without the upper three quarters and a little more, only the dark part is left to fill in from.
             assert_eq!(at(First::Most, 80.0), Some(0.0), "{imputer:?}");
             // The other way round the image becomes brighter.
             assert_eq!(at(First::Least, 50.0), Some(1.0), "{imputer:?}");
-            // Ones at 10, 30, 50 and, just so, at 70 percent; then down to 0 at 100.
+            // Ones at 10, 30, 50 and 70 percent, where a little of the bright part is left; then down to 0 at 100.
             assert_eq!(at(First::Most, 70.0), Some(1.0), "{imputer:?}");
             let area = road(First::Most, imputer, Removed::Ptame).measure(&case).unwrap()[0].unwrap();
             assert!((area - 0.85).abs() < 1e-12, "{imputer:?}: {area}");
