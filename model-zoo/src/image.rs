@@ -1,5 +1,6 @@
 //! Photographs to pixels: decode, orient, resize, crop, normalise.
 
+mod blur;
 mod decode;
 mod preprocessing;
 mod resize;
@@ -7,6 +8,7 @@ mod resize;
 use burn::tensor::{Device, Tensor, TensorData};
 use thiserror::Error;
 
+pub use blur::gaussian_blur;
 pub use decode::{EXTENSIONS, MAX_DECODED_BYTES, decode, decode_bytes};
 pub use preprocessing::{Crop, Filter, Preprocessing};
 

@@ -210,18 +210,7 @@ impl ArtifactConfig {
             let expected = format!("{}, one for each of head.classes", self.head.classes);
             return wrong("class_names", format!("a list of {}", names.len()), &expected);
         }
-        let Preprocessing { resize, crop, mean, std, .. } = &self.preprocessing;
-        if *crop == 0 || crop > resize || *resize > MAX_SIDE {
-            let found = format!("resize {resize}, crop {crop}");
-            return wrong("preprocessing", found, &format!("1 <= crop <= resize <= {MAX_SIDE} pixels"));
-        }
-        let sound = |mean: &[f32; 3], std: &[f32; 3]| {
-            mean.iter().chain(std).all(|v| v.is_finite()) && std.iter().all(|v| *v > 0.0)
-        };
-        if !sound(mean, std) {
-            let found = format!("mean {mean:?}, std {std:?}");
-            return wrong("preprocessing", found, "finite numbers, std above 0");
-        }
+        check_preprocessing(&self.preprocessing)?;
         match &self.auxiliary {
             Some(AuxiliaryRecord { mean, std, .. }) if !sound(mean, std) => {
                 let found = format!("mean {mean:?}, std {std:?}");
@@ -284,13 +273,14 @@ impl ArtifactConfig {
 }
 
 impl BackboneRecord {
-    fn new(backbone: &BackboneSpec, weights: &str) -> Self {
+    /// The record of a backbone whose weights the user named `weights`.
+    pub fn new(backbone: &BackboneSpec, weights: &str) -> Self {
         let (name, sha256) = (backbone.name.clone(), backbone.weights_sha256.clone());
         Self { name, weights: weights.into(), sha256 }
     }
 
     /// Compares with a backbone that should be this one, with so many classes and these channels of taps.
-    fn verify<'a>(
+    pub(super) fn verify<'a>(
         &self,
         found: &BackboneSpec,
         classes: usize,
@@ -324,6 +314,26 @@ impl BackboneRecord {
             "cannot tell whether {} has the weights this explainer was trained on ({}): {missing}",
             self.name, self.weights
         )))
+    }
+}
+
+/// Whether a mean and a standard deviation are such.
+fn sound(mean: &[f32; 3], std: &[f32; 3]) -> bool {
+    mean.iter().chain(std).all(|v| v.is_finite()) && std.iter().all(|v| *v > 0.0)
+}
+
+/// Checks sizes, mean and standard deviation.
+pub(super) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), ArtifactError> {
+    let wrong = |found: String, expected: &str| {
+        Err(ArtifactError::Value { key: "preprocessing", found, expected: expected.into() })
+    };
+    let Preprocessing { resize, crop, mean, std, .. } = preprocessing;
+    if *crop == 0 || crop > resize || *resize > MAX_SIDE {
+        return wrong(format!("resize {resize}, crop {crop}"), &format!("1 <= crop <= resize <= {MAX_SIDE} pixels"));
+    }
+    match sound(mean, std) {
+        true => Ok(()),
+        false => wrong(format!("mean {mean:?}, std {std:?}"), "finite numbers, std above 0"),
     }
 }
 

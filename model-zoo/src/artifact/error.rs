@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::explainer::WrongScale;
+use crate::explainer::bee::BeeError;
 use crate::weights::WeightsError;
 
 /// Why an artifact cannot be written, read or used.
@@ -47,6 +48,18 @@ pub enum ArtifactError {
         /// The version that this crate reads.
         supported: u64,
     },
+    /// The artifact holds no head.
+    #[error(
+        "{path} is of a BEE explainer, which draws several maps an image and keeps the best for a metric: \
+         use `explain` with --metric, or `inspect`"
+    )]
+    OtherMethod {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The mixtures of a BEE explainer cannot be read or written.
+    #[error(transparent)]
+    Bee(#[from] BeeError),
     /// A value of the configuration is out of its range or contradicts another.
     #[error("artifact configuration: {key} is {found}, expected {expected}")]
     Value {
@@ -93,6 +106,9 @@ pub enum ArtifactError {
     /// The explainer was trained with another auxiliary.
     #[error("the explainer was trained with another auxiliary:{}", list(.0))]
     Auxiliary(Vec<Difference>),
+    /// The mixtures of a BEE explainer were learned with another context.
+    #[error("the explainer was trained with another context:{}", list(.0))]
+    Context(Vec<Difference>),
     /// The taps' sides do not fit each other.
     #[error(transparent)]
     Scale(#[from] WrongScale),

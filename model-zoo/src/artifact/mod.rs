@@ -13,12 +13,15 @@
 #![doc = include_str!("usage.rs")]
 //! ```
 //!
+//! BEE learns no head: what its folder holds is in [`bee`].
+//!
 //! With an auxiliary, as P-TAME has one, it is the auxiliary's feature maps that the head looks at:
 //!
 //! ```no_run
 #![doc = include_str!("usage_auxiliary.rs")]
 //! ```
 
+pub mod bee;
 mod card;
 mod config;
 mod error;
@@ -105,6 +108,9 @@ impl Artifact {
     /// # Errors
     /// Any of [`ArtifactError`] but `Write`, `Backbone`, `Auxiliary`, `Scale` and `NoHead`.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ArtifactError> {
+        if bee::is_bee(folder) {
+            return Err(ArtifactError::OtherMethod { path: folder.join(CONFIG) });
+        }
         let config = ArtifactConfig::read(&folder.join(CONFIG))?;
         let path = folder.join(MODEL);
         let mut reader = WeightReader::open(&path, device)?;

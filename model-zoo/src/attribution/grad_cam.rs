@@ -1,7 +1,8 @@
 //! Grad-CAM (Selvaraju et al., 2017).
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::relu};
+use burn::tensor::{Int, Tensor, activation::relu};
 
+use super::path::one_hot;
 use crate::adapter::Adapter;
 use crate::backbone::{Backbone, TapId};
 use crate::explainer::min_max;
@@ -22,12 +23,7 @@ pub fn grad_cam(
         let [batch, ..] = images.dims();
         return Tensor::zeros([batch, 1, 1, 1], &images.device());
     };
-    let one_hot = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
-        let index = class.clone().narrow(0, rows.start, rows.len()).unsqueeze_dim(1);
-        let ones = Tensor::<2>::ones([rows.len(), 1], &logits.device());
-        logits.zeros_like().scatter(1, index, ones, IndexingUpdateOp::Add)
-    };
-    let answer = backbone.answer_at(images.clone(), tap, feature.clone(), &one_hot);
+    let answer = backbone.answer_at(images.clone(), tap, feature.clone(), &one_hot(class.clone()));
     let (feature, gradient) = (adapter.apply(feature), adapter.apply(answer.gradient));
     let [batch, channels, height, width] = feature.dims();
     let weight = gradient.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels, 1, 1]);

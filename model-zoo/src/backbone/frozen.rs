@@ -4,13 +4,16 @@ use burn::tensor::Tensor;
 
 use super::network::{Network, Tap, Unwatched, Watch, cat};
 use super::spec::{Architecture, BackboneSpec};
-use super::workers::Workers;
+use super::workers::{Workers, split};
 use super::{Answer, Backbone, BackboneError, Cotangent, Observed, TapId};
 use crate::device::Compute;
 use crate::weights::WeightReader;
 
 /// Images a worker takes through the network at a time.
 const CHUNK: usize = 2;
+/// Features of one image that a worker takes through the part of the network behind their tap at a time. The part
+/// before it runs once for all of them.
+const SHARED_CHUNK: usize = 8;
 
 /// A network on a Burn device, frozen.
 #[derive(Debug)]
@@ -57,9 +60,9 @@ impl Frozen {
         self.network.as_ref()
     }
 
-    /// Runs chunks of the batch and stacks their answers.
-    fn answer_chunks(&self, batch: usize, job: impl Fn(std::ops::Range<usize>) -> (Tensor<2>, Tap) + Sync) -> Answer {
-        let (logits, gradients): (Vec<_>, Vec<_>) = self.workers.run(batch, job).into_iter().unzip();
+    /// Stacks the answers of chunks.
+    fn stack(answers: Vec<(Tensor<2>, Tap)>) -> Answer {
+        let (logits, gradients): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         let logits = cat(logits);
         let gradient = Tap::stack(gradients).unwrap_or_else(|| Tap::Map(Tensor::zeros([0, 0, 0, 0], &logits.device())));
         Answer { logits, gradient }
@@ -90,19 +93,21 @@ impl Backbone for Frozen {
 
     fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
         let images = images.without_autodiff();
-        self.answer_chunks(images.dims()[0], |range| {
+        Self::stack(self.workers.run(images.dims()[0], |range| {
             let leaf = images.clone().narrow(0, range.start, range.len()).autodiff().require_grad();
             let logits = self.network.forward(leaf.clone(), &mut Unwatched);
             let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
             (logits, Tap::Map(gradient))
-        })
+        }))
     }
 
     fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
         let images = images.without_autodiff();
         let name = self.tap(tap).name.as_str();
-        self.answer_chunks(images.dims()[0], |range| {
-            let images = images.clone().narrow(0, range.start, range.len());
+        let (count, rows) = (images.dims()[0].max(1), feature.batch());
+        let each = rows.div_ceil(count).max(1);
+        let job = |range: std::ops::Range<usize>| {
+            let images = owners(&images, &range, each);
             match feature.rows(range.start, range.len()) {
                 Tap::Map(x) => {
                     let leaf = x.without_autodiff().autodiff().require_grad();
@@ -119,8 +124,27 @@ impl Backbone for Frozen {
                     (logits, Tap::Tokens(gradient))
                 }
             }
+        };
+        Self::stack(match (each, self.workers.is_none()) {
+            (1, _) | (_, true) => self.workers.run(rows, job),
+            _ => {
+                let own = |image: usize| split(image * each..rows.min((image + 1) * each), SHARED_CHUNK);
+                self.workers.run_chunks((0..count).flat_map(own).collect(), job)
+            }
         })
     }
+}
+
+/// The images that the features `rows` belong to, `each` of them to an image: one alone where it is the same for all,
+/// whose activations then broadcast over its features.
+fn owners(images: &Tensor<4>, rows: &std::ops::Range<usize>, each: usize) -> Tensor<4> {
+    let (first, last) = (rows.start / each, rows.end.saturating_sub(1) / each);
+    let images = images.clone().narrow(0, first, last + 1 - first);
+    if each == 1 || first == last {
+        return images;
+    }
+    let [count, channels, height, width] = images.dims();
+    images.unsqueeze_dim::<5>(1).repeat_dim(1, each).reshape([count * each, channels, height, width])
 }
 
 /// Plain logits, and the gradient of <logits, cotangent(logits)> with respect to `leaf`.

@@ -72,6 +72,10 @@ pub trait Backbone: Debug + Send + Sync {
     fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer;
 
     /// The same where `feature` replaces what `tap` shows for these images; the gradient is with respect to `feature`.
+    ///
+    /// There may be several features an image, the same number for each: those of the first image, then those of the
+    /// second, and so on. The part of the network before the tap is then shared among them. The cotangent's range
+    /// counts features.
     fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer;
 
     /// The taps of these names.

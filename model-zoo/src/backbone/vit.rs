@@ -179,6 +179,7 @@ impl Network for Vit {
             x = watch.tokens(&name, y);
         }
         let x = watch.tokens("norm", self.norm.forward(x));
+        let [batch, ..] = x.dims(); // a feature put in on the way may have brought its own
         self.head.forward(x.narrow(1, 0, 1).reshape([batch, width]))
     }
 }

@@ -37,10 +37,18 @@ impl Workers {
         Self { pools: Vec::new(), chunk: usize::MAX }
     }
 
+    /// Whether a batch is one chunk.
+    pub fn is_none(&self) -> bool {
+        self.pools.is_empty()
+    }
+
     /// Runs `job` for every chunk of `0..batch` and returns the results in the chunks' order.
     pub fn run<R: Send>(&self, batch: usize, job: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
-        let chunks: Vec<Range<usize>> =
-            (0..batch).step_by(self.chunk).map(|from| from..batch.min(from.saturating_add(self.chunk))).collect();
+        self.run_chunks(split(0..batch, self.chunk).collect(), job)
+    }
+
+    /// The same for chunks of the caller's choice, which must not depend on the number of threads either; ascending.
+    pub fn run_chunks<R: Send>(&self, chunks: Vec<Range<usize>>, job: impl Fn(Range<usize>) -> R + Sync) -> Vec<R> {
         let Some(first) = self.pools.first() else { return chunks.into_iter().map(job).collect() };
         if self.pools.len() == 1 {
             return first.install(|| chunks.into_iter().map(&job).collect());
@@ -67,6 +75,12 @@ impl Workers {
         done.sort_by_key(|(start, _)| *start);
         done.into_iter().map(|(_, result)| result).collect()
     }
+}
+
+/// `range` in pieces of `size`, the last one shorter where it does not come out even.
+pub fn split(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(size.max(1)).map(move |from| from..end.min(from.saturating_add(size.max(1))))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! A new one is a folder here and a line in [`AnyExplainer`]'s `match`es.
 
+pub mod bee;
 mod method;
 pub mod tame;
 

@@ -95,7 +95,7 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
     let answer = backbone.answer(images.clone(), &sum);
     assert_close(&format!("{name}: logits of the answer"), &values(answer.logits), &logits, GRAPH);
     let gradient = assert_gradient(name, answer.gradient, &[IMAGES, 3, side, side]);
-    let again = backbone.observe(images, &ids);
+    let again = backbone.observe(images.clone(), &ids);
     assert!(values(again.logits) == logits, "{name}: other logits after an answer");
     let mut numbers: Vec<Vec<f32>> = observed.taps.into_iter().map(tap_values).collect();
     for ((again, tap), spec) in again.taps.into_iter().zip(&numbers).zip(&spec.taps) {
@@ -110,6 +110,27 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
         let answer = backbone.answer_at(first.clone(), *tap, feature.clone(), &sum);
         assert_close(&what, &values(answer.logits), &values(own.logits), GRAPH);
         assert_gradient(&what, answer.gradient, &shape(feature));
+    }
+
+    // Several features of an image share the network before their tap.
+    if let (Some(tap), Some(spec)) = (defaults.last(), spec.default_taps.last()) {
+        let what = format!("{name} at {spec}, two features an image");
+        let pair = images.narrow(0, 0, 2);
+        let own = backbone.observe(pair.clone(), &[*tap]).taps.remove(0);
+        let halved = |tap: Tap| match tap {
+            Tap::Map(map) => Tap::Map(map * 0.5),
+            Tap::Tokens(tokens) => Tap::Tokens(tokens * 0.5),
+        };
+        let rows = [0, 0, 1, 1].map(|image| own.rows(image, 1)).into_iter().zip([false, true, false, true]);
+        let features = Tap::stack(rows.map(|(row, half)| if half { halved(row) } else { row }).collect());
+        let features = features.expect("taps of one kind");
+        let each = Tensor::cat([0, 0, 1, 1].map(|image| pair.clone().narrow(0, image, 1)).to_vec(), 0);
+        let expected = backbone.answer_at(each, *tap, features.clone(), &sum);
+        let found = backbone.answer_at(pair, *tap, features.clone(), &sum);
+        assert_close(&what, &values(found.logits), &values(expected.logits), GRAPH);
+        let shared = assert_gradient(&what, found.gradient, &shape(&features));
+        assert_close(&what, &shared, &tap_values(expected.gradient), 1e-3);
+        numbers.push(shared);
     }
     numbers.extend([logits, gradient]);
     numbers

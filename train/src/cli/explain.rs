@@ -1,7 +1,7 @@
 //! `explainer-train explain`: heat maps of images.
 
 use super::shared::{self, Meter, WeightArgs};
-use super::{BadUsage, Global, print};
+use super::{BadUsage, Global, bee, print};
 use crate::data::{DataError, FileSet, ImageSet, Loader, Plan};
 use crate::explain::file_names::{FileNames, slug, stem};
 use crate::explain::{ClassMap, ClassNames, Which};
@@ -12,6 +12,7 @@ use crate::report::overlay::{OPACITY, overlay, picture};
 use crate::report::table::Table;
 use anyhow::Context;
 use clap::Args;
+use explainer_zoo::artifact::bee::is_bee;
 use explainer_zoo::image::{Pixels, Preprocessing};
 use image::RgbImage;
 use std::fs;
@@ -28,7 +29,8 @@ use std::sync::Arc;
 Examples:
   explainer-train explain checkpoints/quickstart/artifact photo.jpg
   explainer-train explain checkpoints/ttame_vit/artifact photos/ --top-k 3 --out maps
-  explainer-train explain checkpoints/ttame_vit/artifact dog.jpg --class 'golden retriever'")]
+  explainer-train explain checkpoints/ttame_vit/artifact dog.jpg --class 'golden retriever'
+  explainer-train explain checkpoints/bee_quickstart/artifact photo.png --metric INS --draws 32")]
 pub struct ExplainArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output
     pub artifact: PathBuf,
@@ -41,6 +43,18 @@ pub struct ExplainArgs {
     /// Explain the k most probable classes
     #[arg(long, value_name = "K", default_value = "1")]
     pub top_k: NonZeroUsize,
+    /// Explain for this metric: the best of several maps for it (BEE)
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<String>,
+    /// How many maps are drawn for an explanation; by default as the artifact says (BEE)
+    #[arg(long, value_name = "T")]
+    pub draws: Option<NonZeroUsize>,
+    /// Learn from each map before the next is drawn, for this image alone (BEE)
+    #[arg(long)]
+    pub fine_tune: bool,
+    /// The context's weights, if they are no longer where the artifact says (BEE)
+    #[arg(long, value_name = "SOURCE")]
+    pub context_weights: Option<String>,
     /// Folder for what is written; made if it is not there
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     pub out: PathBuf,
@@ -49,11 +63,34 @@ pub struct ExplainArgs {
     pub places: WeightArgs,
 }
 
+impl ExplainArgs {
+    /// Refuses the options that only a BEE explainer has.
+    fn no_bee(&self) -> Result<(), BadUsage> {
+        let given = [
+            ("--metric", self.metric.is_some()),
+            ("--draws", self.draws.is_some()),
+            ("--fine-tune", self.fine_tune),
+            ("--context-weights", self.context_weights.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                let artifact = self.artifact.display();
+                Err(BadUsage(format!("{option}: {artifact} is no BEE explainer: it has one map a class; leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// Images at a time.
 const BATCH: usize = 16;
 
 /// Explains.
 pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
+    if is_bee(&args.artifact) {
+        return bee::explain(args, global);
+    }
+    args.no_bee()?;
     let loaded = shared::open(&args.artifact, &args.places, global)?;
     let config = &loaded.artifact.config;
     let names = ClassNames::of(config);
@@ -107,7 +144,7 @@ pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
 
 /// The images named on the command line, folders replaced by the images in them. A file that cannot be read is found
 /// broken when it is loaded.
-fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -121,7 +158,7 @@ fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf
 }
 
 /// Writes what is shown of one class: the map over the cropped image, and the map alone at the size of the crop.
-fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
+pub(super) fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
     let (height, width) = (image.height() as usize, image.width() as usize);
     let map = map.resized(height, width);
     let path = |ending: &str| folder.join(format!("{name}.{ending}"));

@@ -1,10 +1,11 @@
 //! `explainer-train inspect`: what a file or a backbone holds.
 
-use super::{BadUsage, Global, print, shared};
+use super::{BadUsage, Global, bee, print, shared};
 use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use anyhow::Context;
 use clap::{ArgGroup, Args};
+use explainer_zoo::artifact::bee::{BeeArtifact, is_bee};
 use explainer_zoo::artifact::{Artifact, ArtifactConfig, AuxiliaryRecord, CONFIG};
 use explainer_zoo::backbone::{self, Architecture, Backbone, BackboneError};
 use explainer_zoo::image::{Filter, Preprocessing};
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Show what an artifact, a checkpoint or a backbone holds
 ///
-/// An artifact or a checkpoint: method, backbone, taps, parameters, passes an explanation costs, training figures. A
-/// backbone: its taps with their shapes, its preprocessing and its classes.
+/// An artifact or a checkpoint: method, backbone, taps, parameters, passes an explanation costs, training figures; of
+/// BEE the mixture of baselines for each metric, with its uncertainty. A backbone: its taps with their shapes, its
+/// preprocessing and its classes.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("what").required(true),
@@ -29,6 +31,9 @@ pub struct InspectArgs {
     /// Folder of an artifact, or a checkpoint
     #[arg(value_name = "ARTIFACT|CHECKPOINT", group = "what")]
     pub path: Option<PathBuf>,
+    /// Show the arms' probabilities for this image, not for the mean of all (BEE)
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub image: Option<PathBuf>,
     /// Name of a backbone
     #[arg(long, value_name = "NAME", group = "what")]
     pub backbone: Option<String>,
@@ -43,6 +48,16 @@ const STATE: &str = "state.json";
 /// Inspects.
 pub(super) fn run(args: &InspectArgs, global: &Global) -> anyhow::Result<()> {
     let text = match (&args.path, &args.backbone) {
+        (Some(path), _) if is_bee(path) => {
+            let config = BeeArtifact::load(path, &shared::compute(global)?.device)?.config;
+            let mut about = bee::facts(&config);
+            about.extend(preprocessing(&config.preprocessing));
+            format!("{}\n{}", rows(&about), bee::mixtures(path, args.image.as_deref(), global)?)
+        }
+        (Some(path), _) if args.image.is_some() => {
+            let message = "--image: the context of an image matters to BEE explainers alone, which";
+            return Err(BadUsage(format!("{message} {} is not; leave it out", path.display())).into());
+        }
         (Some(path), _) if path.join(CONFIG).is_file() => {
             rows(&artifact(&Artifact::load(path, &shared::compute(global)?.device)?.config))
         }
@@ -193,7 +208,7 @@ mod tests {
 
     fn inspected(path: Option<&Path>, backbone: Option<&str>) -> anyhow::Result<()> {
         let (path, backbone) = (path.map(Path::to_path_buf), backbone.map(str::to_owned));
-        run(&InspectArgs { path, backbone, weights: None }, &Global::default())
+        run(&InspectArgs { path, image: None, backbone, weights: None }, &Global::default())
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
+mod bee;
 mod completions;
 mod config;
 mod evaluate;

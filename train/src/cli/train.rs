@@ -1,8 +1,9 @@
 //! `explainer-train --config FILE`: train.
 
-use super::{Global, eprint, print};
+use super::{Global, bee, eprint, print};
 use crate::compare;
 use crate::config::{Config, ConfigError};
+use crate::data::Broken;
 use crate::fit::checkpoint::State;
 use crate::fit::{self, ResumeFrom};
 use crate::report::table::Table;
@@ -92,16 +93,30 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
         }
         handle.stop(Some("interrupted by a signal"));
     })?;
+    if let Some(section) = config.explainer.bee() {
+        let finished = fit::bee::run(&config, section, &from, global.quiet, &interrupter)?;
+        notices(&finished.notes, &finished.broken);
+        return match &finished.artifact {
+            Some(_) if global.quiet => Ok(()),
+            Some(artifact) => print(&bee::summary(&finished, artifact)?),
+            None => print(&stopped(&finished.state, config.output_dir())),
+        };
+    }
     let finished = fit::run(&config, &from, global.quiet, &interrupter)?;
-    for note in &finished.notes {
-        eprint(&format!("note: {note}\n"));
-    }
-    for broken in &finished.broken {
-        eprint(&format!("warning: skipped {}\n", broken.reason));
-    }
+    notices(&finished.notes, &finished.broken);
     match &finished.artifact {
         Some(artifact) => summarise(&finished, artifact, global.quiet),
         None => print(&stopped(&finished.state, config.output_dir())),
+    }
+}
+
+/// What the user should know of a run, on standard error.
+fn notices(notes: &[String], broken: &[Broken]) {
+    for note in notes {
+        eprint(&format!("note: {note}\n"));
+    }
+    for broken in broken {
+        eprint(&format!("warning: skipped {}\n", broken.reason));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a single key's range cannot say: rules across keys.
 
-use super::{Auxiliary, Backbone, Config, Data, Explainer, Masking, Optimizer, Schedule};
+use super::{Auxiliary, Backbone, Config, Data, Encoder, Explainer, Masking, Objective, Optimizer, Schedule, Train};
 use explainer_zoo::backbone::{TapSpec, architecture};
 use explainer_zoo::explainer::{Upsampling, WrongScale};
 
@@ -15,6 +15,7 @@ impl Config {
         if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
             check_weights("auxiliary", name, weights, sha256.as_deref(), &mut found);
         }
+        self.check_bee(&mut found);
         self.check_data(&mut found);
         self.check_optimizer(&mut found);
         found
@@ -33,7 +34,21 @@ impl Config {
             notes
                 .push("auxiliary.weights: a random classifier's feature maps show little; good for timing only".into());
         }
-        if self.train.batch_size == 1 {
+        if self.explainer.bee().is_some() {
+            if self.train.validate_every != Train::default().validate_every {
+                notes.push("train.validate_every: ignored, bee measures at the end of the run".into());
+            }
+            for (key, given) in [
+                ("masking", self.masking != Masking::default()),
+                ("objective", self.objective != Objective::default()),
+                ("optimizer", self.optimizer != Optimizer::default()),
+                ("schedule", self.schedule != Schedule::default()),
+            ] {
+                if given {
+                    notes.push(format!("{key}: ignored, bee learns without a loss"));
+                }
+            }
+        } else if self.train.batch_size == 1 {
             notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
         }
         notes
@@ -58,6 +73,23 @@ impl Config {
             for (i, tap) in taps.into_iter().flatten().enumerate() {
                 if taps.into_iter().flatten().take(i).any(|earlier| earlier == tap) {
                     found.push(format!("{section}.taps: `{tap}` is there twice"));
+                }
+            }
+        }
+    }
+
+    fn check_bee(&self, found: &mut Vec<String>) {
+        let Some(bee) = self.explainer.bee() else { return };
+        if let Some(Encoder { name, weights, sha256 }) = &bee.context {
+            check_weights("explainer.context", name, weights, sha256.as_deref(), found);
+        }
+        if self.backbone.taps.is_some() {
+            found.push("backbone.taps: found some, but explainer.method `bee` takes them as explainer.sites".into());
+        }
+        for (key, list) in [("metrics", Some(&bee.metrics)), ("sites", bee.sites.as_ref())] {
+            for (i, one) in list.into_iter().flatten().enumerate() {
+                if list.into_iter().flatten().take(i).any(|earlier| earlier == one) {
+                    found.push(format!("explainer.{key}: `{one}` is there twice"));
                 }
             }
         }

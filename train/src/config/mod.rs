@@ -4,6 +4,7 @@
 //! and column. Defaults come from the T-TAME paper; the doc comment of a key is also its description in
 //! `configs/schema.json`. Relative paths inside the file start at the working directory, not at the file.
 
+mod bee;
 mod check;
 mod optim;
 mod overrides;
@@ -12,6 +13,7 @@ mod sections;
 mod tagged;
 mod wording;
 
+pub use bee::{Bee, Encoder};
 pub use optim::{AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,

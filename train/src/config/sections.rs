@@ -1,5 +1,6 @@
 //! The sections of a run's YAML other than `optimizer` and `schedule`.
 
+use super::bee::Bee;
 use super::range::{
     at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
 };
@@ -25,6 +26,9 @@ tagged! {
         "lcam_img" => LcamImg(Head),
         /// L-CAM-Fm: as L-CAM-Img, but the map multiplies the tapped feature map; `masking` plays no part.
         "lcam_fm" => LcamFm(Head),
+        /// BEE: path integrals from random baselines, whose distribution is learned for each metric. `masking`,
+        /// `objective`, `optimizer` and `schedule` play no part: a bandit learns from every image.
+        "bee" => Bee(Bee),
     }
 }
 
@@ -37,6 +41,7 @@ impl Explainer {
             Self::Ptame(_) => "ptame",
             Self::LcamImg(_) => "lcam_img",
             Self::LcamFm(_) => "lcam_fm",
+            Self::Bee(_) => "bee",
         }
     }
 
@@ -45,6 +50,7 @@ impl Explainer {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_bias,
             Self::Ptame(head) => head.fuse_bias,
+            Self::Bee(_) => false,
         }
     }
 
@@ -52,7 +58,15 @@ impl Explainer {
     pub fn map_size(&self) -> Option<usize> {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.map_size,
-            Self::Ptame(_) => None,
+            Self::Ptame(_) | Self::Bee(_) => None,
+        }
+    }
+
+    /// BEE's section, if that is the method.
+    pub fn bee(&self) -> Option<&Bee> {
+        match self {
+            Self::Bee(bee) => Some(bee),
+            _ => None,
         }
     }
 

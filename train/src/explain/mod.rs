@@ -1,5 +1,6 @@
 //! A trained explainer together with its classifier: images to probabilities, heat maps and metrics.
 
+pub mod bee;
 pub mod file_names;
 mod names;
 
@@ -12,9 +13,11 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
+use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
 use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View, min_max};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
@@ -62,6 +65,18 @@ pub enum ExplainError {
     /// The explanations cannot be measured.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// BEE has no such mixture, or cannot draw.
+    #[error(transparent)]
+    Bee(#[from] BeeError),
+    /// A path of BEE's cannot run where the artifact says.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// A map that is none.
+    #[error(transparent)]
+    Map(#[from] ReportError),
+    /// A place was given for the weights of a context that is not there.
+    #[error("--context-weights: this explainer takes its context from the classifier itself; leave it out")]
+    NoContext,
     /// A class index beyond the classifier's classes.
     #[error("there is no class {class}; the classifier has {classes}, 0 to {last}", last = classes.saturating_sub(1))]
     NoClass {

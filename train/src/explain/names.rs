@@ -51,7 +51,9 @@ impl ClassNames {
         Self::new(config.class_names.as_deref(), config.head.classes)
     }
 
-    fn new(names: Option<&[String]>, classes: usize) -> Self {
+    /// The same for so many classes with these names, or none.
+    #[must_use]
+    pub fn new(names: Option<&[String]>, classes: usize) -> Self {
         let imagenet = classes::imagenet();
         let name = |class: usize| match names {
             Some(names) => names.get(class).cloned(),

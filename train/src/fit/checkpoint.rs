@@ -240,8 +240,13 @@ impl Store {
 
     /// Whether `checkpoint` is the one of its step in here, by whatever path it was read.
     pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
+        self.is_here(&checkpoint.path, checkpoint.state.step)
+    }
+
+    /// Whether `path` is where the checkpoint of `step` lies in here.
+    pub fn is_here(&self, path: &Path, step: usize) -> bool {
         let real = |path: &Path| path.canonicalize().ok();
-        real(&checkpoint.path).is_some_and(|path| Some(path) == real(&self.path(checkpoint.state.step)))
+        real(path).is_some_and(|path| Some(path) == real(&self.path(step)))
     }
 
     /// Puts back the checkpoints that made way for others that never came, because the run was killed in between.
@@ -272,27 +277,35 @@ impl Store {
         }
     }
 
-    /// Writes a checkpoint and removes those that are no longer kept.
+    /// Writes a checkpoint of a head and removes those that are no longer kept.
     ///
     /// # Errors
     /// [`CheckpointError::Write`]; older checkpoints are then still there.
     pub fn save(
         &self,
-        mut state: State,
+        state: State,
         head: ModuleRecord,
         optimizer: OptimizerRecord,
     ) -> Result<PathBuf, CheckpointError> {
         let path = self.path(state.step);
         let failed = |name: &str| CheckpointError::write(path.join(name));
+        let head = head.into_bytes().map_err(|e| failed(HEAD)(io::Error::other(e.to_string())))?;
+        let optimizer = optimizer.into_bytes().map_err(|e| failed(OPTIMIZER)(io::Error::other(e.to_string())))?;
+        self.save_files(state, &[(HEAD, &head), (OPTIMIZER, &optimizer)])
+    }
+
+    /// Writes a checkpoint of these files and removes those that are no longer kept.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_files(&self, mut state: State, files: &[(&str, &[u8])]) -> Result<PathBuf, CheckpointError> {
+        let path = self.path(state.step);
+        let failed = |name: &str| CheckpointError::write(path.join(name));
         fs::create_dir_all(&self.folder).map_err(CheckpointError::write(self.folder.clone()))?;
         let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.folder);
         let staging = staging.map_err(CheckpointError::write(self.folder.clone()))?;
-        let parts = [
-            (HEAD, head.into_bytes().map_err(|e| failed(HEAD)(io::Error::other(e.to_string())))?),
-            (OPTIMIZER, optimizer.into_bytes().map_err(|e| failed(OPTIMIZER)(io::Error::other(e.to_string())))?),
-        ];
-        state.files = parts.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes))).collect();
-        for (name, bytes) in &parts {
+        state.files = files.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes))).collect();
+        for (name, bytes) in files {
             write_synced(&staging.path().join(name), bytes).map_err(failed(name))?;
         }
         let text = serde_json::to_vec_pretty(&state).map_err(|e| failed(STATE)(e.into()))?;
@@ -352,11 +365,11 @@ impl Store {
         }
     }
 
-    /// The newest checkpoint that is whole and of the run `run`, and what was wrong with newer ones.
-    pub fn newest_valid(&self, run: &Identity) -> (Option<Checkpoint>, Vec<CheckpointError>) {
+    /// The newest checkpoint that `load` can read, and what was wrong with newer ones.
+    pub fn newest<T>(&self, load: impl Fn(&Path) -> Result<T, CheckpointError>) -> (Option<T>, Vec<CheckpointError>) {
         let mut passed_over = Vec::new();
         for step in self.steps().into_iter().rev() {
-            match load(&self.path(step), run) {
+            match load(&self.path(step)) {
                 Ok(checkpoint) => return (Some(checkpoint), passed_over),
                 Err(error) => passed_over.push(error),
             }
@@ -389,9 +402,30 @@ pub fn read_state(folder: &Path) -> Result<State, CheckpointError> {
 /// # Errors
 /// [`CheckpointError`] names the file and what is wrong.
 pub fn load(folder: &Path, run: &Identity) -> Result<Checkpoint, CheckpointError> {
+    let (state, files) = load_files(folder, run, [HEAD, OPTIMIZER])?;
+    let [head, optimizer] = files.map(Bytes::from_bytes_vec);
+    let damaged = |name: &str, e: String| CheckpointError::Damaged { path: folder.join(name), reason: e };
+    Ok(Checkpoint {
+        head: ModuleRecord::from_bytes(head).map_err(|e| damaged(HEAD, e.to_string()))?,
+        optimizer: OptimizerRecord::from_bytes(optimizer).map_err(|e| damaged(OPTIMIZER, e.to_string()))?,
+        path: folder.into(),
+        state,
+    })
+}
+
+/// Reads the state and these files of a checkpoint of the run `run`, checking every byte.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_files<const N: usize>(
+    folder: &Path,
+    run: &Identity,
+    names: [&str; N],
+) -> Result<(State, [Vec<u8>; N]), CheckpointError> {
     let state = read_state(folder)?;
     run.check(&state.run, folder)?;
-    let part = |name: &str| -> Result<Bytes, CheckpointError> {
+    let mut files = [const { Vec::new() }; N];
+    for (name, bytes) in names.into_iter().zip(&mut files) {
         let path = folder.join(name);
         let damaged = |reason: String| CheckpointError::Damaged { path: path.clone(), reason };
         let found = sha256_file(&path).map_err(|e| damaged(e.to_string()))?;
@@ -400,16 +434,9 @@ pub fn load(folder: &Path, run: &Identity) -> Result<Checkpoint, CheckpointError
             Some(expected) => return Err(damaged(format!("its SHA-256 is {found}, {expected} was written"))),
             None => return Err(damaged(format!("{STATE} does not name it"))),
         }
-        let read = |source| CheckpointError::Read { path: path.clone(), source };
-        Ok(Bytes::from_bytes_vec(fs::read(&path).map_err(read)?))
-    };
-    let damaged = |name: &str, e: String| CheckpointError::Damaged { path: folder.join(name), reason: e };
-    Ok(Checkpoint {
-        head: ModuleRecord::from_bytes(part(HEAD)?).map_err(|e| damaged(HEAD, e.to_string()))?,
-        optimizer: OptimizerRecord::from_bytes(part(OPTIMIZER)?).map_err(|e| damaged(OPTIMIZER, e.to_string()))?,
-        path: folder.into(),
-        state,
-    })
+        *bytes = fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+    }
+    Ok((state, files))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -14,7 +14,7 @@ use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
 use super::context::Masked;
-use crate::config::{Config, Data, Explainer};
+use crate::config::{self, Config, Data, Explainer};
 use crate::report::progress::with_download_bar;
 
 /// Everything that a configuration says of a head's surroundings, loaded and checked. No image is opened.
@@ -70,19 +70,13 @@ impl Classifier {
             Explainer::Ptame(_) => Method::Ptame,
             Explainer::LcamImg(_) => Method::LcamImg,
             Explainer::LcamFm(_) => Method::LcamFm,
+            Explainer::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
         };
         let masked = match method {
             Method::LcamFm => Masked::Feature,
             _ => Masked::Image(config.masking),
         };
-        let class_names = match (&wanted.classes, spec.classes) {
-            (Some(path), _) => Some(classes::read(path)?),
-            (None, 1000) => Some(classes::imagenet().into_iter().map(String::from).collect()),
-            (None, _) => None,
-        };
-        if let Some(names) = &class_names {
-            classes::check(names, spec.classes)?;
-        }
+        let class_names = class_names(wanted, spec.classes)?;
         Ok(Self { backbone, preprocessing, method, masked, taps, tap_specs, ids, adapters, auxiliary, class_names })
     }
 
@@ -100,7 +94,21 @@ impl Classifier {
     }
 }
 
-fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, FitError> {
+/// Names of the classes: of `backbone.classes`, else ImageNet's where there are 1000.
+pub(super) fn class_names(wanted: &config::Backbone, count: usize) -> Result<Option<Vec<String>>, FitError> {
+    let names = match (&wanted.classes, count) {
+        (Some(path), _) => Some(classes::read(path)?),
+        (None, 1000) => Some(classes::imagenet().into_iter().map(String::from).collect()),
+        (None, _) => None,
+    };
+    if let Some(names) = &names {
+        classes::check(names, count)?;
+    }
+    Ok(names)
+}
+
+/// How photographs become the backbone's input.
+pub(super) fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, FitError> {
     let spec = backbone.spec();
     let mut own = spec.preprocessing.clone();
     let found = data.crop.unwrap_or(own.crop);

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 
 use explainer_zoo::adapter::NotSquare;
 use explainer_zoo::artifact::ArtifactError;
+use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::AuxiliaryError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::WrongScale;
+use explainer_zoo::explainer::bee::BeeError;
 
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
 use crate::data::DataError;
+use crate::metric::MetricError;
 
 /// What ends a run early. Everything earned before it is in the output folder.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,21 @@ pub enum FitError {
         /// The crop asked for.
         found: usize,
     },
+    /// The method learns something else than a head.
+    #[error("explainer.method is {method}, which learns no head; choose ttame, tame, ptame, lcam_img or lcam_fm")]
+    NoHead {
+        /// The method.
+        method: &'static str,
+    },
+    /// A path of BEE's cannot run where it is to.
+    #[error("explainer.sites: {0}")]
+    Site(#[from] SiteError),
+    /// BEE cannot learn.
+    #[error(transparent)]
+    Bee(#[from] BeeError),
+    /// The maps cannot be measured.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The optimizer's settings are no settings.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),

@@ -1,6 +1,7 @@
 //! Fitting an explainer: the training step, the loop around it, optimizers, schedules, checkpoints; import of heads.
 
 pub mod batches;
+pub mod bee;
 pub mod checkpoint;
 mod classifier;
 pub mod clip;

@@ -22,7 +22,7 @@ use super::progress::{Term, TrainingProgress};
 use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
-use crate::config::{Augment, Config, Data};
+use crate::config::{Augment, Config, Data, Explainer};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
 
@@ -74,14 +74,15 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
 
     let setup = Setup::new(config, &compute, quiet)?;
-    let plan = setup.plan(config);
+    let plan = training(config);
     let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
     let total_steps = steps_per_epoch * plan.epochs;
     let run_id = identity(config, &setup);
     let store = Store::new(output.join("checkpoints"), config.train.keep);
     store.restore()?;
     let mut notes = Vec::new();
-    let checkpoint = start(from, &store, &run_id, &output, &mut notes)?;
+    let checkpoint = start(from, &store, &output, &mut notes, |path| checkpoint::load(path, &run_id))?;
+    let checkpoint = checkpoint.map(|(_, found)| found);
     store.sweep(); // the folder is this run's
     let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
@@ -106,13 +107,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     }
 
     let train = Batches::new(setup.train.clone(), plan.clone(), first);
-    let validated: Arc<dyn ImageSet> = match config.train.validate_images {
-        Some(count) if count < setup.valid.len() => {
-            Arc::new(Subset::sample(setup.valid.clone(), count, config.train.seed))
-        }
-        _ => setup.valid.clone(),
-    };
-    let valid = Batches::new(validated, setup.validation(config), 0);
+    let valid = Batches::new(validated(config, &setup.valid), validation(config), 0);
     let (train_state, valid_state) = (train.state(), valid.state());
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let batch_size = plan.batch_size;
@@ -207,10 +202,7 @@ impl Setup {
             head.map_size = [side; 2];
         }
 
-        let (train, valid) = (
-            images(&config.data.train, config.data.train_images, Split::Train, config.train.seed, preprocessing)?,
-            images(&config.data.val, config.data.val_images, Split::Val, config.train.seed, preprocessing)?,
-        );
+        let [train, valid] = sets(config, preprocessing)?;
         let named = || Some(train.classes().to_vec()).filter(|names| names.len() == classes);
         classifier.class_names = classifier.class_names.or_else(named);
         let context = Context {
@@ -225,22 +217,41 @@ impl Setup {
         };
         Ok(Self { classifier, context: Arc::new(context), head, train, valid })
     }
+}
 
-    fn plan(&self, config: &Config) -> Plan {
-        let has = |augment| config.data.augment.contains(&augment);
-        let mut plan = Plan::training(config.train.batch_size, config.train.epochs, config.train.seed);
-        plan.augment = data::Augment { crop: has(Augment::RandomCrop), flip: has(Augment::Flip) };
-        plan.max_broken = config.data.max_broken;
-        plan.workers = config.data.workers;
-        plan
-    }
+/// How training images are read.
+pub(super) fn training(config: &Config) -> Plan {
+    let has = |augment| config.data.augment.contains(&augment);
+    let mut plan = Plan::training(config.train.batch_size, config.train.epochs, config.train.seed);
+    plan.augment = data::Augment { crop: has(Augment::RandomCrop), flip: has(Augment::Flip) };
+    plan.max_broken = config.data.max_broken;
+    plan.workers = config.data.workers;
+    plan
+}
 
-    fn validation(&self, config: &Config) -> Plan {
-        let mut plan = Plan::validation(config.train.batch_size);
-        plan.max_broken = config.data.max_broken;
-        plan.workers = config.data.workers;
-        plan
+/// How validation images are read.
+pub(super) fn validation(config: &Config) -> Plan {
+    let mut plan = Plan::validation(config.train.batch_size);
+    plan.max_broken = config.data.max_broken;
+    plan.workers = config.data.workers;
+    plan
+}
+
+/// The validation images that a validation looks at.
+pub(super) fn validated(config: &Config, valid: &Arc<dyn ImageSet>) -> Arc<dyn ImageSet> {
+    match config.train.validate_images {
+        Some(count) if count < valid.len() => Arc::new(Subset::sample(valid.clone(), count, config.train.seed)),
+        _ => valid.clone(),
     }
+}
+
+/// Training and validation images.
+pub(super) fn sets(config: &Config, preprocessing: &Preprocessing) -> Result<[Arc<dyn ImageSet>; 2], FitError> {
+    let (data, seed) = (&config.data, config.train.seed);
+    Ok([
+        images(&data.train, data.train_images, Split::Train, seed, preprocessing)?,
+        images(&data.val, data.val_images, Split::Val, seed, preprocessing)?,
+    ])
 }
 
 fn images(
@@ -268,8 +279,13 @@ fn identity(config: &Config, setup: &Setup) -> Identity {
     let mut weights = setup.context.backbone.spec().weights_sha256.clone().unwrap_or_default();
     let auxiliary = setup.context.auxiliary.as_ref();
     weights.extend(auxiliary.and_then(|auxiliary| auxiliary.backbone.spec().weights_sha256.clone()));
+    identified(config, &weights, setup.train.as_ref())
+}
+
+/// The run of a configuration, with the SHA-256 of its classifiers' weights, on training images.
+pub(super) fn identified(config: &Config, weights: &str, train: &dyn ImageSet) -> Identity {
     let configuration = sha256(format!("{}{weights}", in_common(config).to_yaml().unwrap_or_default()).as_bytes());
-    Identity { configuration, images: setup.train.len(), images_sha256: setup.train.digest() }
+    Identity { configuration, images: train.len(), images_sha256: train.digest() }
 }
 
 /// The part of a configuration that stays as it is over all of a run: everything but where its files lie and how often
@@ -283,6 +299,11 @@ fn in_common(config: &Config) -> Config {
     same.backbone.classes = None;
     if let Some(auxiliary) = &mut same.auxiliary {
         auxiliary.weights.clear();
+    }
+    if let Explainer::Bee(bee) = &mut same.explainer
+        && let Some(context) = &mut bee.context
+    {
+        context.weights.clear();
     }
     for place in [&mut same.data.train, &mut same.data.val] {
         if *place != Data::SHAPES {
@@ -299,19 +320,20 @@ fn in_common(config: &Config) -> Config {
     same
 }
 
-fn start(
+/// The checkpoint to go on from, as `load` reads it, and where it lies.
+pub(super) fn start<T>(
     from: &ResumeFrom,
     store: &Store,
-    run: &Identity,
     output: &Path,
     notes: &mut Vec<String>,
-) -> Result<Option<Checkpoint>, FitError> {
+    load: impl Fn(&Path) -> Result<T, CheckpointError>,
+) -> Result<Option<(PathBuf, T)>, FitError> {
     match from {
         ResumeFrom::Start if store.steps().is_empty() => Ok(None),
         ResumeFrom::Start => Err(FitError::Occupied(output.into())),
-        ResumeFrom::Path(path) => Ok(Some(checkpoint::load(path, run)?)),
+        ResumeFrom::Path(path) => Ok(Some((path.clone(), load(path)?))),
         ResumeFrom::Newest => {
-            let (found, mut passed_over) = store.newest_valid(run);
+            let (found, mut passed_over) = store.newest(|path| Ok((path.to_path_buf(), load(path)?)));
             // A fresh start would take the folder from the run that it belongs to.
             if found.is_none()
                 && let Some(at) = passed_over.iter().position(CheckpointError::is_foreign)
@@ -320,7 +342,7 @@ fn start(
             }
             notes.extend(passed_over.iter().map(|error| format!("passed over a checkpoint: {error}")));
             match &found {
-                Some(found) => notes.push(format!("resumed from {}", found.path.display())),
+                Some((path, _)) => notes.push(format!("resumed from {}", path.display())),
                 None => notes.push("no checkpoint to resume from: a fresh start".into()),
             }
             Ok(found)

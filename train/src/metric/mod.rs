@@ -9,6 +9,7 @@
 //! averaged). Of equal pixels, the one that comes first in reading order is the more important, so a constant map ranks
 //! pixels in reading order. Where a metric is undefined for other reasons, its file says so.
 
+mod bee;
 mod case;
 mod curve;
 mod error;
@@ -26,6 +27,7 @@ mod subject;
 #[cfg(test)]
 mod testing;
 
+pub use bee::BeeScores;
 pub use case::{Case, Frame};
 pub use error::MetricError;
 pub use masked::{Confidence, MaskedConfidence, Summary};

@@ -1,0 +1,331 @@
+//! What is learned for one metric: a contextual Thompson bandit over the families of baselines.
+
+use super::BeeError;
+use super::family::Family;
+use super::history::History;
+use super::metric::Metric;
+use super::posterior::{Arm, dot};
+use super::stream::Stream;
+
+/// The shape of a mixture, which all of a run share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixtureConfig {
+    /// Length of the context that arms are judged in; 100 in the paper.
+    pub dimensions: usize,
+    /// Length of the features that it is made of.
+    pub features: usize,
+    /// rho: the precision of theta's prior, above 1; see [`minimise`](super::minimise). Features have length 1, so that
+    /// one reward moves a context by at most |w| / rho. Theta is shared by all arms: where it moves fast, what one of
+    /// them learns unsettles the others.
+    pub theta_precision: f64,
+    /// How many scores the history keeps.
+    pub history: usize,
+}
+
+impl MixtureConfig {
+    /// The paper's 100 dimensions over so many features.
+    pub fn new(features: usize) -> Self {
+        Self { dimensions: 100, features, theta_precision: 1000.0, history: 1024 }
+    }
+}
+
+/// The arms of one metric, the map from features to the context they are judged in, and the scores so far.
+///
+/// Features enter with length 1, which makes the scales of theta and of its prior independent of the encoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture {
+    pub(super) metric: Metric,
+    pub(super) config: MixtureConfig,
+    /// `[dimensions, features]`, row by row.
+    pub(super) theta: Vec<f64>,
+    /// One for each of [`Family::ALL`].
+    pub(super) arms: [Arm; Family::COUNT],
+    pub(super) history: History,
+    /// Mean of the features learned from, of length 1 each.
+    pub(super) centre: Vec<f64>,
+}
+
+/// What one baseline taught.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lesson {
+    /// The metric.
+    pub metric: Metric,
+    /// The family that was played.
+    pub family: Family,
+    /// What the map scored.
+    pub score: f64,
+    /// Its rank in the history, 0..1, 1 for the best: the probability of the reward.
+    pub rank: f64,
+    /// Whether the reward was +1.
+    pub reward: bool,
+}
+
+/// How an arm stands in a context.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    /// The family.
+    pub family: Family,
+    /// How often it was played.
+    pub plays: u64,
+    /// How often it was rewarded with +1.
+    pub wins: u64,
+    /// Mean of <w, c>.
+    pub mean: f64,
+    /// Standard deviation of <w, c>.
+    pub deviation: f64,
+    /// Probability that Thompson sampling plays it.
+    pub probability: f64,
+}
+
+/// Thompson draws from which an arm's probability is counted: a standard error of at most 0.4%.
+const SAMPLES: usize = 16_384;
+
+impl Mixture {
+    /// The prior of a metric: every arm is as good as any other. Theta is drawn such that contexts have a length of
+    /// about 1, and with it <w, c> the variance 1.
+    pub fn prior(metric: Metric, config: MixtureConfig, seed: u64) -> Self {
+        let mut stream = Stream::new(seed, "bee theta", &[metric as u64]);
+        let scale = 1.0 / (config.dimensions.max(1) as f64).sqrt();
+        let theta = (0..config.dimensions * config.features).map(|_| scale * stream.normal()).collect();
+        let arms = std::array::from_fn(|_| Arm::prior(config.dimensions));
+        let (history, centre) = (History::new(config.history), vec![0.0; config.features]);
+        Self { metric, config, theta, arms, history, centre }
+    }
+
+    /// The metric.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &MixtureConfig {
+        &self.config
+    }
+
+    /// The scores so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Refuses an encoder with another number of features than those that were learned with.
+    ///
+    /// # Errors
+    /// [`BeeError::Features`].
+    pub fn check(&self, features: usize) -> Result<(), BeeError> {
+        let expected = self.config.features;
+        match features == expected {
+            true => Ok(()),
+            false => Err(BeeError::Features { found: features, expected, finite: true }),
+        }
+    }
+
+    /// How many baselines it has learned from.
+    pub fn lessons(&self) -> u64 {
+        self.history.seen()
+    }
+
+    /// The family to play for an image of these features: weights are drawn for every arm, and the one with the largest
+    /// sigmoid(<w, c>) wins. `stream` must be one of its own for every choice.
+    ///
+    /// # Errors
+    /// [`BeeError::Features`].
+    pub fn choose(&self, features: &[f64], stream: &mut Stream) -> Result<Family, BeeError> {
+        let context = self.context(&self.unit(features)?);
+        let mut best = (f64::NEG_INFINITY, Family::Normal);
+        for (family, arm) in Family::ALL.into_iter().zip(&self.arms) {
+            let logit = dot(&arm.draw(stream), &context);
+            if logit > best.0 {
+                best = (logit, family);
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// Learns from the score of a map whose baseline was of `family`. Randomness (whether a score of middling rank is
+    /// rewarded) is that of the seed and of how many lessons there were.
+    ///
+    /// # Errors
+    /// [`BeeError::Score`] for a score that is no number, [`BeeError::Features`]; nothing is learned then.
+    pub fn learn(&mut self, features: &[f64], family: Family, score: f64, seed: u64) -> Result<Lesson, BeeError> {
+        let metric = self.metric;
+        if !score.is_finite() {
+            return Err(BeeError::Score { metric, score });
+        }
+        let features = self.unit(features)?;
+        let context = self.context(&features);
+        let number = [metric as u64, self.lessons()];
+        let rank = self.history.rank(metric, score);
+        let reward = Stream::new(seed, "bee reward", &number).flip(rank);
+        let rho = self.config.theta_precision;
+        let reach = dot(&features, &features) / rho;
+        let found = self.arms[family as usize].learn(&context, reach, reward);
+        for (row, w) in self.theta.chunks_exact_mut(features.len().max(1)).zip(&found.weights) {
+            row.iter_mut().zip(&features).for_each(|(theta, x)| *theta += found.pull / rho * w * x);
+        }
+        self.history.add(score, &mut Stream::new(seed, "bee history", &number));
+        let share = 1.0 / self.lessons() as f64;
+        self.centre.iter_mut().zip(&features).for_each(|(centre, x)| *centre += share * (x - *centre));
+        Ok(Lesson { metric, family, score, rank, reward })
+    }
+
+    /// How the arms stand for an image of these features; for none, in the mean of the contexts learned from.
+    ///
+    /// # Errors
+    /// [`BeeError::Features`].
+    pub fn standings(&self, features: Option<&[f64]>, seed: u64) -> Result<[Standing; Family::COUNT], BeeError> {
+        let context = match features {
+            Some(features) => self.context(&self.unit(features)?),
+            None => self.context(&self.centre),
+        };
+        let logits = self.arms.each_ref().map(|arm| arm.logit(&context));
+        let mut stream = Stream::new(seed, "bee standings", &[self.metric as u64]);
+        let mut counts = [0_u32; Family::COUNT];
+        for _ in 0..SAMPLES {
+            // <w, c> of independent normal weights is normal itself.
+            let drawn = logits.map(|(mean, deviation)| mean + deviation * stream.normal());
+            let best = (1..Family::COUNT).fold(0, |best, arm| if drawn[arm] > drawn[best] { arm } else { best });
+            counts[best] += 1;
+        }
+        let standing = |family: Family| {
+            let (arm, (mean, deviation)) = (&self.arms[family as usize], logits[family as usize]);
+            let probability = f64::from(counts[family as usize]) / SAMPLES as f64;
+            Standing { family, plays: arm.plays, wins: arm.wins, mean, deviation, probability }
+        };
+        Ok(Family::ALL.map(standing))
+    }
+
+    /// c = theta phi.
+    fn context(&self, features: &[f64]) -> Vec<f64> {
+        self.theta.chunks_exact(self.config.features.max(1)).map(|row| dot(row, features)).collect()
+    }
+
+    /// Features of length 1; all zeros stay as they are.
+    fn unit(&self, features: &[f64]) -> Result<Vec<f64>, BeeError> {
+        let length = dot(features, features).sqrt();
+        if features.len() != self.config.features || !length.is_finite() {
+            return Err(BeeError::Features {
+                found: features.len(),
+                expected: self.config.features,
+                finite: length.is_finite(),
+            });
+        }
+        Ok(features.iter().map(|x| if length > 0.0 { x / length } else { 0.0 }).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEATURES: usize = 8;
+
+    fn config() -> MixtureConfig {
+        MixtureConfig { history: 256, ..MixtureConfig::new(FEATURES) }
+    }
+
+    /// Features as a network's: a common direction, a cluster's own, and some noise.
+    fn features(cluster: usize, stream: &mut Stream) -> Vec<f64> {
+        let own = |i: usize| if i % 2 == cluster { 1.0 } else { 0.0 };
+        (0..FEATURES).map(|i| 1.0 + own(i) + 0.2 * stream.normal()).collect()
+    }
+
+    /// The mean score of an arm: in one cluster `Blur` is the best, in the other `TrainData`.
+    fn quality(cluster: usize, family: Family) -> f64 {
+        match (cluster, family) {
+            (0, Family::Blur) | (1, Family::TrainData) => 1.0,
+            (0, Family::TrainData) | (1, Family::Blur) => -1.0,
+            (_, Family::Constant) => 0.4,
+            _ => 0.0,
+        }
+    }
+
+    /// Plays `rounds`; the regret of each against the best arm, and what uniform choice would have had.
+    fn play(metric: Metric, rounds: usize, seed: u64) -> (Mixture, Vec<f64>) {
+        let mut mixture = Mixture::prior(metric, config(), seed);
+        let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
+        let regret = |round| {
+            let mut world = Stream::new(seed, "world", &[round]);
+            let cluster = world.below(2);
+            let features = features(cluster, &mut world);
+            let family = mixture.choose(&features, &mut Stream::new(seed, "choice", &[round])).unwrap();
+            let score = sign * (quality(cluster, family) + 0.5 * world.normal());
+            mixture.learn(&features, family, score, seed).unwrap();
+            1.0 - quality(cluster, family)
+        };
+        let regrets = (0..rounds as u64).map(regret).collect();
+        (mixture, regrets)
+    }
+
+    /// Of uniform choice: 1 less the mean quality of the five arms, (1 - 1 + 0.4) / 5.
+    const UNIFORM: f64 = 0.92;
+
+    #[test]
+    fn regret_falls_below_that_of_uniform_choice() {
+        for metric in [Metric::Ins, Metric::Del] {
+            let mean = |regrets: &[f64]| regrets.iter().sum::<f64>() / regrets.len() as f64;
+            let (mixture, regrets) = play(metric, 3000, 1);
+            let (early, late) = (mean(&regrets[..300]), mean(&regrets[2500..]));
+            assert!(late < 0.3 * UNIFORM, "{metric}: {late} late, {early} early");
+            assert!(late < early, "{metric}: {late} late, {early} early");
+            // It knows which arm is whose.
+            let mut stream = Stream::new(9, "ask", &[]);
+            for (cluster, best) in [(0, Family::Blur), (1, Family::TrainData)] {
+                let standings = mixture.standings(Some(&features(cluster, &mut stream)), 0).unwrap();
+                let first = standings.iter().max_by(|a, b| a.probability.total_cmp(&b.probability)).unwrap();
+                assert_eq!(first.family, best, "{metric} cluster {cluster}: {standings:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_mixture() {
+        let (first, regrets) = play(Metric::Ins, 60, 3);
+        let (again, other) = (play(Metric::Ins, 60, 3), play(Metric::Ins, 60, 4));
+        assert_eq!((&first, &regrets), (&again.0, &again.1));
+        assert_ne!(first, other.0);
+        assert_ne!(first.theta, Mixture::prior(Metric::Ins, config(), 3).theta, "the context is learned, too");
+    }
+
+    #[test]
+    fn the_prior_has_no_preference() {
+        let mixture = Mixture::prior(Metric::Sic, config(), 5);
+        let standings = mixture.standings(Some(&[1.0; FEATURES]), 5).unwrap();
+        for (standing, family) in standings.iter().zip(Family::ALL) {
+            assert_eq!((standing.family, standing.plays, standing.mean), (family, 0, 0.0));
+            assert!((standing.probability - 0.2).abs() < 0.02, "{standing:?}");
+            assert!((standing.deviation - 1.0).abs() < 0.3, "{standing:?}");
+        }
+        assert!((standings.iter().map(|s| s.probability).sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_choices() {
+        let (mixture, _) = play(Metric::Ins, 300, 2);
+        let features = features(0, &mut Stream::new(1, "one", &[]));
+        let standings = mixture.standings(Some(&features), 0).unwrap();
+        let mut counts = [0.0; Family::COUNT];
+        for draw in 0..4000 {
+            let family = mixture.choose(&features, &mut Stream::new(0, "choice", &[draw])).unwrap();
+            counts[family as usize] += 1.0 / 4000.0;
+        }
+        for (standing, count) in standings.iter().zip(counts) {
+            assert!((standing.probability - count).abs() < 0.035, "{standing:?} was played {count}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_learned_from_is_refused_and_changes_nothing() {
+        let mut mixture = Mixture::prior(Metric::Ins, config(), 0);
+        let before = mixture.clone();
+        let message = mixture.learn(&[1.0; FEATURES], Family::Blur, f64::NAN, 0).unwrap_err().to_string();
+        assert!(message.contains("INS") && message.contains("NaN"), "{message}");
+        let message = mixture.learn(&[1.0; 3], Family::Blur, 0.5, 0).unwrap_err().to_string();
+        assert!(message.contains('3') && message.contains('8'), "{message}");
+        assert!(mixture.choose(&[f64::INFINITY; FEATURES], &mut Stream::new(0, "", &[])).is_err());
+        assert_eq!(mixture, before);
+        // An image without any feature is no error: its context says nothing.
+        mixture.learn(&[0.0; FEATURES], Family::Blur, 0.5, 0).unwrap();
+        assert_eq!(mixture.theta, before.theta);
+        assert_eq!((mixture.lessons(), mixture.arms[Family::Blur as usize].plays), (1, 1));
+    }
+}

@@ -1,0 +1,394 @@
+//! BEE, Baseline Exploration-Exploitation (Barkan et al., AAAI 2025): a path integral whose baseline is random, with a
+//! distribution that is learned for each metric.
+//!
+//! A map is the sum over the steps of a path from a baseline to what the classifier sees, see
+//! [`crate::attribution::path`]; where the baseline comes from, [`Family`], makes it a good one or a bad one, and
+//! differently so for each image and metric. For each metric a [`Mixture`] learns by trial which family to draw from.
+//! An explanation draws several times and keeps the map that scores best (pBEE); fine-tuned (fBEE), it goes on learning
+//! on the image meanwhile.
+//!
+//! How a map is scored is the caller's: everything here takes a closure from maps to scores, `None` for a map on which
+//! the metric is undefined: nothing is learned from it, and it is never the best. With more than one site
+//! the map is the mean of the sites' maps, each stretched to 0..1, stretched again.
+
+mod context;
+mod family;
+mod history;
+mod metric;
+mod mixture;
+mod posterior;
+mod state;
+mod stream;
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+pub use context::Encoder;
+pub use family::{Family, References, baseline};
+pub use history::History;
+pub use metric::{Metric, UnknownMetric};
+pub use mixture::{Lesson, Mixture, MixtureConfig, Standing};
+pub use posterior::{Arm, Minimum, minimise};
+pub use state::Mixtures;
+pub use stream::Stream;
+
+use super::min_max;
+use crate::attribution::path::{PathIntegral, Representation, Site, heat_maps, observe};
+use crate::backbone::Backbone;
+
+/// Why nothing can be learned or explained.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum BeeError {
+    /// No mixture was learned for this metric.
+    #[error(
+        "no mixture was learned for metric {metric}; there are mixtures for {}: choose one of these, or train with \
+         {metric} among explainer.metrics",
+        names(known)
+    )]
+    NoMixture {
+        /// What was asked for.
+        metric: Metric,
+        /// What there is.
+        known: Vec<Metric>,
+    },
+    /// A metric's score is NaN or infinite.
+    #[error("metric {metric} scored a map {score}, which is no number to learn from")]
+    Score {
+        /// The metric.
+        metric: Metric,
+        /// The score.
+        score: f64,
+    },
+    /// The metric is undefined on every map.
+    #[error("metric {metric} is undefined on all of {draws} maps of the image")]
+    Unscored {
+        /// The metric.
+        metric: Metric,
+        /// How many maps were drawn.
+        draws: usize,
+    },
+    /// There are more or fewer scores than maps.
+    #[error("metric {metric} gave {found} scores for {expected} maps")]
+    Scores {
+        /// The metric.
+        metric: Metric,
+        /// Scores.
+        found: usize,
+        /// Maps.
+        expected: usize,
+    },
+    /// The features are not those that the mixture was learned with.
+    #[error("the context has {found} features{}, the mixture takes {expected} numbers", unless(*finite))]
+    Features {
+        /// How many there are.
+        found: usize,
+        /// How many the mixture takes.
+        expected: usize,
+        /// Whether all are numbers.
+        finite: bool,
+    },
+    /// Without training images the family `train-data` has nothing to draw from.
+    #[error("BEE needs at least one training image to draw baselines from, there is none")]
+    NoReferences,
+    /// An explanation needs at least one draw.
+    #[error("an explanation takes at least one draw, 0 were asked for")]
+    NoDraws,
+    /// A file of mixtures that is none.
+    #[error("{origin}: not the mixtures of a BEE explainer: {reason}")]
+    State {
+        /// The file.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn names(metrics: &[Metric]) -> String {
+    match metrics {
+        [] => "none".into(),
+        _ => metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn unless(finite: bool) -> &'static str {
+    if finite { "" } else { ", not all of them finite" }
+}
+
+/// Everything of BEE that is not learned.
+#[derive(Clone, Debug)]
+pub struct Bee {
+    backbone: Arc<dyn Backbone>,
+    sites: Vec<Site>,
+    references: Vec<References>,
+    encoder: Encoder,
+    integral: PathIntegral,
+    seed: u64,
+}
+
+/// Images as [`Bee`] sees them.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Normalised, `[B,3,H,W]`.
+    pub images: Tensor<4>,
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// The class that is explained of each.
+    pub classes: Vec<usize>,
+    /// The context's features of each.
+    pub features: Vec<Vec<f64>>,
+    ends: Vec<Representation>,
+}
+
+/// A baseline to be drawn, and the image to explain with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick<'a> {
+    /// The image's place in its batch.
+    pub image: usize,
+    /// Where the baseline comes from.
+    pub family: Family,
+    /// What the baseline is for; with `number` and the seed it determines the baseline.
+    pub purpose: &'a str,
+    /// Tells the baselines of one purpose apart.
+    pub number: u64,
+}
+
+/// How an explanation draws its baselines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// pBEE: all from the mixture as it was learned.
+    Pretrained,
+    /// fBEE: learning from each draw before the next, for this image alone.
+    FineTuned,
+}
+
+/// The best of an explanation's draws.
+#[derive(Clone, Debug)]
+pub struct Best {
+    /// Its map `[1,1,H,W]` in 0..1.
+    pub map: Tensor<4>,
+    /// Its score.
+    pub score: f64,
+    /// The family of its baseline.
+    pub family: Family,
+    /// Its number among the draws, from 0.
+    pub draw: usize,
+    /// How often each of [`Family::ALL`] was played.
+    pub plays: [usize; Family::COUNT],
+}
+
+impl Bee {
+    /// BEE on a classifier at `sites`. `training` holds normalised training images `[M,3,H,W]`, from which `train-data`
+    /// draws; a few are enough.
+    ///
+    /// # Errors
+    /// [`BeeError::NoReferences`].
+    pub fn new(
+        backbone: Arc<dyn Backbone>,
+        sites: Vec<Site>,
+        training: &Tensor<4>,
+        encoder: Encoder,
+        integral: PathIntegral,
+        seed: u64,
+    ) -> Result<Self, BeeError> {
+        if training.dims()[0] == 0 {
+            return Err(BeeError::NoReferences);
+        }
+        let references = References::observe(backbone.as_ref(), training, &sites);
+        Ok(Self { backbone, sites, references, encoder, integral, seed })
+    }
+
+    /// The classifier.
+    pub fn backbone(&self) -> &Arc<dyn Backbone> {
+        &self.backbone
+    }
+
+    /// The context's encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Forward and as many backward passes through the classifier for so many maps, those of scoring not counted.
+    pub fn passes(&self, maps: usize) -> usize {
+        maps * self.sites.len() * self.integral.steps
+    }
+
+    /// Looks at normalised images `[B,3,H,W]` once: logits, what they are at the sites, context. Explained are
+    /// `classes`, or the predicted ones.
+    pub fn see(&self, images: Tensor<4>, classes: Option<&[usize]>) -> Seen {
+        let (logits, ends) = observe(self.backbone.as_ref(), &images, &self.sites);
+        let features = self.encoder.encode(&images, &self.backbone.spec().preprocessing);
+        let classes = match classes {
+            Some(classes) => classes.to_vec(),
+            None => logits.clone().argmax(1).into_data().iter::<i64>().map(|class| class.max(0) as usize).collect(),
+        };
+        Seen { images, logits, classes, features, ends }
+    }
+
+    /// The map of every pick, `[P,1,H,W]` in 0..1.
+    ///
+    /// Points of paths go through the backbone so many at a time as the integral says; what grows with the number of
+    /// picks are baselines and maps alone.
+    pub fn maps(&self, seen: &Seen, picks: &[Pick<'_>]) -> Tensor<4> {
+        let device = seen.images.device();
+        let [_, _, height, width] = seen.images.dims();
+        // Picks of one image share the network before a tap.
+        let shared = picks.windows(2).all(|pair| matches!(pair, [a, b] if a.image == b.image));
+        let owners: Vec<usize> =
+            picks.iter().take(if shared { 1 } else { picks.len() }).map(|pick| pick.image).collect();
+        let own = |values: &mut dyn Iterator<Item = usize>| -> Tensor<1, Int> {
+            let values: Vec<i64> = values.map(|value| value as i64).collect();
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), &device)
+        };
+        let images = seen.images.clone().select(0, own(&mut owners.iter().copied()));
+        let class = own(&mut owners.iter().map(|image| seen.classes.get(*image).copied().unwrap_or(0)));
+        let mut sum: Option<Tensor<4>> = None;
+        for ((site, end), references) in self.sites.iter().zip(&seen.ends).zip(&self.references) {
+            let name = site.name(self.backbone.as_ref());
+            let draw = |pick: &Pick<'_>| {
+                let purpose = format!("bee baseline, {}, {name}", pick.purpose);
+                let stream = &mut Stream::new(self.seed, &purpose, &[pick.number, pick.family as u64]);
+                let h = end.map.clone().narrow(0, pick.image, 1);
+                baseline(pick.family, &h, site.stride(), references, stream)
+            };
+            let drawn: Vec<Tensor<4>> = picks.iter().map(draw).collect();
+            if drawn.is_empty() {
+                break;
+            }
+            let drawn = Tensor::cat(drawn, 0);
+            let maps = self.integral.maps(self.backbone.as_ref(), site, &images, &class, &end.of(&owners), &drawn);
+            let maps = heat_maps(maps, [height, width]);
+            sum = Some(match sum {
+                Some(sum) => sum + maps,
+                None => maps,
+            });
+        }
+        match sum {
+            Some(sum) if self.sites.len() > 1 => min_max(sum),
+            Some(sum) => sum,
+            None => Tensor::zeros([picks.len(), 1, height, width], &device),
+        }
+    }
+
+    /// How many draws fill one call of the backbone.
+    pub fn draws_per_call(&self) -> usize {
+        (self.integral.points_per_call / self.integral.steps.max(1)).max(1)
+    }
+
+    /// Explains image `image` of `seen` by the best of `draws` maps; `score` tells the scores of maps `[T,1,H,W]` of
+    /// this image, which come a few at a time. Of equal scores the first counts.
+    ///
+    /// Draws depend on the seed and on their number, not on what else is explained.
+    ///
+    /// # Errors
+    /// [`BeeError::NoDraws`], [`BeeError::Unscored`], [`BeeError::Score`], [`BeeError::Scores`],
+    /// [`BeeError::Features`], and the closure's own.
+    pub fn explain<E: From<BeeError>>(
+        &self,
+        mixture: &Mixture,
+        seen: &Seen,
+        image: usize,
+        draws: usize,
+        mode: Mode,
+        mut score: impl FnMut(&Tensor<4>) -> Result<Vec<Option<f64>>, E>,
+    ) -> Result<Best, E> {
+        let metric = mixture.metric();
+        let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
+        let mut own = mixture.clone();
+        let mut best: Option<Best> = None;
+        let mut plays = [0; Family::COUNT];
+        let together = if mode == Mode::FineTuned { 1 } else { self.draws_per_call() };
+        for first in (0..draws).step_by(together) {
+            let mut picks = Vec::new();
+            for number in first..draws.min(first + together) {
+                let number = number as u64;
+                let stream = &mut Stream::new(self.seed, "bee choice, explain", &[metric as u64, number]);
+                picks.push(Pick { image, family: own.choose(features, stream)?, purpose: "explain", number });
+            }
+            let maps = self.maps(seen, &picks);
+            let scores = checked(metric, score(&maps)?, picks.len())?;
+            for (i, (pick, score)) in picks.iter().zip(scores).enumerate() {
+                plays[pick.family as usize] += 1;
+                let Some(score) = score else { continue };
+                if mode == Mode::FineTuned {
+                    own.learn(features, pick.family, score, self.seed)?;
+                }
+                if best.as_ref().is_none_or(|best| metric.better(score, best.score)) {
+                    let map = maps.clone().narrow(0, i, 1);
+                    best = Some(Best { map, score, family: pick.family, draw: first + i, plays });
+                }
+            }
+        }
+        let none = if draws == 0 { BeeError::NoDraws } else { BeeError::Unscored { metric, draws } };
+        best.map(|best| Best { plays, ..best }).ok_or_else(|| none.into())
+    }
+
+    /// One step of pre-training: for each image of `seen` and each mixture one baseline, played, scored and learned
+    /// from. `first` is the first image's number in the run. `score` tells a metric's scores of maps `[B,1,H,W]`, one for
+    /// each image, in their order.
+    ///
+    /// All choices of a batch are made before it is learned from. Where two mixtures choose the same family for an image
+    /// they share the baseline and its map.
+    ///
+    /// # Errors
+    /// [`BeeError::Score`], [`BeeError::Scores`], [`BeeError::Features`], and the closure's own; what was learned before
+    /// stays learned.
+    pub fn learn<E: From<BeeError>>(
+        &self,
+        mixtures: &mut Mixtures,
+        seen: &Seen,
+        first: u64,
+        mut score: impl FnMut(Metric, &Tensor<4>) -> Result<Vec<Option<f64>>, E>,
+    ) -> Result<Vec<Lesson>, E> {
+        let batch = seen.features.len();
+        let mut choices: Vec<Vec<Family>> = Vec::new();
+        for mixture in mixtures.iter() {
+            let choose = |(image, features): (usize, &Vec<f64>)| {
+                let numbers = [mixture.metric() as u64, first + image as u64];
+                mixture.choose(features, &mut Stream::new(self.seed, "bee choice, train", &numbers))
+            };
+            choices.push(seen.features.iter().enumerate().map(choose).collect::<Result<_, BeeError>>()?);
+        }
+        let mut wanted: Vec<(usize, Family)> =
+            choices.iter().flat_map(|families| families.iter().copied().enumerate()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let picks: Vec<Pick<'_>> = (wanted.iter())
+            .map(|&(image, family)| Pick { image, family, purpose: "train", number: first + image as u64 })
+            .collect();
+        let maps: Vec<Tensor<4>> = picks.chunks(self.draws_per_call()).map(|picks| self.maps(seen, picks)).collect();
+        if maps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let maps = Tensor::cat(maps, 0);
+        let mut lessons = Vec::new();
+        for (mixture, families) in mixtures.iter_mut().zip(&choices) {
+            let place = |pick: (usize, &Family)| wanted.partition_point(|other| *other < (pick.0, *pick.1)) as i64;
+            let places: Vec<i64> = families.iter().enumerate().map(place).collect();
+            let places = Tensor::<1, Int>::from_data(TensorData::new(places, [batch]), &maps.device());
+            let scores = score(mixture.metric(), &maps.clone().select(0, places))?;
+            let scores = checked(mixture.metric(), scores, batch)?;
+            for ((features, family), score) in seen.features.iter().zip(families).zip(scores) {
+                if let Some(score) = score {
+                    lessons.push(mixture.learn(features, *family, score, self.seed)?);
+                }
+            }
+        }
+        Ok(lessons)
+    }
+}
+
+/// Scores, one for each map, every one a number.
+fn checked(metric: Metric, scores: Vec<Option<f64>>, expected: usize) -> Result<Vec<Option<f64>>, BeeError> {
+    if let Some(score) = scores.iter().flatten().find(|score| !score.is_finite()) {
+        return Err(BeeError::Score { metric, score: *score });
+    }
+    match scores.len() == expected {
+        true => Ok(scores),
+        false => Err(BeeError::Scores { metric, found: scores.len(), expected }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! What a run of BEE is made of: classifiers, sites, metrics and images; measuring and export.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use explainer_zoo::artifact::BackboneRecord;
+use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
+use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
+use explainer_zoo::backbone::{self, Backbone, BackboneError};
+use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream};
+use explainer_zoo::image::Preprocessing;
+use explainer_zoo::weights::source::Progress;
+
+use super::super::checkpoint::State;
+use super::super::classifier::{class_names, preprocessing};
+use super::super::run::{sets, validation};
+use super::{FitError, Measured};
+use crate::config::{self, Config};
+use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
+use crate::metric::{BeeScores, Case, MetricError, Subject};
+use crate::report::progress::with_download_bar;
+
+/// Everything a run is made of, loaded and checked.
+pub(super) struct Setup {
+    pub(super) bee: Bee,
+    preprocessing: Preprocessing,
+    pub(super) scores: BeeScores,
+    metrics: Vec<Metric>,
+    sites: Vec<String>,
+    class_names: Option<Vec<String>>,
+    context: Option<BackboneRecord>,
+    /// SHA-256 of the classifiers' weights.
+    pub(super) weights: String,
+    /// Training images for baselines, `[M,3,H,W]` in 0..1.
+    references: Tensor<4>,
+    seed: u64,
+    device: Device,
+    pub(super) train: Arc<dyn ImageSet>,
+    pub(super) valid: Arc<dyn ImageSet>,
+}
+
+impl Setup {
+    pub(super) fn new(
+        config: &Config,
+        section: &config::Bee,
+        compute: &Compute,
+        quiet: bool,
+    ) -> Result<Self, FitError> {
+        let load = |name: &str, weights: &str, sha256: Option<&str>| -> Result<Arc<dyn Backbone>, BackboneError> {
+            let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
+            Ok(Arc::new(with_download_bar(quiet, load)?))
+        };
+        let wanted = &config.backbone;
+        let backbone = load(&wanted.name, &wanted.weights, wanted.sha256.as_deref())?;
+        let spec = backbone.spec();
+        let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
+        let class_names = class_names(wanted, spec.classes)?;
+        let own = || vec![spec.default_taps.last().map_or(Site::IMAGE, String::as_str).to_owned()];
+        let names = section.sites.clone().unwrap_or_else(own);
+        let site = |name: &String| Site::named(backbone.as_ref(), name, preprocessing.crop);
+        let sites = names.iter().map(site).collect::<Result<Vec<_>, _>>()?;
+        let mut weights = spec.weights_sha256.clone().unwrap_or_default();
+        let (encoder, context) = match &section.context {
+            None => (backbone.clone(), None),
+            Some(context) => {
+                let other = load(&context.name, &context.weights, context.sha256.as_deref())?;
+                weights.extend(other.spec().weights_sha256.clone());
+                let record = BackboneRecord::new(other.spec(), &context.weights);
+                (other, Some(record))
+            }
+        };
+        let encoder = Encoder::new(encoder, preprocessing.crop)?;
+        let metrics = section.metrics();
+        let scores = BeeScores::new(&metrics, section.curve_steps)?;
+        let [train, valid] = sets(config, &preprocessing)?;
+        let named = || Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes);
+        let class_names = class_names.or_else(named);
+        let seed = config.train.seed;
+        let references = references(&train, section.references, seed, validation(config), &compute.device)?;
+        let integral = PathIntegral { steps: section.steps, rectify: true, points_per_call: POINTS_PER_CALL };
+        let normalised = preprocessing.normalise(references.clone());
+        let bee = Bee::new(backbone.clone(), sites, &normalised, encoder, integral, seed)?;
+        Ok(Self {
+            bee,
+            preprocessing,
+            scores,
+            metrics,
+            sites: names,
+            class_names,
+            context,
+            weights,
+            references,
+            seed,
+            device: compute.device.clone(),
+            train,
+            valid,
+        })
+    }
+
+    pub(super) fn prior(&self, section: &config::Bee, seed: u64) -> Mixtures {
+        let shape = MixtureConfig {
+            dimensions: section.dimensions,
+            features: self.bee.encoder().features(),
+            theta_precision: section.theta_precision,
+            history: section.history,
+        };
+        Mixtures::prior(&self.metrics, &shape, seed)
+    }
+
+    pub(super) fn see(&self, batch: &Batch) -> Seen {
+        self.bee.see(self.preprocessing.normalise(batch.images(&self.device)), None)
+    }
+
+    pub(super) fn subject<'a>(&'a self, seen: &Seen) -> Result<Subject<'a>, MetricError> {
+        let (images, logits, classes) = (seen.images.clone(), seen.logits.clone(), seen.classes.clone());
+        Subject::new(self.bee.backbone().as_ref(), &self.preprocessing, images, logits, classes)
+    }
+
+    /// What one draw from each mixture scores on images it has not learned from, beside one draw from families that are
+    /// all equally likely; none where the run is stopped meanwhile.
+    pub(super) fn measure(
+        &self,
+        mixtures: &Mixtures,
+        images: Arc<dyn ImageSet>,
+        plan: Plan,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<Measured>>, FitError> {
+        let mut sums: BTreeMap<Metric, (f64, f64, usize)> = BTreeMap::new();
+        let mut number = 0;
+        for batch in Loader::new(images, plan, 0)? {
+            if stopped() {
+                return Ok(None);
+            }
+            let seen = self.see(&batch?);
+            let subject = self.subject(&seen)?;
+            for image in 0..seen.features.len() {
+                let (learned, uniform) = self.choices(mixtures, &seen, image, number)?;
+                let mut families: Vec<Family> = learned.iter().map(|(_, family)| *family).chain([uniform]).collect();
+                families.sort_unstable();
+                families.dedup();
+                let pick = |family: &Family| Pick { image, family: *family, purpose: "validate", number };
+                let picks: Vec<Pick<'_>> = families.iter().map(pick).collect();
+                let maps = self.bee.maps(&seen, &picks);
+                let of = |family: Family| families.partition_point(|other| *other < family);
+                for (metric, family) in learned {
+                    let pair = [family, uniform].map(|family| maps.clone().narrow(0, of(family), 1));
+                    let case = Case::of(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
+                    if let [Some(own), Some(other)] = self.scores.score(metric, &case)?[..] {
+                        let sum = sums.entry(metric).or_default();
+                        *sum = (sum.0 + own, sum.1 + other, sum.2 + 1);
+                    }
+                }
+                number += 1;
+            }
+        }
+        let mean = |(metric, (own, other, images)): (Metric, (f64, f64, usize))| {
+            let count = images as f64;
+            Measured { metric, learned: own / count, uniform: other / count, images }
+        };
+        Ok(Some(sums.into_iter().map(mean).collect()))
+    }
+
+    /// The family that each mixture draws for an image, and one that every family has the same chance to be.
+    fn choices(
+        &self,
+        mixtures: &Mixtures,
+        seen: &Seen,
+        image: usize,
+        number: u64,
+    ) -> Result<(Vec<(Metric, Family)>, Family), FitError> {
+        let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
+        let mut learned = Vec::new();
+        for mixture in mixtures.iter() {
+            let metric = mixture.metric();
+            let stream = &mut Stream::new(self.seed, "bee choice, validate", &[metric as u64, number]);
+            learned.push((metric, mixture.choose(features, stream)?));
+        }
+        let drawn = Stream::new(self.seed, "bee uniform, validate", &[number]).below(Family::COUNT);
+        Ok((learned, Family::ALL.get(drawn).copied().unwrap_or(Family::Normal)))
+    }
+
+    pub(super) fn export(
+        &self,
+        config: &Config,
+        section: &config::Bee,
+        state: &State,
+        mixtures: &Mixtures,
+        measured: &[Measured],
+        output: &Path,
+    ) -> Result<PathBuf, FitError> {
+        let spec = self.bee.backbone().spec();
+        let mut about = BeeConfig::new(spec, &config.backbone.weights, self.sites.clone(), mixtures.metrics());
+        about.class_names.clone_from(&self.class_names);
+        about.context.clone_from(&self.context);
+        (about.steps, about.draws, about.curve_steps) = (section.steps, section.draws, section.curve_steps);
+        (about.seed, about.preprocessing) = (self.seed, self.preprocessing.clone());
+        about.figures.insert("training steps".into(), state.steps_made() as f64);
+        about.figures.insert("training seconds".into(), state.seconds.round());
+        about.figures.insert("training images".into(), self.train.len() as f64);
+        for Measured { metric, learned, uniform, images } in measured {
+            about.figures.insert(format!("{metric}, learned mixture"), *learned);
+            about.figures.insert(format!("{metric}, uniform mixture"), *uniform);
+            about.figures.insert(format!("{metric}, validation images"), *images as f64);
+        }
+        let folder = output.join("artifact");
+        let artifact = BeeArtifact { config: about, mixtures: mixtures.clone(), references: self.references.clone() };
+        artifact.save(&folder, &config.to_yaml().unwrap_or_default())?;
+        Ok(folder)
+    }
+}
+
+/// The first `count` readable training images after a seeded shuffle, cropped at the centre: `[M,3,H,W]` in 0..1.
+fn references(
+    train: &Arc<dyn ImageSet>,
+    count: usize,
+    seed: u64,
+    plan: Plan,
+    device: &Device,
+) -> Result<Tensor<4>, FitError> {
+    let some: Arc<dyn ImageSet> = Arc::new(Subset::sample(train.clone(), count, seed));
+    let plan = Plan { batch_size: some.len().max(1), max_broken: 1.0, ..plan };
+    let mut loader = Loader::new(some, plan, 0)?;
+    match loader.next() {
+        Some(batch) => Ok(batch?.images(device)),
+        None => {
+            let first = loader.tally().files().next().map(|broken| broken.reason.clone());
+            Err(FitError::NothingRead(first.unwrap_or_default()))
+        }
+    }
+}
