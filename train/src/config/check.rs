@@ -1,8 +1,11 @@
 //! What a single key's range cannot say: rules across keys.
 
-use super::{Auxiliary, Backbone, Config, Data, Explainer, Masking, Optimizer, Schedule};
+use super::{
+    Auxiliary, Backbone, Config, Data, Explainer, Masking, MaskingModel, Objective, Optimizer, PhaseSettings, Phases,
+    Schedule, SelectorPhase, Train,
+};
 use explainer_zoo::backbone::{TapSpec, architecture};
-use explainer_zoo::explainer::{Upsampling, WrongScale};
+use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 
 impl Config {
     /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
@@ -10,6 +13,7 @@ impl Config {
         let mut found = Vec::new();
         self.check_taps(&mut found);
         self.check_auxiliary(&mut found);
+        self.check_scales(&mut found);
         let Backbone { name, weights, sha256, .. } = &self.backbone;
         check_weights("backbone", name, weights, sha256.as_deref(), &mut found);
         if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
@@ -26,6 +30,9 @@ impl Config {
         if matches!(self.explainer, Explainer::LcamFm(_)) && self.masking != Masking::default() {
             notes.push("masking: ignored, lcam_fm multiplies the feature map and not the image".into());
         }
+        if let Explainer::MaskingModel(section) = &self.explainer {
+            notes.extend(self.unused_by_a_masking_model(section));
+        }
         if self.backbone.weights == "random" {
             notes.push("backbone.weights: a random classifier has nothing to explain; good for timing only".into());
         }
@@ -35,6 +42,24 @@ impl Config {
         }
         if self.train.batch_size == 1 {
             notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
+        }
+        notes
+    }
+
+    /// Keys that were changed and that a masking model has others for.
+    fn unused_by_a_masking_model(&self, section: &MaskingModel) -> Vec<String> {
+        let defaults = Train::default();
+        let changed = [
+            ("masking", self.masking != Masking::default(), "explainer.infill"),
+            ("objective", self.objective != Objective::default(), "explainer.loss"),
+            ("optimizer", self.optimizer != Optimizer::default(), "explainer.phases"),
+            ("schedule", self.schedule != Schedule::default(), "explainer.phases"),
+            ("train.epochs", self.train.epochs != defaults.epochs, "explainer.phases"),
+        ];
+        let ignored = |(key, _, own): (&str, bool, &str)| format!("{key}: ignored, a masking model has {own}");
+        let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed, _)| *changed).map(ignored).collect();
+        if !section.class_selector && section.phases.selector != SelectorPhase::default() {
+            notes.push("explainer.phases.selector: ignored, there is no class selector to train".into());
         }
         notes
     }
@@ -60,6 +85,28 @@ impl Config {
                     found.push(format!("{section}.taps: `{tap}` is there twice"));
                 }
             }
+        }
+    }
+
+    /// Checks the scales of a masking model's encoder as far as they are known without weights. Names that are no
+    /// backbone's or no tap's are refused where they are loaded.
+    fn check_scales(&self, found: &mut Vec<String>) {
+        let Explainer::MaskingModel(section) = &self.explainer else { return };
+        let Some(architecture) = architecture(&self.backbone.name) else { return };
+        let taps: Vec<TapSpec> = match &self.backbone.taps {
+            None => MaskingModelConfig::scales(&architecture.taps).into_iter().cloned().collect(),
+            Some(names) => {
+                let tap = |name: &String| architecture.taps.iter().find(|tap| tap.name == *name).cloned();
+                let taps: Vec<TapSpec> = names.iter().filter_map(tap).collect();
+                if taps.len() < names.len() {
+                    return;
+                }
+                taps
+            }
+        };
+        let side = self.data.crop.unwrap_or(architecture.preprocessing.crop);
+        if let Err(error) = section.shape(&taps, 1, side) {
+            found.push(format!("backbone.taps: {error}"));
         }
     }
 
@@ -141,19 +188,31 @@ impl Config {
     }
 
     fn check_optimizer(&self, found: &mut Vec<String>) {
-        if let Optimizer::Sgd(sgd) = &self.optimizer
-            && sgd.nesterov
-            && sgd.momentum == 0.0
-        {
-            found.push("optimizer.nesterov: needs a momentum above 0; set `nesterov: false` or a momentum".into());
+        let mut all = vec![(String::new(), self.optimizer.clone(), self.schedule.clone())];
+        if let Explainer::MaskingModel(section) = &self.explainer {
+            let Phases { selector, decoder } = &section.phases;
+            let phases = [("selector", PhaseSettings::from(selector)), ("decoder", PhaseSettings::from(decoder))];
+            all.extend(
+                phases.map(|(name, phase)| (format!("explainer.phases.{name}."), phase.optimizer, phase.schedule)),
+            );
         }
-        if let Schedule::OneCycle(cycle) = &self.schedule
-            && cycle.base_momentum > cycle.max_momentum
-        {
-            found.push(format!(
-                "schedule.base_momentum: found {}, expected at most schedule.max_momentum ({})",
-                cycle.base_momentum, cycle.max_momentum
-            ));
+        for (at, optimizer, schedule) in all {
+            if let Optimizer::Sgd(sgd) = optimizer
+                && sgd.nesterov
+                && sgd.momentum == 0.0
+            {
+                found.push(format!(
+                    "{at}optimizer.nesterov: needs a momentum above 0; set `nesterov: false` or a momentum"
+                ));
+            }
+            if let Schedule::OneCycle(cycle) = schedule
+                && cycle.base_momentum > cycle.max_momentum
+            {
+                found.push(format!(
+                    "{at}schedule.base_momentum: found {}, expected at most {at}schedule.max_momentum ({})",
+                    cycle.base_momentum, cycle.max_momentum
+                ));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `configs/schema.json`. Relative paths inside the file start at the working directory, not at the file.
 
 mod check;
+mod masking_model;
 mod optim;
 mod overrides;
 mod range;
@@ -12,7 +13,11 @@ mod sections;
 mod tagged;
 mod wording;
 
-pub use optim::{AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd};
+pub use masking_model::{
+    Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
+    SelectorPhase, Upsampling,
+};
+pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,
 };

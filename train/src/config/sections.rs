@@ -1,5 +1,6 @@
 //! The sections of a run's YAML other than `optimizer` and `schedule`.
 
+use super::masking_model::MaskingModel;
 use super::range::{
     at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
 };
@@ -25,6 +26,10 @@ tagged! {
         "lcam_img" => LcamImg(Head),
         /// L-CAM-Fm: as L-CAM-Img, but the map multiplies the tapped feature map; `masking` plays no part.
         "lcam_fm" => LcamFm(Head),
+        /// Fast masking model: a class selector and a U-Net decoder over the backbone's feature maps at several scales,
+        /// each half the side of the one before. It has a loss and two phases of its own: `masking`, `objective`,
+        /// `optimizer`, `schedule`, `train.epochs` and `train.batch_size` (but for validation) play no part.
+        "masking_model" => MaskingModel(MaskingModel),
     }
 }
 
@@ -37,6 +42,7 @@ impl Explainer {
             Self::Ptame(_) => "ptame",
             Self::LcamImg(_) => "lcam_img",
             Self::LcamFm(_) => "lcam_fm",
+            Self::MaskingModel(_) => "masking_model",
         }
     }
 
@@ -45,6 +51,7 @@ impl Explainer {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_bias,
             Self::Ptame(head) => head.fuse_bias,
+            Self::MaskingModel(_) => false,
         }
     }
 
@@ -52,7 +59,7 @@ impl Explainer {
     pub fn map_size(&self) -> Option<usize> {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.map_size,
-            Self::Ptame(_) => None,
+            Self::Ptame(_) | Self::MaskingModel(_) => None,
         }
     }
 

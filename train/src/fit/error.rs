@@ -9,6 +9,7 @@ use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::WrongScale;
+use explainer_zoo::explainer::masking::ScaleError;
 
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
@@ -35,6 +36,9 @@ pub enum FitError {
     /// An auxiliary's taps do not come to one side.
     #[error("auxiliary.taps: {0}")]
     Scale(#[from] WrongScale),
+    /// The backbone's taps cannot carry a masking model.
+    #[error("backbone.taps: {0}")]
+    Scales(#[from] ScaleError),
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     Taps(#[from] NotSquare),
