@@ -18,7 +18,7 @@ use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::BeeError;
-use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::metric::{Case, MetricError, Subject};
@@ -151,7 +151,7 @@ pub struct Explained {
     pub classes: Vec<Vec<usize>>,
     /// Their softmax probabilities in 0..=1, in the same order.
     pub probabilities: Vec<Vec<f32>>,
-    /// Their maps `[B,k,h,w]`, each stretched to 0..=1 on its own.
+    /// Their maps `[B,k,h,w]` in 0..=1, as the method shows them: stretched, each on its own, or masks as they are.
     pub maps: Tensor<4>,
 }
 
@@ -205,9 +205,9 @@ impl Loaded {
     pub fn maps(&self, pixels: Tensor<4>, which: Which) -> Result<Explained, ExplainError> {
         let config = &self.artifact.config;
         if let Which::Class(class) = which
-            && class >= config.head.classes
+            && class >= config.head.classes()
         {
-            return Err(ExplainError::NoClass { class, classes: config.head.classes });
+            return Err(ExplainError::NoClass { class, classes: config.head.classes() });
         }
         let device = pixels.device();
         let images = config.preprocessing.normalise(pixels.clone());
@@ -223,11 +223,15 @@ impl Loaded {
         let probabilities: Vec<Vec<f32>> =
             rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
 
-        // The head draws the same classes for every image of a batch: all that any of them asks for, each once.
-        let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let view = View { images: &images, features: &features };
-        let maps = self.artifact.head.maps(&view, ClassSelection::Of(indices(&drawn, &device)));
-        let maps = min_max(own(maps, &drawn, &classes));
+        let (head, view) = (&self.artifact.head, View { images: &images, features: &features });
+        let maps = if classes.iter().all(|classes| classes.len() == 1) {
+            head.maps(&view, ClassSelection::Each(indices(&classes.concat(), &device)))
+        } else {
+            // The same classes for every image of the batch: all that any of them asks for, each once.
+            let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            own(head.maps(&view, ClassSelection::Of(indices(&drawn, &device))), &drawn, &classes)
+        };
+        let maps = head.shown(maps);
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
