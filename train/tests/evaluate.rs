@@ -101,12 +101,43 @@ fn the_default_figures_are_ad_ic_and_ag() {
 }
 
 #[test]
+fn objects_are_known_of_scenes_and_from_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [run, images] = ["run", "images"].map(|name| folder.path().join(name));
+    scenes(&images);
+    finish(training(&run).arg("--quiet"));
+    let games = "pointing,energy-pointing,weighting,localisation-error,ssr,sparsity,complexity";
+    let ran = evaluate(&run, Path::new("shapes:6"), &["--metrics", games, "--json", "scenes.json"]);
+    assert!(ran.status.success(), "{}", errors(&ran));
+    let report = json(&run.join("scenes.json"));
+    for metric in report["metrics"].as_array().expect("a list") {
+        assert_eq!(metric["defined"], 6, "{metric}");
+    }
+
+    // Two of five images have a box, which is the whole image.
+    std::fs::write(run.join("boxes.csv"), "image,xmin,ymin,xmax,ymax\n0.png,0,0,96,96\n3.png,0,0,96,96\n")
+        .expect("a file");
+    let boxes = ["--metrics", "pointing,energy-pointing,weighting", "--objects", "boxes.csv", "--json", "boxes.json"];
+    let ran = evaluate(&run, &images, &boxes);
+    assert!(ran.status.success(), "{}", errors(&ran));
+    let report = json(&run.join("boxes.json"));
+    let (mean, missing) =
+        (|at: usize| report["metrics"][at]["mean"].as_f64(), |at: usize| report["metrics"][at]["undefined"].as_u64());
+    assert_eq!((mean(0), missing(0)), (Some(100.0), Some(3)));
+    assert!(mean(1).is_some_and(|share| (share - 100.0).abs() < 1e-3), "{report}");
+    assert_eq!((mean(2), missing(2)), (None, Some(5)), "there is no mask");
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused_before_anything_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     for (arguments, code, expected) in [
         (["--metrics", "ad@50,insretion"], 2, "unknown metric `insretion`; known are ad[@PERCENT]"),
         (["--metrics", "ad@120"], 2, "found `120` behind the @, expected a percentage above 0, at most 100"),
         (["--percent", "0"], 2, "expected a number above 0, at most 100"),
+        (["--metrics", "pointing"], 2, "pointing needs --objects"),
+        (["--metrics", "nss"], 2, "nss needs --fixations"),
+        (["--objects", "nowhere.csv"], 1, "nowhere.csv"),
         (["--csv", "nowhere/a.csv"], 2, "--csv: there is no folder nowhere"),
         (["--against", "nowhere.csv"], 1, "nowhere.csv: cannot read the values"),
     ] {

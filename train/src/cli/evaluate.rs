@@ -2,14 +2,16 @@
 
 use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{FileSet, ImageSet, Loader, Plan};
+use crate::data::shapes::{SIDE, Split};
+use crate::data::{DataError, FileSet, ImageSet, Loader, Objects, Plan, Scenes, Truth};
 use crate::metric::{
-    Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, Results, Row, Summary,
-    metric, names,
+    Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
+    Results, Row, Summary, metric, names,
 };
 use crate::report::files::write_atomic;
 use crate::report::table::Table;
 use clap::Args;
+use explainer_zoo::image::{Crop, Preprocessing};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Scenes of `shapes`, where no number is given.
+const SCENES: usize = 256;
 /// Percentages of AD, IC and AG where nothing else is asked for.
 const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 
@@ -31,7 +35,8 @@ const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 pub struct EvaluateArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output
     pub artifact: PathBuf,
-    /// Folder of images, or a list file with `path[,class]` on each line
+    /// Folder of images, a list file with `path[,class]` on each line, or `shapes[:N]`: N of the quickstart's scenes (256),
+    /// whose objects are known
     #[arg(long, value_name = "DIR|LIST", required = true)]
     pub images: PathBuf,
     /// What to measure; see the list below
@@ -51,6 +56,13 @@ pub struct EvaluateArgs {
     /// --csv
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
+    /// Where the objects on the images are: a CSV file (image,xmin,ymin,xmax,ymax or image,mask), a COCO file (.json), a
+    /// VOC file (.xml) or a folder of them
+    #[arg(long, value_name = "FILE|DIR")]
+    pub objects: Option<PathBuf>,
+    /// Where people look at the images: a CSV file (image,x,y)
+    #[arg(long, value_name = "FILE")]
+    pub fixations: Option<PathBuf>,
     /// Images at a time, whole or perturbed; the figures do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
@@ -141,28 +153,38 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     };
     let metrics = wanted(&percents, &args.metrics)?;
     let masked = MaskedConfidence { percents };
+    let specs: Vec<MetricSpec> = metrics.iter().map(|metric| metric.spec()).collect();
+    known_enough(args, &specs)?;
+    let mut objects = Objects::default();
+    for file in [&args.objects, &args.fixations].into_iter().flatten() {
+        objects = objects.with(Objects::open(file)?);
+    }
     let loaded = shared::open(&args.artifact, &args.places, global)?;
-    let set = Arc::new(FileSet::open(&args.images, loaded.artifact.config.preprocessing.clone())?);
+    let preprocessing = &loaded.artifact.config.preprocessing;
+    let set = Images::open(&args.images, preprocessing)?;
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
 
     let start = Instant::now();
-    let mut loader = Loader::new(set.clone(), plan, 0)?;
-    let mut meter = Meter::new(set.len(), global.quiet);
-    let specs: Vec<_> = metrics.iter().map(|metric| metric.spec()).collect();
+    let all = set.any();
+    let mut loader = Loader::new(all.clone(), plan, 0)?;
+    let mut meter = Meter::new(all.len(), global.quiet);
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let mut results = Results { metrics: names, rows: Vec::with_capacity(set.len()) };
-    let mut measured = Vec::with_capacity(set.len());
+    let mut results = Results { metrics: names, rows: Vec::with_capacity(all.len()) };
+    let mut measured = Vec::with_capacity(all.len());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let (classes, confidences, columns) = loaded.with_case(batch.images(&loaded.compute.device), |case| {
-            let columns: Vec<_> = metrics.iter().map(|metric| metric.measure(case)).collect::<Result<_, _>>()?;
-            Ok((case.subject().classes().to_vec(), masked.confidences(case), columns))
-        })?;
+        let truth = batch.indices.iter().map(|index| set.truth(*index, &objects, preprocessing));
+        let truth = truth.collect::<Result<Vec<_>, _>>()?;
+        let (classes, confidences, columns) =
+            loaded.with_case(batch.images(&loaded.compute.device), truth, |case| {
+                let columns: Vec<_> = metrics.iter().map(|metric| metric.measure(case)).collect::<Result<_, _>>()?;
+                Ok((case.subject().classes().to_vec(), masked.confidences(case), columns))
+            })?;
         for (place, ((index, class), confidence)) in batch.indices.iter().zip(classes).zip(confidences).enumerate() {
             let values: Vec<_> = columns.iter().map(|column| column.get(place).copied().flatten()).collect();
             let named = results.metrics.iter().cloned().zip(values.iter().copied()).collect();
-            measured.push(Measured { name: set.name(*index), class, confidence, values: named });
-            results.rows.push(Row { image: set.id(*index), class, values });
+            measured.push(Measured { name: all.name(*index), class, confidence, values: named });
+            results.rows.push(Row { image: all.id(*index), class, values });
         }
         meter.advance(batch.len(), loader.tally());
     }
@@ -195,6 +217,69 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         })?;
     }
     print(&text(&report))
+}
+
+/// What is measured on.
+enum Images {
+    Files(Arc<FileSet>),
+    Scenes(Arc<Scenes>),
+}
+
+impl Images {
+    fn open(path: &Path, preprocessing: &Preprocessing) -> anyhow::Result<Self> {
+        let Some(count) = scenes(path) else {
+            return Ok(Self::Files(Arc::new(FileSet::open(path, preprocessing.clone())?)));
+        };
+        if preprocessing.crop != SIDE {
+            let side = preprocessing.crop;
+            return Err(BadUsage(format!(
+                "--images: scenes have {SIDE} x {SIDE} pixels, this explainer's images {side} x {side}"
+            ))
+            .into());
+        }
+        Ok(Self::Scenes(Arc::new(Scenes::new(Split::Fresh, count?, 0))))
+    }
+
+    fn any(&self) -> Arc<dyn ImageSet> {
+        match self {
+            Self::Files(set) => set.clone(),
+            Self::Scenes(set) => set.clone(),
+        }
+    }
+
+    /// What is known of an image apart from its pixels.
+    fn truth(&self, index: usize, objects: &Objects, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
+        match self {
+            Self::Files(set) => objects.truth(&set.id(index), &set.path(index), preprocessing),
+            Self::Scenes(set) => Ok(Truth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
+        }
+    }
+}
+
+/// The number in `shapes` or `shapes:N`, unless a file or folder of this name is meant.
+fn scenes(path: &Path) -> Option<Result<usize, BadUsage>> {
+    let text = path.to_str().filter(|_| !path.exists())?;
+    let (name, count) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
+    let wrong = |count: &str| BadUsage(format!("--images: found `{count}` scenes, expected a whole number, 1 or more"));
+    (name == "shapes").then(|| match count {
+        None => Ok(SCENES),
+        Some(count) => count.parse().ok().filter(|count| *count > 0).ok_or_else(|| wrong(count)),
+    })
+}
+
+/// Refuses metrics that would be undefined for every image.
+fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsage> {
+    for spec in specs {
+        let (known, option) = match spec.needs {
+            Needs::Nothing => (true, ""),
+            Needs::Objects => (args.objects.is_some() || scenes(&args.images).is_some(), "--objects"),
+            Needs::Fixations => (args.fixations.is_some(), "--fixations"),
+        };
+        if !known {
+            return Err(BadUsage(format!("{} needs {option}", spec.name)));
+        }
+    }
+    Ok(())
 }
 
 /// AD, IC and AG at the percentages, then the metrics asked for by name, each once.
@@ -340,6 +425,8 @@ this explainer less other.csv, image by image
             json: Some("/nowhere/figures.json".into()),
             csv: None,
             against: None,
+            objects: None,
+            fixations: None,
             batch_size: NonZeroUsize::MIN,
             places: WeightArgs::default(),
         };

@@ -21,6 +21,7 @@ use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
+use crate::data::Truth;
 use crate::metric::{Case, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
@@ -235,14 +236,15 @@ impl Loaded {
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
-    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes, for `measure` to measure; as many perturbed
-    /// images as there are images here are in memory at a time.
+    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes and what is known of each apart from its
+    /// pixels, for `measure` to measure; as many perturbed images as there are images here are in memory at a time.
     ///
     /// # Errors
     /// What `measure` returns.
     pub fn with_case<R>(
         &self,
         pixels: Tensor<4>,
+        truth: Vec<Truth>,
         measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
     ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
@@ -250,7 +252,7 @@ impl Loaded {
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
-        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
         Ok(measure(&Case::new(&subject, maps)?)?)
     }
 }

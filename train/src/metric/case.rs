@@ -6,6 +6,7 @@ use burn::tensor::{Bool, Tensor, TensorData};
 
 use super::subject::pick;
 use super::{Look, Memo, MetricError, Subject};
+use crate::data::Truth;
 use crate::objective::upsample;
 
 /// N heat maps of a subject's images: one for each image, or any number for any of them.
@@ -141,6 +142,12 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn clean(&self, map: usize) -> Look {
         self.subject.clean(self.of.get(map).copied().unwrap_or(usize::MAX))
+    }
+
+    /// What is known of the image of map `map` apart from its pixels.
+    #[must_use]
+    pub fn truth(&self, map: usize) -> Option<&'a Truth> {
+        self.subject.truth(*self.of.get(map)?)
     }
 
     /// For each frame its image, with the frame's most important pixels from `front` and the others from `back` (both

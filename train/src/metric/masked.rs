@@ -21,7 +21,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
-use super::{Better, Case, Metric, MetricError, MetricSpec, Subject};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Subject};
 use crate::objective::Masking;
 
 /// What is made of the two confidences.
@@ -71,7 +71,16 @@ impl Metric for Masked {
         };
         let title = format!("{title}, {}% of the pixels kept", self.kept);
         let name = self.name.clone();
-        MetricSpec { name, title, better, unit: "percent", range: [0.0, 100.0], source, passes: 1 }
+        MetricSpec {
+            name,
+            title,
+            better,
+            unit: "percent",
+            range: [0.0, 100.0],
+            source,
+            passes: 1,
+            needs: Needs::Nothing,
+        }
     }
 
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {

@@ -11,17 +11,21 @@
 
 mod bee;
 mod case;
+mod crop;
 mod curve;
 mod error;
+mod fixations;
 mod information;
 mod insertion;
 mod masked;
 mod memo;
 mod perturbation;
+mod pointing;
 mod registry;
 mod results;
 mod road;
 mod spec;
+mod spread;
 mod statistics;
 mod subject;
 #[cfg(test)]
@@ -34,6 +38,6 @@ pub use masked::{Confidence, MaskedConfidence, Summary};
 pub use memo::Memo;
 pub use registry::{metric, names};
 pub use results::{Difference, Figure, Results, ResultsError, Row};
-pub use spec::{Better, Metric, MetricSpec};
+pub use spec::{Better, Metric, MetricSpec, Needs};
 pub use statistics::Estimate;
 pub use subject::{Look, Subject};

@@ -1,10 +1,14 @@
 //! Every metric by name.
 
+use super::crop::{LocalisationError, Ssr};
+use super::fixations::Nss;
 use super::information::{Aic, Sic};
 use super::insertion::{Deletion, Insertion, STEPS};
 use super::masked::{Figure, Masked};
 use super::perturbation::{Neg, Pos};
+use super::pointing::Pointing;
 use super::road::{First, Imputer, Removed, Road};
+use super::spread::{Complexity, Sparsity};
 use super::{Metric, MetricError};
 
 /// A metric's name, the form of its parameter, and how it is made from that.
@@ -27,6 +31,14 @@ const METRICS: &[Entry] = &[
     ("road-lerf", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Linear)),
     ("road-morf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Most, Imputer::Telea)),
     ("road-lerf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Telea)),
+    ("ssr", "[@TIMES]", |v| boxed(Ssr { times: v.times()? })),
+    ("localisation-error", "[@TIMES]", |v| boxed(LocalisationError { times: v.times()? })),
+    ("pointing", "", |v| v.none(Pointing::Largest)),
+    ("energy-pointing", "", |v| v.none(Pointing::Energy)),
+    ("weighting", "", |v| v.none(Pointing::Weighting)),
+    ("sparsity", "", |v| v.none(Sparsity)),
+    ("complexity", "", |v| v.none(Complexity)),
+    ("nss", "", |v| v.none(Nss)),
 ];
 
 /// The metric of this name: `NAME` or `NAME@PARAMETER`, such as `ad@50`.
@@ -65,6 +77,11 @@ impl Argument {
     /// A number of steps.
     fn count(&self, default: usize) -> Result<usize, MetricError> {
         self.read(default, "a whole number, 1 to 100000", |count| (1..=100_000).contains(count))
+    }
+
+    /// A threshold over the mean of a map.
+    fn times(&self) -> Result<f64, MetricError> {
+        self.read(1.0, "a number above 0, times the map's mean", |times| *times > 0.0 && times.is_finite())
     }
 
     /// ROAD with a paper's percentages, P-TAME's by default, or with one.

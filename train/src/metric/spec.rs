@@ -16,6 +16,18 @@ pub enum Better {
     Lower,
 }
 
+/// What a metric needs to know of an image apart from its pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Where its objects are.
+    Objects,
+    /// Where people look.
+    Fixations,
+}
+
 /// What is known of a metric without measuring.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricSpec {
@@ -34,6 +46,8 @@ pub struct MetricSpec {
     /// Forward passes of the classifier for one map, beside the clean pass of its image, if no other metric has made
     /// them already.
     pub passes: usize,
+    /// What else must be known. Images for which it is not have no value.
+    pub needs: Needs,
 }
 
 /// A measure of how good a heat map is.

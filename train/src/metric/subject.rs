@@ -9,6 +9,7 @@ use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
 use super::{Memo, MetricError};
+use crate::data::Truth;
 use crate::objective::gaussian_blur;
 
 /// Perturbed images in memory at a time, unless [`Subject::with_budget`] says otherwise.
@@ -29,6 +30,7 @@ pub struct Subject<'a> {
     probabilities: Vec<f32>,
     count: usize,
     budget: NonZeroUsize,
+    truth: Vec<Truth>,
     memo: Memo,
 }
 
@@ -88,13 +90,38 @@ impl<'a> Subject<'a> {
         let [_, count] = logits.dims();
         let probabilities = softmax(logits, 1).into_data().iter::<f32>().collect();
         let memo = Memo::default();
-        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, memo }
+        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, truth: Vec::new(), memo }
     }
 
     /// At most `images` perturbed images are in memory at a time, by default 32. Figures do not depend on it.
     #[must_use]
     pub fn with_budget(self, images: NonZeroUsize) -> Self {
         Self { budget: images, ..self }
+    }
+
+    /// What is known of each image apart from its pixels; without it nothing is.
+    ///
+    /// # Errors
+    /// [`MetricError::Shape`] for another number than that of the images, or a mask of another size.
+    pub fn with_truth(self, truth: Vec<Truth>) -> Result<Self, MetricError> {
+        let [height, width] = self.size();
+        if truth.len() != self.len() {
+            let (found, expected) = (truth.len().to_string(), format!("{}, one an image", self.len()));
+            return Err(MetricError::Shape { what: "the number of annotated images", found, expected });
+        }
+        if let Some(mask) =
+            truth.iter().filter_map(|truth| truth.mask.as_ref()).find(|mask| mask.len() != height * width)
+        {
+            let (found, expected) = (mask.len().to_string(), (height * width).to_string());
+            return Err(MetricError::Shape { what: "the number of an object mask's pixels", found, expected });
+        }
+        Ok(Self { truth, ..self })
+    }
+
+    /// What is known of an image apart from its pixels, if anything was given.
+    #[must_use]
+    pub fn truth(&self, image: usize) -> Option<&Truth> {
+        self.truth.get(image)
     }
 
     /// Number of images B.
