@@ -77,7 +77,7 @@ pub fn import(
     config::check_head(&config)?;
     let values = read_values(&mut reader, config.tensors());
     let ignored = match reader.finish("an attention head for these taps") {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused }) => {
             let (own, foreign): (Vec<_>, Vec<_>) = unused.into_iter().partition(|name| name.starts_with(&prefix));
             // With no prefix to tell them by, every tensor has to be the head's.

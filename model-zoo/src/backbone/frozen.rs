@@ -21,6 +21,7 @@ pub struct Frozen {
     network: Box<dyn Network>,
     spec: BackboneSpec,
     workers: Workers,
+    tensors: Vec<String>,
 }
 
 impl Frozen {
@@ -37,7 +38,7 @@ impl Frozen {
         let mut reader = reader.with_alias(architecture.alias);
         let classes = reader.rows(architecture.head, 1000);
         let network = (architecture.build)(&mut reader);
-        reader.finish(architecture.name)?;
+        let tensors = reader.finish(architecture.name)?;
         let workers = match compute.is_cpu() {
             true => Workers::new(compute.threads, CHUNK)?,
             false => Workers::none(),
@@ -52,7 +53,12 @@ impl Frozen {
             auxiliary_taps: names(architecture.auxiliary_taps.unwrap_or(architecture.default_taps)),
             weights_sha256: sha256,
         };
-        Ok(Self { network, spec, workers })
+        Ok(Self { network, spec, workers, tensors })
+    }
+
+    /// Names of its tensors in the order in which it reads them, which is from the image to the logits by blocks.
+    pub fn tensors(&self) -> &[String] {
+        &self.tensors
     }
 
     /// The network itself, for what the trait does not offer.

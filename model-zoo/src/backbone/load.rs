@@ -1,7 +1,7 @@
 //! A backbone by its name and the place of its weights.
 
 use super::registry::{architecture, names};
-use super::{BackboneError, Frozen};
+use super::{Architecture, BackboneError, Frozen};
 use crate::device::Compute;
 use crate::weights::WeightReader;
 use crate::weights::source::{Progress, SourceSettings, WeightSource};
@@ -22,6 +22,18 @@ pub fn load(
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<Frozen, BackboneError> {
+    let (architecture, reader, digest) = open(name, weights, sha256, compute, progress)?;
+    Frozen::new(architecture, reader, digest, compute)
+}
+
+/// An architecture, a reader of its weights, and the SHA-256 of the file that they are in.
+pub(super) fn open(
+    name: &str,
+    weights: &str,
+    sha256: Option<&str>,
+    compute: &Compute,
+    progress: &mut Progress<'_>,
+) -> Result<(Architecture, WeightReader, Option<String>), BackboneError> {
     let architecture = architecture(name)
         .ok_or_else(|| BackboneError::UnknownBackbone { name: name.into(), known: names().to_vec() })?;
     let source: WeightSource = weights.parse()?;
@@ -43,5 +55,5 @@ pub fn load(
             (WeightReader::open(&found.path, device)?, Some(found.sha256))
         }
     };
-    Frozen::new(architecture, reader, digest, compute)
+    Ok((architecture, reader, digest))
 }

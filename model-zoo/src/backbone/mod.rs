@@ -4,6 +4,7 @@
 //! graph)? [`Backbone::answer`]: how do its logits react to a change of its input (a gradient, computed inside)?
 //! Nothing outside holds its weights or its graph, so any engine can stand behind the trait.
 
+mod cascade;
 mod efficientnet;
 mod frozen;
 pub mod layers;
@@ -23,6 +24,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+pub use cascade::cascade;
 pub use frozen::Frozen;
 pub use load::load;
 pub use network::{Network, Tap, Unwatched, Watch};
