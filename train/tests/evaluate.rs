@@ -129,6 +129,34 @@ fn objects_are_known_of_scenes_and_from_files() {
 }
 
 #[test]
+fn the_explainer_is_asked_again_by_metrics_that_need_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = folder.path().join("run");
+    finish(training(&run).arg("--quiet"));
+    let stages = "sanity-spearman@1,sanity-spearman@2,sanity-spearman@3,sanity-spearman@4,sanity-spearman,sanity-ssim";
+    let names = format!("{stages},completeness,adp,soundness,max-sensitivity,infidelity@8");
+    let ran = evaluate(&run, Path::new("shapes:3"), &["--metrics", &names, "--json", "a.json"]);
+    assert!(ran.status.success(), "{}", errors(&ran));
+    let report = json(&run.join("a.json"));
+    let mean = |name: &str| {
+        let metric = report["metrics"].as_array().and_then(|all| all.iter().find(|metric| metric["name"] == name));
+        let metric = metric.expect("the metric is there");
+        assert_eq!(metric["defined"], 3, "{metric}");
+        metric["mean"].as_f64().expect("a number")
+    };
+    // The head sees all three layers, one of which the first stage takes already.
+    let each = [1, 2, 3, 4].map(|stage| mean(&format!("sanity-spearman@{stage}")));
+    assert!(each.iter().all(|value| value.abs() < 0.999), "{each:?}");
+    assert!((mean("sanity-spearman") - each.iter().sum::<f64>() / 4.0).abs() < 1e-6, "{each:?}");
+    assert!(mean("sanity-ssim") < 0.999);
+    assert!((mean("completeness") - (1.0 - mean("adp") / 100.0)).abs() < 1e-6);
+    assert!((0.0..=1.0).contains(&mean("soundness")));
+    let change = mean("max-sensitivity");
+    assert!(change > 0.0 && change < 1.0, "{change}");
+    assert!(mean("infidelity@8") > 0.0);
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused_before_anything_is_loaded() {
     let folder = tempfile::tempdir().expect("a folder");
     for (arguments, code, expected) in [

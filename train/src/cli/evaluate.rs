@@ -162,6 +162,10 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     let loaded = shared::open(&args.artifact, &args.places, global)?;
     let preprocessing = &loaded.artifact.config.preprocessing;
     let set = Images::open(&args.images, preprocessing)?;
+    let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {
+        true => shared::randomised(&loaded, &args.places, global)?,
+        false => Vec::new(),
+    };
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
 
     let start = Instant::now();
@@ -176,7 +180,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         let truth = batch.indices.iter().map(|index| set.truth(*index, &objects, preprocessing));
         let truth = truth.collect::<Result<Vec<_>, _>>()?;
         let (classes, confidences, columns) =
-            loaded.with_case(batch.images(&loaded.compute.device), truth, |case| {
+            loaded.with_case(batch.images(&loaded.compute.device), truth, &randomised, |case| {
                 let columns: Vec<_> = metrics.iter().map(|metric| metric.measure(case)).collect::<Result<_, _>>()?;
                 Ok((case.subject().classes().to_vec(), masked.confidences(case), columns))
             })?;
@@ -271,7 +275,7 @@ fn scenes(path: &Path) -> Option<Result<usize, BadUsage>> {
 fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsage> {
     for spec in specs {
         let (known, option) = match spec.needs {
-            Needs::Nothing => (true, ""),
+            Needs::Nothing | Needs::Explainer | Needs::Randomised => (true, ""),
             Needs::Objects => (args.objects.is_some() || scenes(&args.images).is_some(), "--objects"),
             Needs::Fixations => (args.fixations.is_some(), "--fixations"),
         };

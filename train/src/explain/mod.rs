@@ -22,7 +22,7 @@ use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::data::Truth;
-use crate::metric::{Case, MetricError, Subject};
+use crate::metric::{CASCADE, Case, MetricError, Redraw, Sight, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
@@ -210,34 +210,56 @@ impl Loaded {
         {
             return Err(ExplainError::NoClass { class, classes: config.head.classes() });
         }
-        let device = pixels.device();
         let images = config.preprocessing.normalise(pixels.clone());
-        let seen = self.backbone.observe(images.clone(), &self.taps);
-        let features: Vec<_> = match &self.auxiliary {
-            Some(auxiliary) => auxiliary.features(pixels),
-            None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
-        };
-        let [_, count] = seen.logits.dims();
-        let scores: Vec<f32> = softmax(seen.logits.clone(), 1).into_data().iter::<f32>().collect();
+        let Seen { logits, features } = self.see(images.clone(), pixels);
+        let [_, count] = logits.dims();
+        let scores: Vec<f32> = softmax(logits.clone(), 1).into_data().iter::<f32>().collect();
         let rows = || scores.chunks(count.max(1));
         let classes: Vec<Vec<usize>> = rows().map(|row| which.of(row)).collect();
         let probabilities: Vec<Vec<f32>> =
             rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
+        let maps = self.draw(&images, &features, &classes);
+        Ok(Explained { images, logits, classes, probabilities, maps })
+    }
 
-        let (head, view) = (&self.artifact.head, View { images: &images, features: &features });
+    /// What classifier and head see of normalised images `[B,3,H,W]`, which are `pixels` in 0..=1.
+    fn see(&self, images: Tensor<4>, pixels: Tensor<4>) -> Seen {
+        let seen = self.backbone.observe(images, &self.taps);
+        let features = match &self.auxiliary {
+            Some(auxiliary) => auxiliary.features(pixels),
+            None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
+        };
+        Seen { logits: seen.logits, features }
+    }
+
+    /// Maps `[B,k,h,w]` in 0..=1 of the k classes of each image, as they are shown.
+    fn draw(&self, images: &Tensor<4>, features: &[Tensor<4>], classes: &[Vec<usize>]) -> Tensor<4> {
+        let (head, view, device) = (&self.artifact.head, View { images, features }, images.device());
         let maps = if classes.iter().all(|classes| classes.len() == 1) {
             head.maps(&view, ClassSelection::Each(indices(&classes.concat(), &device)))
         } else {
             // The same classes for every image of the batch: all that any of them asks for, each once.
             let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-            own(head.maps(&view, ClassSelection::Of(indices(&drawn, &device))), &drawn, &classes)
+            own(head.maps(&view, ClassSelection::Of(indices(&drawn, &device))), &drawn, classes)
         };
-        let maps = head.shown(maps);
-        Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
+        head.shown(maps)
+    }
+
+    /// The explainer before classifiers of which ever more is random: a [`CASCADE`]. The classifier's weights are read
+    /// anew, from where `moved` says or the artifact; head and auxiliary stay as they are.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`].
+    pub fn randomised(&self, moved: Moved<'_>, progress: &mut Progress<'_>) -> Result<Vec<Self>, ExplainError> {
+        let BackboneRecord { name, weights, sha256 } = &self.artifact.config.backbone;
+        let (place, sha256) = place(weights, moved.backbone, sha256.as_deref());
+        let cascade = backbone::cascade(name, place, sha256, &CASCADE, &self.compute, progress)?;
+        Ok(cascade.into_iter().map(|random| Self { backbone: Arc::new(random), ..self.clone() }).collect())
     }
 
     /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes and what is known of each apart from its
     /// pixels, for `measure` to measure; as many perturbed images as there are images here are in memory at a time.
+    /// `randomised` is [`Loaded::randomised`]'s, or nothing if no metric needs it.
     ///
     /// # Errors
     /// What `measure` returns.
@@ -245,6 +267,7 @@ impl Loaded {
         &self,
         pixels: Tensor<4>,
         truth: Vec<Truth>,
+        randomised: &[Self],
         measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
     ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
@@ -252,8 +275,41 @@ impl Loaded {
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
-        let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        let explainer = Asked { trained: self, randomised };
+        let subject = subject.with_truth(truth)?.with_explainer(&explainer);
+        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
         Ok(measure(&Case::new(&subject, maps)?)?)
+    }
+}
+
+/// What a classifier and a head see of images.
+struct Seen {
+    /// `[B,K]`
+    logits: Tensor<2>,
+    /// `[B,C,h,w]` of each tap.
+    features: Vec<Tensor<4>>,
+}
+
+/// An explainer under measurement.
+#[derive(Debug)]
+struct Asked<'a> {
+    trained: &'a Loaded,
+    randomised: &'a [Loaded],
+}
+
+impl Redraw for Asked<'_> {
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Tensor<4> {
+        let loaded = match sight {
+            Sight::Trained => self.trained,
+            Sight::Randomised(stage) => self.randomised.get(stage).unwrap_or(self.trained),
+        };
+        let pixels = loaded.artifact.config.preprocessing.unnormalise(images.clone());
+        let features = loaded.see(images.clone(), pixels).features;
+        loaded.draw(&images, &features, &classes.iter().map(|class| vec![*class]).collect::<Vec<_>>())
+    }
+
+    fn stages(&self) -> usize {
+        self.randomised.len()
     }
 }
 
@@ -290,10 +346,7 @@ fn load(
     progress: &mut Progress<'_>,
 ) -> Result<Arc<dyn Backbone>, ExplainError> {
     let BackboneRecord { name, weights, sha256 } = record;
-    let place = moved.unwrap_or(weights);
-    // Weights that are no file have none to check beforehand; they are compared afterwards.
-    let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
-    let sha256 = sha256.as_deref().filter(|_| !no_file);
+    let (place, sha256) = place(weights, moved, sha256.as_deref());
     let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
         BackboneError::Source(_) if moved.is_none() => {
             ExplainError::Weights { backbone: name.clone(), weights: place.into(), source, option }
@@ -301,6 +354,14 @@ fn load(
         other => other.into(),
     })?;
     Ok(Arc::new(backbone))
+}
+
+/// Where weights are to be had, and the SHA-256 that they must have, if that is known of them.
+fn place<'a>(weights: &'a str, moved: Option<&'a str>, sha256: Option<&'a str>) -> (&'a str, Option<&'a str>) {
+    let place = moved.unwrap_or(weights);
+    // Weights that are no file have none to check beforehand; they are compared afterwards.
+    let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
+    (place, sha256.filter(|_| !no_file))
 }
 
 /// From maps `[B,u,h,w]` of the classes `drawn`, in ascending order, those of each image's own `classes`: `[B,k,h,w]`.

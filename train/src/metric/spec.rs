@@ -16,7 +16,7 @@ pub enum Better {
     Lower,
 }
 
-/// What a metric needs to know of an image apart from its pixels.
+/// What a metric needs beside images, maps and the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Needs {
@@ -26,6 +26,10 @@ pub enum Needs {
     Objects,
     /// Where people look.
     Fixations,
+    /// The explainer, to ask it again.
+    Explainer,
+    /// The explainer, also while the classifier is random in part.
+    Randomised,
 }
 
 /// What is known of a metric without measuring.
@@ -46,7 +50,7 @@ pub struct MetricSpec {
     /// Forward passes of the classifier for one map, beside the clean pass of its image, if no other metric has made
     /// them already.
     pub passes: usize,
-    /// What else must be known. Images for which it is not have no value.
+    /// What else there must be. Images for which it is not there have no value.
     pub needs: Needs,
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
-use super::{Memo, MetricError};
+use super::{Memo, MetricError, Redraw, Sight};
 use crate::data::Truth;
 use crate::objective::gaussian_blur;
 
@@ -31,6 +31,7 @@ pub struct Subject<'a> {
     count: usize,
     budget: NonZeroUsize,
     truth: Vec<Truth>,
+    explainer: Option<&'a dyn Redraw>,
     memo: Memo,
 }
 
@@ -89,8 +90,18 @@ impl<'a> Subject<'a> {
     ) -> Self {
         let [_, count] = logits.dims();
         let probabilities = softmax(logits, 1).into_data().iter::<f32>().collect();
-        let memo = Memo::default();
-        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, truth: Vec::new(), memo }
+        Self {
+            backbone,
+            preprocessing,
+            images,
+            classes,
+            probabilities,
+            count,
+            budget: BUDGET,
+            truth: Vec::new(),
+            explainer: None,
+            memo: Memo::default(),
+        }
     }
 
     /// At most `images` perturbed images are in memory at a time, by default 32. Figures do not depend on it.
@@ -122,6 +133,13 @@ impl<'a> Subject<'a> {
     #[must_use]
     pub fn truth(&self, image: usize) -> Option<&Truth> {
         self.truth.get(image)
+    }
+
+    /// The explainer whose maps are measured, for metrics that ask it again; without it they are undefined. Maps of another
+    /// explainer need a subject of their own.
+    #[must_use]
+    pub fn with_explainer(self, explainer: &'a dyn Redraw) -> Self {
+        Self { explainer: Some(explainer), memo: Memo::default(), ..self }
     }
 
     /// Number of images B.
@@ -170,8 +188,28 @@ impl<'a> Subject<'a> {
     /// The classifier's answer to whole image `image`.
     #[must_use]
     pub fn clean(&self, image: usize) -> Look {
-        let probabilities = self.probabilities.chunks(self.count.max(1)).nth(image).unwrap_or_default();
-        look(probabilities, self.class(image))
+        look(self.row(image), self.class(image))
+    }
+
+    /// The classifier's score of a class for whole image `image`, in 0..=1; NaN where there is no such class or image.
+    #[must_use]
+    pub fn score(&self, image: usize, class: usize) -> f32 {
+        self.row(image).get(class).copied().unwrap_or(f32::NAN)
+    }
+
+    /// The `count` most probable classes of whole image `image`, or all if there are fewer, best first; of equals the lower
+    /// index first.
+    #[must_use]
+    pub fn top(&self, image: usize, count: usize) -> Vec<usize> {
+        let row = self.row(image);
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+        order.truncate(count);
+        order
+    }
+
+    fn row(&self, image: usize) -> &[f32] {
+        self.probabilities.chunks(self.count.max(1)).nth(image).unwrap_or_default()
     }
 
     /// Results that do not depend on a map, for metrics to share.
@@ -200,16 +238,56 @@ impl<'a> Subject<'a> {
 
     /// Classifies one image for each entry of `of`, which says which image it was made from. `make` makes those of a
     /// range of entries, normalised, `[n,3,H,W]`; it is called with as many at a time as the budget allows.
-    pub fn look(&self, of: &[usize], mut make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<Look> {
-        let mut looks = Vec::with_capacity(of.len());
-        for from in (0..of.len()).step_by(self.budget.get()) {
-            let range = from..of.len().min(from + self.budget.get());
+    pub fn look(&self, of: &[usize], make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<Look> {
+        self.classify(of, make, |row, image| look(row, self.class(*image)))
+    }
+
+    /// The score of another class for each image: of `classes[n]` for the one that `make` makes of entry n, as
+    /// [`Subject::look`] does.
+    pub fn scores(&self, classes: &[usize], make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<f32> {
+        self.classify(classes, make, |row, class| row.get(*class).copied().unwrap_or(f32::NAN))
+    }
+
+    /// What `read` makes of an entry and the scores of the image that was made for it.
+    fn classify<T>(
+        &self,
+        entries: &[usize],
+        mut make: impl FnMut(Range<usize>) -> Tensor<4>,
+        read: impl Fn(&[f32], &usize) -> T,
+    ) -> Vec<T> {
+        let mut found = Vec::with_capacity(entries.len());
+        for range in self.portions(entries.len()) {
             let logits = self.backbone.observe(make(range.clone()), &[]).logits;
             let probabilities: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
-            let rows = probabilities.chunks(self.count.max(1)).zip(&of[range]);
-            looks.extend(rows.map(|(row, image)| look(row, self.class(*image))));
+            let rows = probabilities.chunks(self.count.max(1)).zip(&entries[range]);
+            found.extend(rows.map(|(row, entry)| read(row, entry)));
         }
-        looks
+        found
+    }
+
+    /// The explainer's maps `[n,1,h,w]` of images that `make` makes, a range of them at a time, for these classes of the
+    /// classifier's. Nothing without an explainer, and at a stage of the randomisation that it is not prepared for.
+    pub fn redraw(
+        &self,
+        classes: &[usize],
+        sight: Sight,
+        mut make: impl FnMut(Range<usize>) -> Tensor<4>,
+    ) -> Option<Tensor<4>> {
+        let ready = |explainer: &&dyn Redraw| match sight {
+            Sight::Trained => true,
+            Sight::Randomised(stage) => stage < explainer.stages(),
+        };
+        let explainer = self.explainer.filter(ready).filter(|_| classes.iter().all(|class| *class < self.count))?;
+        let portions = self.portions(classes.len());
+        let drawn: Vec<_> =
+            portions.map(|range| explainer.redraw(make(range.clone()), &classes[range], sight)).collect();
+        (!drawn.is_empty()).then(|| Tensor::cat(drawn, 0))
+    }
+
+    /// `count` entries, as many at a time as the budget allows.
+    fn portions(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let budget = self.budget.get();
+        (0..count).step_by(budget).map(move |from| from..count.min(from + budget))
     }
 
     fn class(&self, image: usize) -> usize {
