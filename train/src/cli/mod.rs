@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
+mod against;
 mod bee;
 mod completions;
 mod config;
@@ -12,6 +13,7 @@ mod inspect;
 mod shared;
 mod train;
 
+pub use against::Other;
 pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;

@@ -13,6 +13,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
+use explainer_zoo::attribution::AttributionError;
 use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
@@ -22,7 +23,7 @@ use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::data::Truth;
-use crate::metric::{Case, MetricError, Subject};
+use crate::metric::{MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
@@ -66,6 +67,9 @@ pub enum ExplainError {
     /// The explanations cannot be measured.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A method to compare with cannot explain this classifier.
+    #[error(transparent)]
+    Attribution(#[from] AttributionError),
     /// BEE has no such mixture, or cannot draw.
     #[error(transparent)]
     Bee(#[from] BeeError),
@@ -236,16 +240,17 @@ impl Loaded {
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
-    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes and what is known of each apart from its
-    /// pixels, for `measure` to measure; as many perturbed images as there are images here are in memory at a time.
+    /// Images `[B,3,H,W]` in 0..=1, what is known of each apart from its pixels, and the maps of their predicted classes
+    /// `[B,1,h,w]`, for `measure` to measure, these maps and others of the same images; as many perturbed images as there
+    /// are images here are in memory at a time.
     ///
     /// # Errors
     /// What `measure` returns.
-    pub fn with_case<R>(
+    pub fn with_subject<R>(
         &self,
         pixels: Tensor<4>,
         truth: Vec<Truth>,
-        measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
+        measure: impl FnOnce(&Subject<'_>, Tensor<4>) -> Result<R, ExplainError>,
     ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
         let [batch, ..] = images.dims();
@@ -253,7 +258,7 @@ impl Loaded {
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
         let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
-        Ok(measure(&Case::new(&subject, maps)?)?)
+        measure(&subject, maps)
     }
 }
 

@@ -143,6 +143,12 @@ impl<'a> Subject<'a> {
         [height, width]
     }
 
+    /// The classifier.
+    #[must_use]
+    pub fn backbone(&self) -> &'a dyn Backbone {
+        self.backbone
+    }
+
     /// Normalised images `[B,3,H,W]`.
     #[must_use]
     pub fn images(&self) -> &Tensor<4> {
