@@ -179,11 +179,11 @@ fn perturbations_find_where_the_class_is() {
     let image = (0..3 * SIDE * SIDE).map(chessboard).collect();
     let image = from_values(image, [1, 3, SIDE, SIDE], &Device::default());
     // A quarter of the image holds more than half of the map.
-    for name in ["meaningful-perturbation@100", "extremal-perturbation@150", "rise@600"] {
+    for (name, ratio) in [("meaningful-perturbation@100", 3.0), ("extremal-perturbation@150", 3.0), ("rise@600", 1.5)] {
         let found = maps(name, &backbone, &image, &[0]);
         let inside = share(found.clone(), 0..9, 7..16);
         let outside = share(found, 7..16, 0..9);
-        assert!(inside > 2.0 * outside && inside > 0.4, "{name}: {inside} inside, {outside} opposite");
+        assert!(inside > ratio * outside && inside > 0.4, "{name}: {inside} inside, {outside} opposite");
     }
 }
 
