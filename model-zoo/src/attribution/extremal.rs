@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::path::one_hot;
-use super::spread::Spread;
+use super::spread::{Spread, cell, proportional};
 use super::tensors::{from_values, indices, parts, values};
 use super::{AttributionError, Attributor};
 use crate::backbone::{Backbone, Tap};
@@ -22,7 +22,8 @@ use crate::image::gaussian_blur;
 /// A mask is smooth by construction (section 3.3): m(u) = smax_i k(u - u_i) p_i over the parameters p_i on a grid of cells
 /// of 7 pixels, smax the mean weighted by exp(./T), T = 1/20, and k(d) = exp(-max(0, |d| / 21 - 1)^2 / 4). It is made at the
 /// grid's points and resized to the image (bilinear). Where m is 1 the image is as it was, where it is 0 blurred by 20
-/// pixels, and between at a strength between: linearly between the nearest two of eight blurred images.
+/// pixels, and between at a strength between: linearly between the nearest two of eight blurred images. Lengths are those
+/// for images of 224 pixels, and in proportion for others.
 ///
 /// Areas times n passes of both kinds.
 #[derive(Clone, Debug)]
@@ -35,8 +36,9 @@ pub struct ExtremalPerturbation {
     pub per_call: usize,
 }
 
-const CELL: usize = 7;
-const REACH: f32 = 21.0;
+const CELL: f64 = 7.0;
+/// In cells.
+const REACH: f32 = 3.0;
 const TEMPERATURE: f32 = 1.0 / 20.0;
 const BLUR: f64 = 20.0;
 const LEVELS: usize = 8;
@@ -71,7 +73,8 @@ impl ExtremalPerturbation {
     fn block(&self, backbone: &dyn Backbone, images: &Tensor<4>, classes: &[usize]) -> Tensor<4> {
         let [batch, _, height, width] = images.dims();
         let device = images.device();
-        let grid = [height, width].map(|pixels| pixels.div_ceil(CELL));
+        let side = cell(CELL, [height, width]);
+        let grid = [height, width].map(|pixels| pixels.div_ceil(side));
         let cells = grid[0] * grid[1];
         let (spread, smooth) = (Spread::bilinear(grid, [height, width], &device), Smooth::new(grid, &device));
         let levels = levels(images, self.areas.len());
@@ -126,7 +129,7 @@ impl Smooth {
         let place = |cell: usize| ((cell / columns) as f32, (cell % columns) as f32);
         let weight = |from: usize, to: usize| {
             let ((a, b), (c, d)) = (place(from), place(to));
-            let distance = CELL as f32 * ((a - c).powi(2) + (b - d).powi(2)).sqrt() / REACH;
+            let distance = ((a - c).powi(2) + (b - d).powi(2)).sqrt() / REACH;
             (-(distance - 1.0).max(0.0).powi(2) / 4.0).exp()
         };
         let kernel = (0..cells * cells).map(|i| weight(i / cells, i % cells)).collect();
@@ -164,7 +167,7 @@ impl Smooth {
 fn levels(images: &Tensor<4>, times: usize) -> Vec<Tensor<4>> {
     let [batch, channels, height, width] = images.dims();
     let level = |level: usize| {
-        let sigma = BLUR * level as f64 / (LEVELS - 1) as f64;
+        let sigma = proportional(BLUR, [height, width]) * level as f64 / (LEVELS - 1) as f64;
         let images = match level {
             0 => images.clone(),
             _ => gaussian_blur(images.clone(), 2 * (3.0 * sigma).ceil() as usize + 1, sigma),

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::adam::Adam;
 use super::path::one_hot;
-use super::spread::Spread;
+use super::spread::{Spread, cell, proportional};
 use super::tensors::{from_values, indices, values};
 use super::{AttributionError, Attributor};
 use crate::backbone::{Backbone, Tap};
@@ -21,7 +21,8 @@ use crate::image::gaussian_blur;
 /// with p the class's probability, l1 = 1e-4, l2 = 1e-2, a learning rate of 0.1 and m kept in 0..1. m is a grid of cells of
 /// 8 pixels, M the same at the image's size by Gaussian weights of 5 pixels, x' the image moved by 0 to 3 pixels down and
 /// right, anew at every step (its edge repeated), and the blur is one of 10 pixels. m begins as the smallest of ten discs
-/// about the centre whose deletion takes the probability 99% of the way to that of the blurred image.
+/// about the centre whose deletion takes the probability 99% of the way to that of the blurred image. Lengths are those
+/// for images of 224 pixels, and in proportion for others.
 ///
 /// 12 + n forward and n backward passes.
 #[derive(Clone, Debug)]
@@ -32,13 +33,14 @@ pub struct MeaningfulPerturbation {
     pub seed: u64,
 }
 
-const CELL: usize = 8;
-const SPREAD: f32 = 5.0;
+const CELL: f64 = 8.0;
+/// In cells.
+const SPREAD: f32 = 5.0 / 8.0;
 const BLUR: f64 = 10.0;
 const SPARSE: f32 = 1e-4;
 const SMOOTH: f32 = 1e-2;
 const RATE: f32 = 0.1;
-const JITTER: usize = 4;
+const JITTER: f64 = 4.0;
 const DISCS: usize = 10;
 
 impl Attributor for MeaningfulPerturbation {
@@ -50,15 +52,19 @@ impl Attributor for MeaningfulPerturbation {
     ) -> Result<Tensor<4>, AttributionError> {
         let [_, _, height, width] = images.dims();
         let device = images.device();
-        let cells = [height, width].map(|pixels| pixels.div_ceil(CELL));
-        let spread = Spread::gaussian(cells, [height, width], CELL, SPREAD, &device);
-        let blurred = gaussian_blur(images.clone(), 2 * (3.0 * BLUR) as usize + 1, BLUR);
+        let size = [height, width];
+        let side = cell(CELL, size);
+        let cells = size.map(|pixels| pixels.div_ceil(side));
+        let spread = Spread::gaussian(cells, size, side, SPREAD * side as f32, &device);
+        let sigma = proportional(BLUR, size);
+        let blurred = gaussian_blur(images.clone(), 2 * (3.0 * sigma).ceil() as usize + 1, sigma);
+        let jitter = cell(JITTER, size);
         let mut mask = start(backbone, images, &blurred, classes, &spread, cells);
         let probability = probability_slope(indices(classes, &device));
         let mut adam = Adam::new(RATE);
         for step in 0..self.steps {
             let mut stream = Stream::new(self.seed, "meaningful perturbation", &[step as u64]);
-            let by = [stream.below(JITTER), stream.below(JITTER)];
+            let by = [stream.below(jitter), stream.below(jitter)];
             let (sharp, soft) = (moved(images.clone(), by), moved(blurred.clone(), by));
             let difference = sharp - soft.clone();
             let shown = soft + difference.clone() * spread.apply(mask.clone());

@@ -1,10 +1,19 @@
 //! Small masks at the size of the image.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::tensors::from_values;
 use crate::explainer::tame::resize;
-use burn::tensor::Device;
+
+/// A length that a paper gives in pixels of images of 224, in proportion for images of this size.
+pub(super) fn proportional(pixels: f64, size: [usize; 2]) -> f64 {
+    pixels * size[0].min(size[1]) as f64 / 224.0
+}
+
+/// The side of cells that are so many pixels of images of 224, at least 1.
+pub(super) fn cell(pixels: f64, size: [usize; 2]) -> usize {
+    (proportional(pixels, size).round() as usize).max(1)
+}
 
 /// A linear resize of maps `[n,1,h,w]` to `[n,1,H,W]`, and its adjoint, which takes gradients back.
 #[derive(Clone, Debug)]
