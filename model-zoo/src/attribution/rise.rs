@@ -11,7 +11,7 @@ use crate::explainer::bee::Stream;
 use crate::explainer::min_max;
 use crate::explainer::tame::resize;
 
-/// sum_n p(x * M_n) M_n / (N E[M]), p the class's probability (equation 6), stretched to 0..1. A hole in a normalised
+/// sum_n p(x * M_n) M_n / (N E(M)), p the class's probability (equation 6), stretched to 0..1. A hole in a normalised
 /// image is the data's mean colour.
 ///
 /// N forward passes. The images of a batch share their masks, which are made a few at a time.
