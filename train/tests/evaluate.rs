@@ -79,6 +79,22 @@ fn metrics_are_measured_written_and_compared() {
     assert_eq!(differences[0]["defined"], 5);
     assert_eq!(differences[1]["name"], "pos");
     assert!(differences[0]["interval"][1].as_f64() >= differences[0]["mean"].as_f64());
+
+    let arguments = ["--metrics", "ad@50,deletion@4", "--against", "grad-cam", "--json", "d.json"];
+    let compared = evaluate(&one, &images, &arguments);
+    let text = String::from_utf8_lossy(&compared.stdout).into_owned();
+    assert!(compared.status.success(), "{}", errors(&compared));
+    assert!(text.contains("grad-cam, 2.0 forward and 1.0 backward passes an image:"), "{text}");
+    assert!(text.contains("this explainer less grad-cam, image by image"), "{text}");
+    let report = json(&one.join("d.json"));
+    let mean = |metrics: &Value, place: usize| metrics[place]["mean"].as_f64().expect("a mean");
+    for place in 0..2 {
+        let difference = mean(&report["metrics"], place) - mean(&report["against"]["metrics"], place);
+        assert!((difference - mean(&report["against"]["differences"], place)).abs() < 1e-9, "{report}");
+    }
+    let refused = evaluate(&one, &images, &["--against", "rollout"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", errors(&refused));
+    assert!(errors(&refused).contains("--against: rollout looks at the tokens"), "{}", errors(&refused));
 }
 
 #[test]
@@ -168,6 +184,8 @@ fn what_cannot_be_measured_is_refused_before_anything_is_loaded() {
         (["--objects", "nowhere.csv"], 1, "nowhere.csv"),
         (["--csv", "nowhere/a.csv"], 2, "--csv: there is no folder nowhere"),
         (["--against", "nowhere.csv"], 1, "nowhere.csv: cannot read the values"),
+        (["--against", "gard-cam"], 2, "unknown attribution method `gard-cam`; known are grad-cam,"),
+        (["--against", "rise@0"], 2, "found `0` behind the @, expected a whole number, 1 to 1000000"),
     ] {
         let ran = evaluate(folder.path(), folder.path(), &arguments);
         let text = errors(&ran);

@@ -38,12 +38,17 @@ pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyho
     let compute = compute(global)?;
     let moved = places.moved();
     let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, moved, &compute, progress))?;
-    for matched in &loaded.matched {
+    warn_of_unverified(&loaded.matched);
+    Ok(loaded)
+}
+
+/// Warns of classifiers of which nobody can tell whether they are those of the training.
+pub(super) fn warn_of_unverified(matched: &[BackboneMatch]) {
+    for matched in matched {
         if let BackboneMatch::Unverified(warning) = matched {
             warn(warning);
         }
     }
-    Ok(loaded)
 }
 
 /// The explainer before classifiers of which ever more is random.

@@ -292,7 +292,11 @@ fn a_masking_models_keys_are_checked() {
         assert!(message.contains(expected), "found {message}\nwanted {expected}");
     }
     assert!(with(&["explainer={method: masking_model}", "backbone.taps=[layer2, layer3]"]).is_ok());
-    let config = with(&["explainer={method: masking_model, class_selector: false}", "masking=blur", "train.epochs=3"]);
+    let config = with(&[
+        "explainer={method: masking_model, class_selector: false, phases: {selector: {steps: 9}}}",
+        "masking=blur",
+        "train.epochs=3",
+    ]);
     let notes = config.unwrap().notes();
     assert!(notes[0].starts_with("masking: ignored, a masking model has explainer.infill"), "{notes:?}");
     assert!(notes[1].starts_with("train.epochs: ignored"), "{notes:?}");

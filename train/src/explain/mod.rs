@@ -1,5 +1,6 @@
 //! A trained explainer together with its classifier: images to probabilities, heat maps and metrics.
 
+mod asked;
 pub mod bee;
 pub mod file_names;
 mod names;
@@ -13,6 +14,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
+use explainer_zoo::attribution::AttributionError;
 use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
@@ -22,10 +24,11 @@ use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::data::Truth;
-use crate::metric::{CASCADE, Case, MetricError, Redraw, Sight, Subject};
+use crate::metric::{CASCADE, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
+pub use asked::Asked;
 pub use names::{ClassError, ClassNames};
 
 /// Why an explainer cannot be used.
@@ -66,6 +69,9 @@ pub enum ExplainError {
     /// The explanations cannot be measured.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A method to compare with cannot explain this classifier.
+    #[error(transparent)]
+    Attribution(#[from] AttributionError),
     /// BEE has no such mixture, or cannot draw.
     #[error(transparent)]
     Bee(#[from] BeeError),
@@ -257,28 +263,25 @@ impl Loaded {
         Ok(cascade.into_iter().map(|random| Self { backbone: Arc::new(random), ..self.clone() }).collect())
     }
 
-    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes and what is known of each apart from its
-    /// pixels, for `measure` to measure; as many perturbed images as there are images here are in memory at a time.
-    /// `randomised` is [`Loaded::randomised`]'s, or nothing if no metric needs it.
+    /// Images `[B,3,H,W]` in 0..=1, what is known of each apart from its pixels, and the maps of their predicted classes
+    /// `[B,1,h,w]`, for `measure` to measure, these maps and others of the same images; as many perturbed images as there
+    /// are images here are in memory at a time.
     ///
     /// # Errors
     /// What `measure` returns.
-    pub fn with_case<R>(
+    pub fn with_subject<R>(
         &self,
         pixels: Tensor<4>,
         truth: Vec<Truth>,
-        randomised: &[Self],
-        measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
+        measure: impl FnOnce(&Subject<'_>, Tensor<4>) -> Result<R, ExplainError>,
     ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
         let [batch, ..] = images.dims();
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
-        let explainer = Asked { trained: self, randomised };
-        let subject = subject.with_truth(truth)?.with_explainer(&explainer);
-        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
-        Ok(measure(&Case::new(&subject, maps)?)?)
+        let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        measure(&subject, maps)
     }
 }
 
@@ -288,29 +291,6 @@ struct Seen {
     logits: Tensor<2>,
     /// `[B,C,h,w]` of each tap.
     features: Vec<Tensor<4>>,
-}
-
-/// An explainer under measurement.
-#[derive(Debug)]
-struct Asked<'a> {
-    trained: &'a Loaded,
-    randomised: &'a [Loaded],
-}
-
-impl Redraw for Asked<'_> {
-    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Tensor<4> {
-        let loaded = match sight {
-            Sight::Trained => self.trained,
-            Sight::Randomised(stage) => self.randomised.get(stage).unwrap_or(self.trained),
-        };
-        let pixels = loaded.artifact.config.preprocessing.unnormalise(images.clone());
-        let features = loaded.see(images.clone(), pixels).features;
-        loaded.draw(&images, &features, &classes.iter().map(|class| vec![*class]).collect::<Vec<_>>())
-    }
-
-    fn stages(&self) -> usize {
-        self.randomised.len()
-    }
 }
 
 impl Explained {

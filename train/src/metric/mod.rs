@@ -4,7 +4,7 @@
 //! A [`Subject`] is a batch of images and what the classifier makes of them; a [`Case`] adds heat maps, one or more for
 //! an image. A [`Metric`] gives each map of a case one value. What several metrics need (the clean pass, the upsampled
 //! maps, the order of the pixels, blurred images, scores of masked images) is made once, when it is first asked for. Some
-//! metrics have the explainer draw further maps: a [`Redraw`], which the subject is given.
+//! metrics have the explainer draw further maps: a [`Redraw`], which the case is given.
 //!
 //! Odd maps: a map with a value that is not finite has no value of any metric (`None`, which is counted and never
 //! averaged). Of equal pixels, the one that comes first in reading order is the more important, so a constant map ranks

@@ -5,6 +5,8 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
+use super::MetricError;
+
 /// What an explainer looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
@@ -18,7 +20,10 @@ pub enum Sight {
 pub trait Redraw: Debug {
     /// Maps `[n,1,h,w]` in 0..=1 of normalised images `[n,3,H,W]`, each for the class in its place; made as the maps
     /// under measurement are.
-    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Tensor<4>;
+    ///
+    /// # Errors
+    /// [`MetricError::Redraw`] where it cannot explain what it is asked for.
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError>;
 
     /// Stages of the cascading randomisation, the last of which leaves nothing of the classifier; 0 if it was not
     /// prepared.

@@ -27,7 +27,7 @@
 use std::rc::Rc;
 
 use super::similarity::{spearman, ssim};
-use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Sight, Subject};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Sight};
 
 /// Shares of the classifier's tensors that are random at each stage.
 pub const CASCADE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
@@ -85,7 +85,7 @@ impl Metric for Sanity {
         let [_, width] = subject.size();
         let mut sums: Vec<Option<f64>> = vec![Some(0.0); case.len()];
         for stage in &stages {
-            let after: Rc<Result<_, _>> = subject.memo().get(&format!("sanity {stage}"), || redrawn(subject, *stage));
+            let after: Rc<Result<_, _>> = case.memo().get(&format!("sanity {stage}"), || redrawn(case, *stage));
             let Some(after) = after.as_ref().as_ref().map_err(Clone::clone)? else {
                 return Ok(vec![None; case.len()]);
             };
@@ -106,9 +106,10 @@ impl Metric for Sanity {
 type Redrawn = Vec<Option<Vec<f32>>>;
 
 /// The maps of a stage; nothing if they cannot be had.
-fn redrawn(subject: &Subject<'_>, stage: usize) -> Result<Option<Redrawn>, MetricError> {
+fn redrawn(case: &Case<'_>, stage: usize) -> Result<Option<Redrawn>, MetricError> {
+    let subject = case.subject();
     let all: Vec<usize> = (0..subject.len()).collect();
-    let maps = subject.redraw(subject.classes(), Sight::Randomised(stage), |range| subject.pick(&all[range]));
+    let maps = case.redraw(subject.classes(), Sight::Randomised(stage), |range| subject.pick(&all[range]))?;
     let Some(maps) = maps else { return Ok(None) };
     let after = Case::new(subject, maps)?;
     Ok(Some(after.maps().zip(after.sound()).map(|(map, sound)| sound.then(|| map.to_vec())).collect()))
@@ -127,9 +128,8 @@ mod tests {
         (0..SIDE * SIDE).map(|i| i as f32 / (SIDE * SIDE - 1) as f32).collect()
     }
 
-    fn measured(subject: &Subject<'_>, similarity: Similarity, stage: Option<usize>) -> Option<f64> {
-        let case = Case::new(subject, map(&ramp(), [SIDE; 2])).unwrap();
-        Sanity { similarity, stage }.measure(&case).unwrap()[0]
+    fn measured(case: &Case<'_>, similarity: Similarity, stage: Option<usize>) -> Option<f64> {
+        Sanity { similarity, stage }.measure(case).unwrap()[0]
     }
 
     #[test]
@@ -145,15 +145,16 @@ mod tests {
             }
         };
         let own = drawn(4, draw);
-        let subject = subject(&backbone, image(&ramp(), [SIDE; 2])).with_explainer(&own);
+        let subject = subject(&backbone, image(&ramp(), [SIDE; 2]));
+        let case = Case::new(&subject, map(&ramp(), [SIDE; 2])).unwrap().with_explainer(&own);
         for (stage, expected) in [1.0, 1.0, -1.0, 0.0].into_iter().enumerate() {
-            let found = measured(&subject, Similarity::Spearman, Some(stage)).unwrap();
+            let found = measured(&case, Similarity::Spearman, Some(stage)).unwrap();
             assert!((found - expected).abs() < 1e-9, "{stage}: {found}");
         }
-        assert!((measured(&subject, Similarity::Spearman, None).unwrap() - 0.25).abs() < 1e-9);
-        let ssim: Vec<f64> = (0..4).filter_map(|stage| measured(&subject, Similarity::Ssim, Some(stage))).collect();
+        assert!((measured(&case, Similarity::Spearman, None).unwrap() - 0.25).abs() < 1e-9);
+        let ssim: Vec<f64> = (0..4).filter_map(|stage| measured(&case, Similarity::Ssim, Some(stage))).collect();
         assert!((ssim[0] - 1.0).abs() < 1e-9 && ssim[2] < 0.0 && ssim[3] < 0.9, "{ssim:?}");
-        let all = measured(&subject, Similarity::Ssim, None).unwrap();
+        let all = measured(&case, Similarity::Ssim, None).unwrap();
         assert!((all - ssim.iter().sum::<f64>() / 4.0).abs() < 1e-9);
     }
 
@@ -161,9 +162,10 @@ mod tests {
     fn what_was_not_prepared_or_is_broken_is_undefined() {
         let backbone = Brightness::new();
         let [unprepared, broken] = [0, 4].map(|stages| drawn(stages, |image, _, _| shade(image, f32::NAN)));
-        let subject = || subject(&backbone, image(&ramp(), [SIDE; 2]));
-        for subject in [subject(), subject().with_explainer(&unprepared), subject().with_explainer(&broken)] {
-            assert_eq!(measured(&subject, Similarity::Spearman, None), None);
+        let subject = subject(&backbone, image(&ramp(), [SIDE; 2]));
+        let case = || Case::new(&subject, map(&ramp(), [SIDE; 2])).unwrap();
+        for case in [case(), case().with_explainer(&unprepared), case().with_explainer(&broken)] {
+            assert_eq!(measured(&case, Similarity::Spearman, None), None);
         }
     }
 }

@@ -58,10 +58,10 @@ impl Metric for MaxSensitivity {
         let of: Vec<usize> = (0..subject.len()).flat_map(|image| [image; DRAWS]).collect();
         let classes: Vec<usize> = of.iter().filter_map(|image| subject.classes().get(*image).copied()).collect();
         let noise = noise(subject, self.radius);
-        let drawn = subject.redraw(&classes, Sight::Trained, |range| {
+        let drawn = case.redraw(&classes, Sight::Trained, |range| {
             let draws: Vec<usize> = range.clone().map(|at| at % DRAWS).collect();
             subject.pick(&of[range]) + super::subject::pick(&noise, &draws)
-        });
+        })?;
         let Some(drawn) = drawn else { return Ok(vec![None; case.len()]) };
         let drawn = Case::of(subject, drawn, of)?;
         let (maps, sound): (Vec<&[f32]>, &[bool]) = (drawn.maps().collect(), drawn.sound());
@@ -109,9 +109,8 @@ mod tests {
         let expected =
             noise.chunks(12).map(|draw| norm(draw[..4].iter().map(|value| f64::from(*value)))).fold(0.0, f64::max)
                 / norm(pixels.iter().map(|value| f64::from(*value)));
-        let subject = subject.with_explainer(&own);
         let maps = Tensor::cat(vec![map(&pixels, [2, 2]), map(&[0.0; 4], [2, 2])], 0);
-        let case = Case::of(&subject, maps, vec![0, 0]).unwrap();
+        let case = Case::of(&subject, maps, vec![0, 0]).unwrap().with_explainer(&own);
         let found = MaxSensitivity { radius: 0.1 }.measure(&case).unwrap();
         assert!((found[0].unwrap() - expected).abs() < 1e-5, "{found:?} {expected}");
         assert_eq!(found[1], None, "a map without mass");
@@ -123,8 +122,9 @@ mod tests {
         let maps = map(&[0.5; 4], [2, 2]);
         let measured = |value: f32| {
             let own = drawn(0, move |image, _, _| shade(image, value));
-            let subject = subject(&backbone, image(&[0.5; 4], [2, 2])).with_explainer(&own);
-            MaxSensitivity { radius: RADIUS }.measure(&Case::new(&subject, maps.clone()).unwrap()).unwrap()
+            let subject = subject(&backbone, image(&[0.5; 4], [2, 2]));
+            let case = Case::new(&subject, maps.clone()).unwrap().with_explainer(&own);
+            MaxSensitivity { radius: RADIUS }.measure(&case).unwrap()
         };
         assert_eq!(measured(0.5), [Some(0.0)]);
         assert_eq!(measured(f32::NAN), [None]);

@@ -20,7 +20,7 @@
 //! Cost: `completeness` 1 forward pass, which it shares with `ad@100`; `soundness` 4 explanations and 4 forward passes.
 
 use super::masked::{confidences, mask};
-use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Sight, Subject};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Sight};
 
 /// Most probable classes among which the wrong ones are.
 const TOP: usize = 5;
@@ -51,9 +51,7 @@ impl Metric for Soundness {
     }
 
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
-        let subject = case.subject();
-        let worst = subject.memo().get("soundness", || worst(subject));
-        let worst = worst.as_ref().as_ref().map_err(Clone::clone)?;
+        let worst = worst(case)?;
         Ok(case.images().iter().map(|image| worst.get(*image).copied().flatten()).collect())
     }
 }
@@ -77,7 +75,8 @@ fn ratio(a: f32, b: f32) -> f64 {
 }
 
 /// The worst class's ratio of each image.
-fn worst(subject: &Subject<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+fn worst(case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    let subject = case.subject();
     let (mut of, mut classes) = (Vec::new(), Vec::new());
     for image in 0..subject.len() {
         for class in subject.top(image, TOP).into_iter().filter(|class| subject.classes().get(image) != Some(class)) {
@@ -85,7 +84,7 @@ fn worst(subject: &Subject<'_>) -> Result<Vec<Option<f64>>, MetricError> {
             classes.push(class);
         }
     }
-    let Some(maps) = subject.redraw(&classes, Sight::Trained, |range| subject.pick(&of[range])) else {
+    let Some(maps) = case.redraw(&classes, Sight::Trained, |range| subject.pick(&of[range]))? else {
         return Ok(vec![None; subject.len()]);
     };
     let masks = Case::of(subject, maps, of.clone())?;
@@ -126,12 +125,9 @@ mod tests {
         let images = vec![image(&[0.6; 4], [2, 2]), image(&[0.6; 4], [2, 2]), image(&[0.0; 4], [2, 2])];
         let half = drawn(0, |image, class, _| shade(image, if class == 1 { 0.5 } else { 1.0 }));
         let images = subject(&backbone, Tensor::cat(images, 0));
-        let case_of = |subject: &Subject<'_>| {
-            let case = Case::new(subject, Tensor::ones([3, 1, 2, 2], &subject.device())).unwrap();
-            Soundness.measure(&case).unwrap()
-        };
-        assert_eq!(case_of(&images), [None; 3], "without an explainer");
-        let found = case_of(&images.with_explainer(&half));
+        let case = || Case::new(&images, Tensor::ones([3, 1, 2, 2], &images.device())).unwrap();
+        assert_eq!(Soundness.measure(&case()).unwrap(), [None; 3], "without an explainer");
+        let found = Soundness.measure(&case().with_explainer(&half)).unwrap();
         for (found, expected) in found.iter().zip([0.4 / 0.7, 0.4 / 0.7, 1.0]) {
             assert!((found.unwrap() - expected).abs() < 1e-5, "{found:?} {expected}");
         }

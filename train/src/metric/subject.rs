@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::softmax};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
-use super::{Memo, MetricError, Redraw, Sight};
+use super::{Memo, MetricError};
 use crate::data::Truth;
 use crate::objective::gaussian_blur;
 
@@ -31,7 +31,6 @@ pub struct Subject<'a> {
     count: usize,
     budget: NonZeroUsize,
     truth: Vec<Truth>,
-    explainer: Option<&'a dyn Redraw>,
     memo: Memo,
 }
 
@@ -90,18 +89,8 @@ impl<'a> Subject<'a> {
     ) -> Self {
         let [_, count] = logits.dims();
         let probabilities = softmax(logits, 1).into_data().iter::<f32>().collect();
-        Self {
-            backbone,
-            preprocessing,
-            images,
-            classes,
-            probabilities,
-            count,
-            budget: BUDGET,
-            truth: Vec::new(),
-            explainer: None,
-            memo: Memo::default(),
-        }
+        let memo = Memo::default();
+        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, truth: Vec::new(), memo }
     }
 
     /// At most `images` perturbed images are in memory at a time, by default 32. Figures do not depend on it.
@@ -135,13 +124,6 @@ impl<'a> Subject<'a> {
         self.truth.get(image)
     }
 
-    /// The explainer whose maps are measured, for metrics that ask it again; without it they are undefined. Maps of another
-    /// explainer need a subject of their own.
-    #[must_use]
-    pub fn with_explainer(self, explainer: &'a dyn Redraw) -> Self {
-        Self { explainer: Some(explainer), memo: Memo::default(), ..self }
-    }
-
     /// Number of images B.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -159,6 +141,12 @@ impl<'a> Subject<'a> {
     pub fn size(&self) -> [usize; 2] {
         let [_, _, height, width] = self.images.dims();
         [height, width]
+    }
+
+    /// The classifier.
+    #[must_use]
+    pub fn backbone(&self) -> &'a dyn Backbone {
+        self.backbone
     }
 
     /// Normalised images `[B,3,H,W]`.
@@ -265,27 +253,8 @@ impl<'a> Subject<'a> {
         found
     }
 
-    /// The explainer's maps `[n,1,h,w]` of images that `make` makes, a range of them at a time, for these classes of the
-    /// classifier's. Nothing without an explainer, and at a stage of the randomisation that it is not prepared for.
-    pub fn redraw(
-        &self,
-        classes: &[usize],
-        sight: Sight,
-        mut make: impl FnMut(Range<usize>) -> Tensor<4>,
-    ) -> Option<Tensor<4>> {
-        let ready = |explainer: &&dyn Redraw| match sight {
-            Sight::Trained => true,
-            Sight::Randomised(stage) => stage < explainer.stages(),
-        };
-        let explainer = self.explainer.filter(ready).filter(|_| classes.iter().all(|class| *class < self.count))?;
-        let portions = self.portions(classes.len());
-        let drawn: Vec<_> =
-            portions.map(|range| explainer.redraw(make(range.clone()), &classes[range], sight)).collect();
-        (!drawn.is_empty()).then(|| Tensor::cat(drawn, 0))
-    }
-
     /// `count` entries, as many at a time as the budget allows.
-    fn portions(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
+    pub(super) fn portions(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
         let budget = self.budget.get();
         (0..count).step_by(budget).map(move |from| from..count.min(from + budget))
     }

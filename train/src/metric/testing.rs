@@ -98,9 +98,9 @@ impl<F> std::fmt::Debug for Drawn<F> {
 }
 
 impl<F: Fn(Tensor<4>, usize, Sight) -> Tensor<4>> Redraw for Drawn<F> {
-    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Tensor<4> {
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError> {
         let draw = |(image, class): (usize, &usize)| (self.draw)(images.clone().narrow(0, image, 1), *class, sight);
-        Tensor::cat(classes.iter().enumerate().map(draw).collect(), 0)
+        Ok(Tensor::cat(classes.iter().enumerate().map(draw).collect(), 0))
     }
 
     fn stages(&self) -> usize {
