@@ -1,6 +1,7 @@
 //! Passes through a backbone, counted where they are made.
 
-use std::ops::{Add, AddAssign};
+use std::fmt::Debug;
+use std::ops::{Add, AddAssign, Deref, Sub};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::Tensor;
@@ -34,17 +35,29 @@ impl AddAssign for Passes {
     }
 }
 
-/// A backbone that counts what goes through it and is otherwise the one it stands for.
+impl Sub for Passes {
+    type Output = Self;
+
+    /// The passes since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            forward: self.forward.saturating_sub(earlier.forward),
+            backward: self.backward.saturating_sub(earlier.backward),
+        }
+    }
+}
+
+/// A backbone, behind a reference or an `Arc`, that counts what goes through it and is otherwise the one it stands for.
 #[derive(Debug)]
-pub struct Counted<'a> {
-    backbone: &'a dyn Backbone,
+pub struct Counted<B> {
+    backbone: B,
     forward: AtomicU64,
     backward: AtomicU64,
 }
 
-impl<'a> Counted<'a> {
+impl<B> Counted<B> {
     /// Counts from 0.
-    pub fn new(backbone: &'a dyn Backbone) -> Self {
+    pub fn new(backbone: B) -> Self {
         Self { backbone, forward: AtomicU64::new(0), backward: AtomicU64::new(0) }
     }
 
@@ -61,7 +74,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Backbone for Counted<'_> {
+impl<'b, B: Deref<Target = dyn Backbone + 'b> + Debug + Send + Sync> Backbone for Counted<B> {
     fn spec(&self) -> &BackboneSpec {
         self.backbone.spec()
     }

@@ -1,11 +1,9 @@
 //! What `evaluate` compares an explainer with: a method without training, or the values of another evaluation.
 
 use super::BadUsage;
-use crate::explain::{ExplainError, Loaded};
-use crate::metric::{Case, Metric, MetricError, Redraw, Results, Row, Sight, Subject};
-use burn::tensor::Tensor;
+use crate::explain::{AskedMethod, ExplainError, Loaded};
+use crate::metric::{Case, Metric, MetricError, Results, Row, Subject};
 use explainer_zoo::attribution::{AttributionError, Attributor, Comparator, Passes, Setup};
-use explainer_zoo::backbone::Backbone;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -108,38 +106,14 @@ impl Theirs {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let found = method.explain(subject.backbone(), subject.images(), subject.classes())?;
         self.passes += found.passes;
-        let asked = Asked { method, trained: subject.backbone(), randomised };
+        let randomised = randomised.iter().map(|loaded| loaded.backbone.as_ref()).collect();
+        let asked = AskedMethod { method, trained: subject.backbone(), randomised };
         Ok(columns(&Case::new(subject, found.maps)?.with_explainer(&asked), metrics)?)
     }
 
     /// Keeps an image's values.
     pub(super) fn add(&mut self, row: Row) {
         self.results.rows.push(row);
-    }
-}
-
-/// A method under measurement, and the classifiers that it may be asked about.
-#[derive(Debug)]
-struct Asked<'a> {
-    method: &'a dyn Attributor,
-    trained: &'a dyn Backbone,
-    randomised: &'a [Loaded],
-}
-
-impl Redraw for Asked<'_> {
-    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError> {
-        let backbone = match sight {
-            Sight::Trained => self.trained,
-            Sight::Randomised(stage) => {
-                self.randomised.get(stage).map_or(self.trained, |loaded| loaded.backbone.as_ref())
-            }
-        };
-        let found = self.method.explain(backbone, &images, classes);
-        found.map(|found| found.maps).map_err(|error| MetricError::Redraw(error.to_string()))
-    }
-
-    fn stages(&self) -> usize {
-        self.randomised.len()
     }
 }
 

@@ -1,16 +1,16 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
 use super::against::{Other, PerImage, Theirs, columns, other, row};
-use super::images::{Images, scenes};
-use super::shared::{self, Meter, WeightArgs};
+use super::shared::{self, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{ImageSet, Loader, Objects, Plan};
+use crate::data::{DataError, ImageSet, Images, Loader, Objects, Plan, scenes_given};
 use crate::explain::Asked;
 use crate::metric::{
     Better, Case, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
     Results, Row, Summary, metric, names,
 };
 use crate::report::files::write_atomic;
+use crate::report::progress::Meter;
 use crate::report::table::Table;
 use clap::Args;
 use explainer_zoo::attribution;
@@ -174,7 +174,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     }
     let loaded = shared::open(&args.artifact, &args.places, global)?;
     let preprocessing = &loaded.artifact.config.preprocessing;
-    let set = Images::open(&args.images, preprocessing)?;
+    let set = Images::open(&args.images, preprocessing).map_err(misused)?;
     let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {
         true => shared::randomised(&loaded, &args.places, global)?,
         false => Vec::new(),
@@ -251,6 +251,14 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     print(&text(&report))
 }
 
+/// Scenes that cannot be had are a mistake on the command line.
+fn misused(error: DataError) -> anyhow::Error {
+    match error {
+        DataError::SceneCount { .. } | DataError::SceneSide { .. } => BadUsage(format!("--images: {error}")).into(),
+        other => other.into(),
+    }
+}
+
 /// The metrics over all images.
 fn figures(specs: &[MetricSpec], results: &Results) -> Vec<Figure> {
     let figure = |(place, spec): (usize, &MetricSpec)| Figure { spec: spec.clone(), estimate: results.estimate(place) };
@@ -262,7 +270,7 @@ fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsag
     for spec in specs {
         let (known, option) = match spec.needs {
             Needs::Nothing | Needs::Explainer | Needs::Randomised => (true, ""),
-            Needs::Objects => (args.objects.is_some() || scenes(&args.images).is_some(), "--objects"),
+            Needs::Objects => (args.objects.is_some() || scenes_given(&args.images).is_some(), "--objects"),
             Needs::Fixations => (args.fixations.is_some(), "--fixations"),
         };
         if !known {

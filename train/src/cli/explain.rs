@@ -1,6 +1,6 @@
 //! `explainer-train explain`: heat maps of images.
 
-use super::shared::{self, Meter, WeightArgs};
+use super::shared::{self, WeightArgs};
 use super::{BadUsage, Global, bee, print};
 use crate::data::{Batch, DataError, FileSet, ImageSet, Loader, Plan};
 use crate::explain::file_names::{FileNames, slug, stem};
@@ -9,6 +9,7 @@ use crate::report::ReportError;
 use crate::report::arrays::{write_npy, write_png16, write_rgb};
 use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{OPACITY, overlay, picture};
+use crate::report::progress::Meter;
 use crate::report::table::Table;
 use anyhow::Context;
 use clap::Args;

@@ -4,17 +4,18 @@
 
 mod against;
 mod bee;
+mod compare;
 mod completions;
 mod config;
 mod evaluate;
 mod explain;
-mod images;
 mod import;
 mod inspect;
 mod shared;
 mod train;
 
 pub use against::Other;
+pub use compare::CompareArgs;
 pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;
@@ -51,6 +52,7 @@ Examples:
   explainer-train --config configs/ttame_vit.yaml --resume auto          go on where the last run stopped
   explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
+  explainer-train compare --config configs/compare_quickstart.yaml       a report over several explainers
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
 )]
@@ -92,6 +94,7 @@ impl Global {
 enum Command {
     Explain(ExplainArgs),
     Evaluate(EvaluateArgs),
+    Compare(CompareArgs),
     Inspect(InspectArgs),
     Import(ImportArgs),
     /// Check a configuration, or print its JSON Schema
@@ -134,6 +137,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::Explain(args) => explain::run(&args, &global),
         Command::Evaluate(args) => evaluate::run(&args, &global),
+        Command::Compare(args) => compare::run(&args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
         Command::Import(args) => import::run(&args, &global),
         Command::Config(command) => config::run(&command, &global),
@@ -202,6 +206,8 @@ mod tests {
             "x evaluate a",
             "x evaluate a --images b --percent 0",
             "x evaluate a --images b --percent 101",
+            "x compare",
+            "x compare a.yaml",
             "x inspect",
             "x inspect a --backbone b",
             "x inspect a --weights b",

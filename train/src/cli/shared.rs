@@ -1,13 +1,11 @@
-//! What the commands that work with weights share: the device, the loading of an explainer, warnings and a meter.
+//! What the commands that work with weights share: the device, the loading of an explainer, warnings.
 
 use super::{BadUsage, Global, eprint};
-use crate::data::Tally;
 use crate::explain::{Loaded, Moved};
-use crate::report::progress::{bar, with_download_bar};
+use crate::report::progress::with_download_bar;
 use clap::Args;
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::device::Compute;
-use indicatif::ProgressBar;
 use std::path::Path;
 
 /// The device that was asked for, by default the CPU.
@@ -59,37 +57,4 @@ pub(super) fn randomised(loaded: &Loaded, places: &WeightArgs, global: &Global) 
 /// A line on standard error.
 pub(super) fn warn(text: &str) {
     eprint(&format!("warning: {text}\n"));
-}
-
-/// How far a pass over a set of images is, and which of them were broken.
-#[derive(Debug)]
-pub(super) struct Meter {
-    bar: ProgressBar,
-    warned: usize,
-}
-
-impl Meter {
-    /// The start of one pass, in the set's own order, over this many images.
-    pub(super) fn new(images: usize, quiet: bool) -> Self {
-        let bar = bar(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
-        Self { bar, warned: 0 }
-    }
-
-    /// Counts `images` that are done, and warns of those that were found broken since the last call.
-    pub(super) fn advance(&mut self, images: usize, tally: &Tally) {
-        // The tally is in the order of the set, as the pass is: new ones are at the end.
-        let mut broken = 0;
-        for image in tally.files().skip(self.warned) {
-            self.bar.suspend(|| warn(&image.reason));
-            broken += 1;
-        }
-        self.warned += broken;
-        self.bar.inc((images + broken) as u64);
-    }
-
-    /// Ends the pass: warns of what is left to warn of and takes the bar away.
-    pub(super) fn finish(&mut self, tally: &Tally) {
-        self.advance(0, tally);
-        self.bar.finish_and_clear();
-    }
 }

@@ -1,7 +1,7 @@
 //! `explainer-train --config FILE`: train.
 
 use super::{Global, bee, eprint, print};
-use crate::compare;
+use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
 use crate::fit::checkpoint::State;
@@ -84,15 +84,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     for note in config.notes() {
         eprint(&format!("note: {note}\n"));
     }
-    let interrupter = Interrupter::new();
-    let handle = interrupter.clone();
-    ctrlc::set_handler(move || {
-        // The first signal ends the run after its step or its batch of a validation; a second one does not wait.
-        if handle.should_stop() {
-            std::process::exit(130);
-        }
-        handle.stop(Some("interrupted by a signal"));
-    })?;
+    let interrupter = interrupter()?;
     if let Some(section) = config.explainer.bee() {
         let finished = fit::bee::run(&config, section, &from, global.quiet, &interrupter)?;
         notices(&finished.notes, &finished.broken);
@@ -108,6 +100,19 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
         Some(artifact) => summarise(&finished, artifact, global.quiet),
         None => print(&stopped(&finished.state, config.output_dir())),
     }
+}
+
+/// What the first signal asks to stop, after a step or a batch; a second one does not wait.
+pub(super) fn interrupter() -> anyhow::Result<Interrupter> {
+    let interrupter = Interrupter::new();
+    let handle = interrupter.clone();
+    ctrlc::set_handler(move || {
+        if handle.should_stop() {
+            std::process::exit(130);
+        }
+        handle.stop(Some("interrupted by a signal"));
+    })?;
+    Ok(interrupter)
 }
 
 /// What the user should know of a run, on standard error.
@@ -137,7 +142,7 @@ fn stopped(state: &State, output: &Path) -> String {
 fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::Result<()> {
     let output = artifact.parent().unwrap_or(artifact);
     let sheet = output.join("contact_sheet.png");
-    compare::contact_sheet(finished, SHEET_ROWS)?.write(&sheet)?;
+    closing::contact_sheet(finished, SHEET_ROWS)?.write(&sheet)?;
     if quiet {
         return Ok(());
     }
@@ -161,7 +166,7 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
     let known = finished.valid.object(0, Crop::Centre).is_some();
     if known {
         let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
-        for row in compare::compare(finished)? {
+        for row in closing::compare(finished)? {
             let mut cells = vec![row.name.to_string()];
             cells.extend(row.figures.iter().flat_map(|f| [format!("{:.2}", f.ad), format!("{:.2}", f.ic)]));
             cells.push(row.inside.map_or_else(|| "-".into(), |share| format!("{share:.1}%")));

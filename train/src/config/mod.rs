@@ -6,6 +6,7 @@
 
 mod bee;
 mod check;
+mod compare;
 mod masking_model;
 mod optim;
 mod overrides;
@@ -15,6 +16,7 @@ mod tagged;
 mod wording;
 
 pub use bee::{Bee, Encoder};
+pub use compare::{Classifier, CompareConfig, Compared, Gallery, Source};
 pub use masking_model::{
     Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
     SelectorPhase, Upsampling,
@@ -27,6 +29,7 @@ pub use sections::{
 use garde::Validate;
 use overrides::Override;
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use wording::Wording;
@@ -132,9 +135,7 @@ impl Config {
     /// Reads a YAML file, applies `key.path=value` overrides in their order, and checks types, ranges and the rules
     /// across keys. `output` is filled in from the file's name where it is not given.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config = Self::parse(&text, path, overrides)?;
+        let mut config = Self::parse(&read(path)?, path, overrides)?;
         if config.output.is_none() {
             let stem = path.file_stem().unwrap_or("run".as_ref());
             config.output = Some(Path::new("checkpoints").join(stem));
@@ -144,11 +145,7 @@ impl Config {
 
     /// As [`Config::load`], from the text of a YAML file; `path` is for messages alone and `output` is left as it is.
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let config = if overrides.is_empty() {
-            typed(text).map_err(|e| located(&e, path))?
-        } else {
-            overridden(text, path, overrides)?
-        };
+        let config: Self = document(text, path, overrides)?;
         config.check(path)?;
         Ok(config)
     }
@@ -176,8 +173,23 @@ impl Config {
     }
 }
 
-/// Types and ranges, without the rules across keys.
-fn typed(text: &str) -> Result<Config, serde_saphyr::Error> {
+/// The text of a YAML file.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// What a YAML file holds: types and ranges, without the rules across keys.
+trait Document: DeserializeOwned + Validate<Context = ()> {}
+
+impl<T: DeserializeOwned + Validate<Context = ()>> Document for T {}
+
+/// A document with the overrides in their order.
+fn document<T: Document>(text: &str, path: &Path, overrides: &[String]) -> Result<T, ConfigError> {
+    if overrides.is_empty() { typed(text).map_err(|e| located(&e, path)) } else { overridden(text, path, overrides) }
+}
+
+/// A document without overrides.
+fn typed<T: Document>(text: &str) -> Result<T, serde_saphyr::Error> {
     serde_saphyr::from_str_with_options_valid(text, options())
 }
 
@@ -203,7 +215,7 @@ fn located(error: &serde_saphyr::Error, path: &Path) -> ConfigError {
 ///
 /// An error that the file has without any override is shown in the file; otherwise the blame goes to the first override
 /// with which that error appears.
-fn overridden(text: &str, path: &Path, overrides: &[String]) -> Result<Config, ConfigError> {
+fn overridden<T: Document>(text: &str, path: &Path, overrides: &[String]) -> Result<T, ConfigError> {
     let refused = |text: &String, message| ConfigError::Override { text: text.clone(), message };
     let mut tree: serde_json::Value =
         serde_saphyr::from_str_with_options(text, options()).map_err(|e| located(&e, path))?;
@@ -217,19 +229,19 @@ fn overridden(text: &str, path: &Path, overrides: &[String]) -> Result<Config, C
         Ok(config) => return Ok(config),
         Err(error) => error,
     };
-    if let Err(own) = typed(text)
+    if let Err(own) = typed::<T>(text)
         && message(&own) == error
     {
         return Err(located(&own, path));
     }
-    let culprit = trees.iter().position(|tree| retyped(tree).is_err_and(|e| e == error));
+    let culprit = trees.iter().position(|tree| retyped::<T>(tree).is_err_and(|e| e == error));
     let text = culprit.and_then(|i| overrides.get(i)).cloned().unwrap_or_else(|| overrides.join(" "));
     Err(refused(&text, error))
 }
 
-/// The configuration in a parsed tree, or what is wrong with it. By way of YAML text, so that a value means the same as
-/// in a file: `output=1` is a path.
-fn retyped(tree: &serde_json::Value) -> Result<Config, String> {
+/// The document in a parsed tree, or what is wrong with it. By way of YAML text, so that a value means the same as in a
+/// file: `output=1` is a path.
+fn retyped<T: Document>(tree: &serde_json::Value) -> Result<T, String> {
     let text = serde_saphyr::to_string(tree).map_err(|e| e.to_string())?;
     typed(&text).map_err(|e| message(&e))
 }

@@ -59,6 +59,20 @@ pub enum DataError {
         /// What was found and what was expected.
         problem: String,
     },
+    /// A number of scenes that is none.
+    #[error("found `{found}` scenes, expected a whole number, 1 or more")]
+    SceneCount {
+        /// What was given.
+        found: String,
+    },
+    /// Scenes for a classifier of other images.
+    #[error("scenes have {scenes} x {scenes} pixels, this classifier's images {images} x {images}")]
+    SceneSide {
+        /// Side of a scene.
+        scenes: usize,
+        /// Side of the classifier's images.
+        images: usize,
+    },
     /// One image could not be loaded.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -14,6 +14,18 @@ pub struct Subset {
 }
 
 impl Subset {
+    /// The images of these numbers, in this order; numbers beyond the set are left out.
+    pub fn of(set: Arc<dyn ImageSet>, mut indices: Vec<usize>) -> Self {
+        indices.retain(|index| *index < set.len());
+        Self { set, indices }
+    }
+
+    /// The number, in the whole set, of image `index` of the part.
+    #[must_use]
+    pub fn whole(&self, index: usize) -> Option<usize> {
+        self.indices.get(index).copied()
+    }
+
     /// At most `count` images, drawn by `seed` and put back into the set's order.
     pub fn sample(set: Arc<dyn ImageSet>, count: usize, seed: u64) -> Self {
         let order = Order::new(set.len(), seed, 0);

@@ -1,6 +1,8 @@
-//! A trained explainer that metrics ask for further maps.
+//! Explainers that metrics ask for further maps.
 
 use burn::tensor::Tensor;
+use explainer_zoo::attribution::Attributor;
+use explainer_zoo::backbone::Backbone;
 
 use super::Loaded;
 use crate::metric::{MetricError, Redraw, Sight};
@@ -23,6 +25,32 @@ impl Redraw for Asked<'_> {
         let pixels = loaded.artifact.config.preprocessing.unnormalise(images.clone());
         let features = loaded.see(images.clone(), pixels).features;
         Ok(loaded.draw(&images, &features, &classes.iter().map(|class| vec![*class]).collect::<Vec<_>>()))
+    }
+
+    fn stages(&self) -> usize {
+        self.randomised.len()
+    }
+}
+
+/// A method without training under measurement, and the classifiers that it may be asked about.
+#[derive(Clone, Debug)]
+pub struct AskedMethod<'a> {
+    /// The method.
+    pub method: &'a dyn Attributor,
+    /// The classifier.
+    pub trained: &'a dyn Backbone,
+    /// The same with ever more of it random, or nothing if no metric needs it.
+    pub randomised: Vec<&'a dyn Backbone>,
+}
+
+impl Redraw for AskedMethod<'_> {
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError> {
+        let backbone = match sight {
+            Sight::Trained => self.trained,
+            Sight::Randomised(stage) => self.randomised.get(stage).copied().unwrap_or(self.trained),
+        };
+        let found = self.method.explain(backbone, &images, classes);
+        found.map(|found| found.maps).map_err(|error| MetricError::Redraw(error.to_string()))
     }
 
     fn stages(&self) -> usize {

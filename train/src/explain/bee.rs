@@ -1,12 +1,15 @@
 //! A BEE explainer together with its classifier: an image, a class and a metric to the best of several maps.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::BeeArtifact;
 use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
+use explainer_zoo::attribution::{Counted, Passes};
+use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, Mode};
 use explainer_zoo::weights::source::Progress;
@@ -24,6 +27,9 @@ pub struct Moved<'a> {
     pub context: Option<&'a str>,
 }
 
+/// A classifier, and the count of what goes through it.
+type Through = Arc<Counted<Arc<dyn Backbone>>>;
+
 /// A BEE explainer and all that it needs to explain.
 #[derive(Debug)]
 pub struct LoadedBee {
@@ -35,6 +41,10 @@ pub struct LoadedBee {
     pub scores: BeeScores,
     /// Where all of it is computed.
     pub compute: Compute,
+    /// What goes through the classifier.
+    counted: Through,
+    /// What goes through the context's own classifier, if there is one.
+    counted_context: Option<Through>,
     /// How surely the classifiers are those that the explainer was trained on; what is unverified deserves a warning.
     pub matched: Vec<BackboneMatch>,
 }
@@ -68,13 +78,18 @@ impl LoadedBee {
         let config = &artifact.config;
         let backbone = load(&config.backbone, moved.backbone, "--weights", compute, progress)?;
         let mut matched = vec![config.verify_backbone(backbone.spec())?];
+        let counted = Arc::new(Counted::new(backbone));
+        let backbone: Arc<dyn Backbone> = counted.clone();
+        let mut counted_context = None;
         let side = config.preprocessing.crop;
-        let encoder = match &config.context {
+        let encoder: Arc<dyn Backbone> = match &config.context {
             None if moved.context.is_some() => return Err(ExplainError::NoContext),
             None => backbone.clone(),
             Some(record) => {
                 let context = load(record, moved.context, "--context-weights", compute, progress)?;
                 matched.push(config.verify_context(context.spec())?);
+                let context = Arc::new(Counted::new(context));
+                counted_context = Some(context.clone());
                 context
             }
         };
@@ -88,7 +103,15 @@ impl LoadedBee {
         let references = config.preprocessing.normalise(artifact.references.clone());
         let scores = BeeScores::new(&config.metrics, config.curve_steps)?;
         let bee = Bee::new(backbone, sites, &references, encoder, integral, config.seed)?;
-        Ok(Self { artifact, bee, scores, compute: compute.clone(), matched })
+        Ok(Self { artifact, bee, scores, compute: compute.clone(), counted, counted_context, matched })
+    }
+
+    /// What has gone through the classifier, and through a context of its own, since the explainer was opened: to draw
+    /// maps, to score them and to choose classes.
+    #[must_use]
+    pub fn passes(&self) -> [Passes; 2] {
+        let context = self.counted_context.as_ref().map(|counted| counted.passes());
+        [self.counted.passes(), context.unwrap_or_default()]
     }
 
     /// The context's features of an image `[1,3,H,W]` in 0..=1.

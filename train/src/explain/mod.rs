@@ -28,7 +28,7 @@ use crate::metric::{CASCADE, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
-pub use asked::Asked;
+pub use asked::{Asked, AskedMethod};
 pub use names::{ClassError, ClassNames};
 
 /// Why an explainer cannot be used.

@@ -45,13 +45,11 @@ impl Metric for Insertion {
     }
 
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
-        let counts = counts(case.pixels(), self.steps);
-        // The last step is the whole image, whose score is known.
-        let before = case.frames(&counts[..counts.len() - 1]);
-        let subject = case.subject();
-        let looks = case.look(&before, subject.images(), &blurred(subject));
-        let looks = looks.chunks(counts.len() - 1).enumerate();
-        Ok(looks.map(|(map, looks)| area(looks.iter().copied().chain([case.clean(map)]))).collect())
+        Ok(areas(&self.scores(case)))
+    }
+
+    fn curves(&self, case: &Case<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+        Some(self.scores(case))
     }
 }
 
@@ -61,11 +59,39 @@ impl Metric for Deletion {
     }
 
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
-        let counts = counts(case.pixels(), self.steps);
-        let images = case.subject().images();
-        let looks = case.look(&case.frames(&counts[1..]), &images.zeros_like(), images);
-        let looks = looks.chunks(counts.len() - 1).enumerate();
-        Ok(looks.map(|(map, looks)| area([case.clean(map)].into_iter().chain(looks.iter().copied()))).collect())
+        Ok(areas(&self.scores(case)))
+    }
+
+    fn curves(&self, case: &Case<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+        Some(self.scores(case))
+    }
+}
+
+impl Insertion {
+    /// Scores of each map's steps, from the blurred image to the image.
+    fn scores(&self, case: &Case<'_>) -> Rc<Vec<Vec<f64>>> {
+        case.memo().get(&format!("insertion {}", self.steps), || {
+            let counts = counts(case.pixels(), self.steps);
+            // The last step is the whole image, whose score is known.
+            let before = case.frames(&counts[..counts.len() - 1]);
+            let subject = case.subject();
+            let looks = case.look(&before, subject.images(), &blurred(subject));
+            let looks = looks.chunks(counts.len() - 1).enumerate();
+            looks.map(|(map, looks)| scores(looks.iter().copied().chain([case.clean(map)]))).collect()
+        })
+    }
+}
+
+impl Deletion {
+    /// Scores of each map's steps, from the image to none of it.
+    fn scores(&self, case: &Case<'_>) -> Rc<Vec<Vec<f64>>> {
+        case.memo().get(&format!("deletion {}", self.steps), || {
+            let counts = counts(case.pixels(), self.steps);
+            let images = case.subject().images();
+            let looks = case.look(&case.frames(&counts[1..]), &images.zeros_like(), images);
+            let looks = looks.chunks(counts.len() - 1).enumerate();
+            looks.map(|(map, looks)| scores([case.clean(map)].into_iter().chain(looks.iter().copied()))).collect()
+        })
     }
 }
 
@@ -101,8 +127,12 @@ fn counts(pixels: usize, steps: usize) -> Vec<usize> {
     (0..=pixels.div_ceil(each).max(1)).map(|step| (step * each).min(pixels)).collect()
 }
 
-fn area(looks: impl Iterator<Item = super::Look>) -> Option<f64> {
-    Some(curve::even(&looks.map(|look| f64::from(look.score)).collect::<Vec<_>>()))
+fn scores(looks: impl Iterator<Item = super::Look>) -> Vec<f64> {
+    looks.map(|look| f64::from(look.score)).collect()
+}
+
+fn areas(curves: &[Vec<f64>]) -> Vec<Option<f64>> {
+    curves.iter().map(|scores| Some(curve::even(scores))).collect()
 }
 
 #[cfg(test)]
@@ -127,6 +157,9 @@ mod tests {
         let worst = map(&[0.0, 0.5, 0.8, 0.9], [2, 2]);
         let case = Case::of(&subject, Tensor::cat(vec![best, worst], 0), vec![0, 0]).unwrap();
         let deleted = Deletion { steps: 4 }.measure(&case).unwrap();
+        let curves = Deletion { steps: 4 }.curves(&case).unwrap();
+        assert_eq!(curves[0].len(), 5);
+        assert!((curves[1][2] - 0.3).abs() < 1e-5, "{curves:?}");
         // Scores 0.4, 0.2, 0.1, 0.05, 0 and 0.4, 0.35, 0.3, 0.2, 0; a clamped logit keeps 0 from being exact.
         for (found, expected) in deleted.iter().zip([0.55 / 4.0, 1.05 / 4.0]) {
             assert!((found.unwrap() - expected).abs() < 1e-5, "{deleted:?}");

@@ -1,6 +1,7 @@
 //! What a metric has to provide.
 
 use std::fmt::Debug;
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -65,6 +66,13 @@ pub trait Metric: Debug + Send + Sync {
     /// # Errors
     /// What keeps it from measuring at all.
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError>;
+
+    /// For a metric that is the area under a curve over the share of the pixels: the curve of each map, in its steps from
+    /// none of the pixels to all. Made once for a case, together with the values.
+    fn curves(&self, case: &Case<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+        let _ = case;
+        None
+    }
 
     /// One value for each map of the case, in the order of its maps; `None` where the metric is undefined, where the
     /// map is not finite, and where the value would not be.

@@ -1,5 +1,6 @@
-//! Progress on standard error: a bar on a terminal, and lines elsewhere for a download, which nothing else would show.
+//! Progress on standard error: a bar on a terminal, and lines elsewhere for what nothing else would show.
 
+use crate::data::Tally;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 
@@ -23,8 +24,8 @@ pub fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, O
     let mut shown: Option<ProgressBar> = None;
     let loaded = load(&mut |done, total| {
         if plain {
-            if let Some(line) = lines.about(done, total) {
-                let _ = writeln!(stderr(), "{line}"); // nobody is left to tell if this fails
+            if let Some(text) = lines.about(done, total) {
+                line(&text);
             }
             return;
         }
@@ -37,6 +38,66 @@ pub fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, O
         bar.finish_and_clear();
     }
     loaded
+}
+
+/// How far a pass over a set of images is, and which of them were broken.
+#[derive(Debug)]
+pub struct Meter {
+    bar: ProgressBar,
+    name: Option<String>,
+    total: usize,
+    done: usize,
+    told: usize,
+    warned: usize,
+}
+
+impl Meter {
+    /// The start of one pass, in the set's own order, over this many images.
+    #[must_use]
+    pub fn new(images: usize, quiet: bool) -> Self {
+        let bar = bar(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
+        Self { bar, name: None, total: images, done: 0, told: 0, warned: 0 }
+    }
+
+    /// The same for one of several passes, of which `done` images are done already. Off a terminal it has a line every
+    /// tenth of the images.
+    #[must_use]
+    pub fn named(name: &str, images: usize, done: usize, quiet: bool) -> Self {
+        let bar = bar(Some(images as u64), quiet, "{msg}: {bar:24} {pos}/{len} images, {per_sec}, {eta} left");
+        let bar = bar.with_message(name.to_owned()).with_position(done as u64);
+        bar.reset_eta();
+        let name = (!quiet && !stderr().is_terminal()).then(|| name.to_owned());
+        Self { bar, name, total: images, done, told: 10 * done / images.max(1), warned: 0 }
+    }
+
+    /// Counts `images` that are done, and warns of those that were found broken since the last call.
+    pub fn advance(&mut self, images: usize, tally: &Tally) {
+        // The tally is in the order of the set, as the pass is: new ones are at the end.
+        let mut broken = 0;
+        for image in tally.files().skip(self.warned) {
+            self.bar.suspend(|| line(&format!("warning: {}", image.reason)));
+            broken += 1;
+        }
+        self.warned += broken;
+        self.done += images + broken;
+        self.bar.inc((images + broken) as u64);
+        let part = 10 * self.done / self.total.max(1);
+        if let Some(name) = self.name.as_ref().filter(|_| part > self.told) {
+            line(&format!("{name}: {} of {} images", self.done, self.total));
+        }
+        self.told = self.told.max(part);
+    }
+
+    /// Ends the pass: warns of what is left to warn of and takes the bar away.
+    pub fn finish(&mut self, tally: &Tally) {
+        self.advance(0, tally);
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A line on standard error; nobody is left to tell if that fails.
+pub fn line(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Which of the many reports of a download are worth a line: the first, and one every tenth.

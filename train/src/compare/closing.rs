@@ -1,4 +1,4 @@
-//! A trained explainer beside maps without training, on images whose object is known.
+//! The end of a run: the trained explainer beside maps without training, on images whose object is known.
 
 use burn::tensor::Tensor;
 use explainer_zoo::attribution::{Attributor, Comparator, Setup};

@@ -1,0 +1,158 @@
+//! The classifier that all explainers of a comparison explain.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use explainer_zoo::artifact::BackboneRecord;
+use explainer_zoo::backbone::{self, Backbone};
+use explainer_zoo::classes;
+use explainer_zoo::device::Compute;
+use explainer_zoo::image::Preprocessing;
+use explainer_zoo::weights::source::{Progress, WeightSource};
+
+use super::CompareError;
+use super::ready::Trained;
+use crate::config::CompareConfig;
+use crate::explain::ClassNames;
+use crate::metric::CASCADE;
+use crate::report::progress::with_download_bar;
+
+/// The explained classifier.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// The network.
+    pub backbone: Arc<dyn Backbone>,
+    /// How images become its input.
+    pub preprocessing: Preprocessing,
+    /// Where its weights come from.
+    pub record: BackboneRecord,
+    /// Names of its classes.
+    pub names: ClassNames,
+}
+
+/// What a classifier makes of a batch.
+#[derive(Clone, Debug)]
+pub(super) struct Clean {
+    /// Normalised images `[B,3,H,W]`.
+    pub images: Tensor<4>,
+    /// `[B,K]`
+    pub logits: Tensor<2>,
+    /// The predicted class of each image; of equals the lower index.
+    pub classes: Vec<usize>,
+}
+
+impl Classifier {
+    /// The one that the configuration names, or the first trained explainer's; `trained` has a place for each explainer.
+    ///
+    /// # Errors
+    /// [`CompareError::Classifier`] where a trained explainer has another one; weights that cannot be had.
+    pub(super) fn load(
+        config: &CompareConfig,
+        trained: &[Option<Trained>],
+        compute: &Compute,
+        quiet: bool,
+    ) -> Result<Self, CompareError> {
+        let named = config.explainers.iter().zip(trained);
+        let mut learned = named.filter_map(|(explainer, trained)| Some((explainer.name(), trained.as_ref()?)));
+        let first = learned.clone().next();
+        let load = |record: &BackboneRecord| {
+            let (name, weights, sha256) = (&record.name, &record.weights, digest(record));
+            with_download_bar(quiet, |progress| backbone::load(name, weights, sha256, compute, progress))
+        };
+        // What the records say is compared before anything is loaded, where all of it is in records.
+        let mut opened = None;
+        let (mut record, place) = match (&config.backbone, &first) {
+            (Some(section), _) => {
+                let (name, weights) = (section.name.clone(), section.weights.clone());
+                let mut record = BackboneRecord { name, weights, sha256: section.sha256.clone() };
+                let backbone = load(&record)?;
+                record.sha256.clone_from(&backbone.spec().weights_sha256);
+                opened = Some(backbone);
+                (record, "the key `backbone` names".to_owned())
+            }
+            (None, Some((name, trained))) => (trained.about.backbone.clone(), format!("{name} explains")),
+            (None, None) => return Err(nameless()),
+        };
+        let own = || opened.as_ref().map(|backbone| backbone.spec().preprocessing.clone());
+        let preprocessing = first.as_ref().map(|(_, trained)| trained.about.preprocessing.clone()).or_else(own);
+        let Some(preprocessing) = preprocessing else { return Err(nameless()) };
+        let expected = described(&record, &preprocessing);
+        if let Some((name, other)) = learned.find(|(_, other)| {
+            let theirs = &other.about.backbone;
+            let same = match (&record.sha256, &theirs.sha256) {
+                (Some(ours), Some(theirs)) => ours.eq_ignore_ascii_case(theirs),
+                _ => record.weights == theirs.weights,
+            };
+            !same || record.name != theirs.name || preprocessing != other.about.preprocessing
+        }) {
+            let found = described(&other.about.backbone, &other.about.preprocessing);
+            return Err(CompareError::Classifier { name, found, first: place, expected });
+        }
+        let backbone = match opened {
+            Some(backbone) => backbone,
+            None => load(&record)?,
+        };
+        record.sha256.clone_from(&backbone.spec().weights_sha256);
+        let count = backbone.spec().classes;
+        let names = match config.backbone.as_ref().and_then(|section| section.classes.as_ref()) {
+            Some(path) => {
+                let names = classes::read(path)?;
+                classes::check(&names, count)?;
+                Some(names)
+            }
+            None => first.and_then(|(_, trained)| trained.about.class_names.clone()),
+        };
+        let names = ClassNames::new(names.as_deref(), count);
+        Ok(Self { backbone: Arc::new(backbone), preprocessing, record, names })
+    }
+
+    /// The predictions for images `[B,3,H,W]` in 0..=1, cropped as the preprocessing has it.
+    pub(super) fn look(&self, pixels: Tensor<4>) -> Clean {
+        let images = self.preprocessing.normalise(pixels);
+        let logits = self.backbone.observe(images.clone(), &[]).logits;
+        let [_, count] = logits.dims();
+        let scores: Vec<f32> = softmax(logits.clone(), 1).into_data().iter::<f32>().collect();
+        let best = |row: &[f32]| {
+            let better =
+                |best: usize, class: usize| if row[class].total_cmp(&row[best]).is_gt() { class } else { best };
+            (0..row.len()).reduce(better).unwrap_or(0)
+        };
+        let classes = scores.chunks(count.max(1)).map(best).collect();
+        Clean { images, logits, classes }
+    }
+
+    /// The classifier with ever more of it random: a [`CASCADE`].
+    ///
+    /// # Errors
+    /// Weights that cannot be had once more.
+    pub(super) fn randomised(&self, compute: &Compute, quiet: bool) -> Result<Vec<Arc<dyn Backbone>>, CompareError> {
+        let (BackboneRecord { name, weights, .. }, sha256) = (&self.record, digest(&self.record));
+        let cascade =
+            |progress: &mut Progress<'_>| backbone::cascade(name, weights, sha256, &CASCADE, compute, progress);
+        let cascade = with_download_bar(quiet, cascade)?;
+        Ok(cascade.into_iter().map(|random| Arc::new(random) as Arc<dyn Backbone>).collect())
+    }
+}
+
+/// The SHA-256 that weights must have, if it is known of them beforehand, as it is of files.
+fn digest(record: &BackboneRecord) -> Option<&str> {
+    let source = record.weights.parse::<WeightSource>();
+    let no_file = matches!(source, Ok(WeightSource::Embedded | WeightSource::Random { .. }));
+    record.sha256.as_deref().filter(|_| !no_file)
+}
+
+fn nameless() -> CompareError {
+    let problem = "needed, since no explainer is a trained one".into();
+    CompareError::Keys { name: "backbone".into(), problem }
+}
+
+/// A classifier in words that tell it from another.
+fn described(record: &BackboneRecord, preprocessing: &Preprocessing) -> String {
+    let weights = match &record.sha256 {
+        Some(sha256) => format!("SHA-256 {}", sha256.get(..12).unwrap_or(sha256)),
+        None => record.weights.clone(),
+    };
+    let Preprocessing { resize, crop, .. } = preprocessing;
+    format!("{} ({weights}) on images of {crop} pixels, resized to {resize}", record.name)
+}

@@ -1,0 +1,113 @@
+//! What keeps explainers from being compared.
+
+use std::io;
+use std::path::PathBuf;
+
+use explainer_zoo::attribution::AttributionError;
+use explainer_zoo::backbone::BackboneError;
+use explainer_zoo::classes::ClassesError;
+use explainer_zoo::device::DeviceError;
+
+use crate::config::ConfigError;
+use crate::data::DataError;
+use crate::explain::ExplainError;
+use crate::fit::FitError;
+use crate::metric::{MetricError, ResultsError};
+use crate::report::ReportError;
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// Trained explainers that are not there; all of them.
+    #[error("trained explainers are missing:\n  {}", missing.join("\n  "))]
+    Missing {
+        /// Which, and how to train each.
+        missing: Vec<String>,
+    },
+    /// An explainer of another classifier than the others'.
+    #[error(
+        "{name} explains {found}, but {first} {expected}; only explainers of one classifier, with the same preprocessing, \
+         can be compared"
+    )]
+    Classifier {
+        /// The explainer.
+        name: String,
+        /// Its classifier.
+        found: String,
+        /// Where the comparison's classifier comes from.
+        first: String,
+        /// Which that is.
+        expected: String,
+    },
+    /// An explainer cannot be opened, or a method not be made for the classifier.
+    #[error("{name}: {source}")]
+    Explainer {
+        /// The explainer.
+        name: String,
+        /// Why.
+        source: ExplainError,
+    },
+    /// An explainer's keys do not go with what it is.
+    #[error("{name}: {problem}")]
+    Keys {
+        /// The explainer.
+        name: String,
+        /// Which, and what to do.
+        problem: String,
+    },
+    /// A run that was to leave an explainer has failed.
+    #[error("{name}: cannot train it: {source}")]
+    Train {
+        /// The explainer.
+        name: String,
+        /// Why.
+        source: FitError,
+    },
+    /// None of the images could be read.
+    #[error("none of the {images} images could be read; the first: {first}")]
+    Unreadable {
+        /// How many there are.
+        images: usize,
+        /// What is wrong with the first.
+        first: String,
+    },
+    /// The output folder, or a file in it, cannot be used.
+    #[error("{}: {source}; check that the folder exists, is writable and has space left", path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A run's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The classifier.
+    #[error(transparent)]
+    Backbone(#[from] BackboneError),
+    /// Its classes' names.
+    #[error(transparent)]
+    Classes(#[from] ClassesError),
+    /// The images.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A metric.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// Values that cannot be compared.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+    /// A file of the report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+impl CompareError {
+    /// A method that cannot be made or cannot explain.
+    pub(super) fn method(name: &str, error: AttributionError) -> Self {
+        Self::Explainer { name: name.into(), source: error.into() }
+    }
+}

@@ -1,0 +1,128 @@
+//! Trained explainers, found or made.
+
+use std::path::{Path, PathBuf};
+
+use burn::train::Interrupter;
+use explainer_zoo::artifact;
+use explainer_zoo::artifact::BackboneRecord;
+use explainer_zoo::image::Preprocessing;
+use explainer_zoo::weights::hash::sha256;
+use serde::Deserialize;
+
+use super::CompareError;
+use crate::config::{CompareConfig, Config, Source};
+use crate::fit::{self, ResumeFrom};
+use crate::report::progress::line;
+
+/// What the `config.json` of any explainer says of its classifier.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct About {
+    pub method: String,
+    pub backbone: BackboneRecord,
+    pub preprocessing: Preprocessing,
+    pub class_names: Option<Vec<String>>,
+}
+
+/// A trained explainer that is there.
+#[derive(Clone, Debug)]
+pub(super) struct Trained {
+    pub folder: PathBuf,
+    /// The YAML file of the run that made it, if it was named by that.
+    pub run: Option<PathBuf>,
+    pub about: About,
+    /// SHA-256 of what it is made of.
+    pub sha256: String,
+}
+
+/// For each explainer of the configuration its artifact, if it is a trained one; missing ones with a run are trained.
+/// Nothing where the training was interrupted.
+pub(super) fn ready(
+    config: &CompareConfig,
+    quiet: bool,
+    interrupter: &Interrupter,
+) -> Result<Option<Vec<Option<Trained>>>, CompareError> {
+    let mut missing = Vec::new();
+    for explainer in &config.explainers {
+        if let Some(Source::Artifact(folder)) = explainer.source()
+            && !folder.join(artifact::CONFIG).is_file()
+        {
+            missing.push(how_to_make(&explainer.name(), folder));
+        }
+    }
+    // Before anything is trained, which takes long.
+    if !missing.is_empty() {
+        return Err(CompareError::Missing { missing });
+    }
+    let mut found = Vec::new();
+    for explainer in &config.explainers {
+        let name = explainer.name();
+        found.push(match explainer.source() {
+            Some(Source::Artifact(folder)) => Some(Trained::open(&name, folder.into(), None)?),
+            Some(Source::Train(file)) => {
+                let Some(folder) = made(&name, file, config, quiet, interrupter)? else { return Ok(None) };
+                Some(Trained::open(&name, folder, Some(file.into()))?)
+            }
+            _ => None,
+        });
+    }
+    Ok(Some(found))
+}
+
+/// Which explainer is missing and the command that makes it, as far as it can be told.
+fn how_to_make(name: &str, folder: &Path) -> String {
+    let run = folder.parent().filter(|_| folder.ends_with("artifact")).and_then(Path::file_name);
+    let file = run.map(|run| Path::new("configs").join(run).with_extension("yaml")).filter(|file| file.is_file());
+    let file = file.map_or("its YAML file".into(), |file| file.display().to_string());
+    format!("{name}: there is no explainer in {}; train it with `explainer-train --config {file}`", folder.display())
+}
+
+/// The artifact of a run, which is carried out or finished if it has not left one yet.
+fn made(
+    name: &str,
+    file: &Path,
+    config: &CompareConfig,
+    quiet: bool,
+    interrupter: &Interrupter,
+) -> Result<Option<PathBuf>, CompareError> {
+    let mut run = Config::load(file, &[])?;
+    let folder = run.output_dir().join("artifact");
+    if folder.join(artifact::CONFIG).is_file() {
+        return Ok(Some(folder));
+    }
+    run.device.clone_from(&config.device);
+    run.threads = config.threads.or(run.threads);
+    if !quiet {
+        line(&format!("{name}: {} has left no explainer yet, it is trained first", file.display()));
+    }
+    let failed = |source| CompareError::Train { name: name.into(), source };
+    let (artifact, notes) = match run.explainer.bee() {
+        Some(section) => {
+            let finished = fit::bee::run(&run, section, &ResumeFrom::Newest, quiet, interrupter).map_err(failed)?;
+            (finished.artifact, finished.notes)
+        }
+        None => {
+            let finished = fit::run(&run, &ResumeFrom::Newest, quiet, interrupter).map_err(failed)?;
+            (finished.artifact, finished.notes)
+        }
+    };
+    if !quiet {
+        notes.iter().for_each(|note| line(&format!("note: {name}: {note}")));
+    }
+    Ok(artifact)
+}
+
+impl Trained {
+    fn open(name: &str, folder: PathBuf, run: Option<PathBuf>) -> Result<Self, CompareError> {
+        let read = |file: &str| {
+            let path = folder.join(file);
+            std::fs::read(&path).map_err(|source| CompareError::Output { path, source })
+        };
+        let config = read(artifact::CONFIG)?;
+        let sha256 = sha256(format!("{}{}", sha256(&config), sha256(&read(artifact::MODEL)?)).as_bytes());
+        let about = serde_json::from_slice(&config).map_err(|error| CompareError::Keys {
+            name: name.into(),
+            problem: format!("{} is no explainer's: {error}", folder.join(artifact::CONFIG).display()),
+        })?;
+        Ok(Self { folder, run, about, sha256 })
+    }
+}

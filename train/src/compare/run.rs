@@ -1,0 +1,249 @@
+//! A whole comparison: from its configuration to the report.
+
+use std::fs;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use burn::train::Interrupter;
+use explainer_zoo::device::Compute;
+use explainer_zoo::weights::hash::{sha256, sha256_file};
+
+use super::gallery::{self, Painter};
+use super::measure::Measuring;
+use super::ready::ready;
+use super::report::Found;
+use super::{Classifier, CompareError, Contender, Fingerprint, Gallery, Journal, Report, Setting};
+use crate::config::CompareConfig;
+use crate::data::{Images, Objects, Tally};
+use crate::explain::file_names::{FileNames, slug};
+use crate::metric::{MetricSpec, Needs, metric};
+use crate::report::files::write_atomic;
+use crate::report::progress::line;
+
+/// The program and its version, as a report and a fingerprint have it.
+const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The report is written.
+    Finished {
+        /// What was found.
+        report: Box<Report>,
+        /// Images that were measured now and not in an earlier run, of all explainers together.
+        fresh: usize,
+    },
+    /// Interrupted; what was measured is kept.
+    Stopped {
+        /// Where.
+        at: String,
+    },
+}
+
+/// Compares as `config` says; `command` is what the report names as the way to make it again.
+///
+/// # Errors
+/// [`CompareError`]; what was measured up to then is kept.
+pub fn run(
+    config: &CompareConfig,
+    command: &str,
+    quiet: bool,
+    interrupter: &Interrupter,
+) -> Result<Outcome, CompareError> {
+    let compute = Compute::new(&config.device, config.threads)?;
+    let metrics = config.metrics.iter().map(|name| metric(name)).collect::<Result<Vec<_>, _>>()?;
+    let specs: Vec<MetricSpec> = metrics.iter().map(|metric| metric.spec()).collect();
+    let objects = annotations(config)?;
+    let folders = Folders::new(config)?;
+
+    let Some(trained) = ready(config, quiet, interrupter)? else {
+        return Ok(Outcome::Stopped { at: "while an explainer was trained".into() });
+    };
+    let classifier = Classifier::load(config, &trained, &compute, quiet)?;
+    let images = Images::open(Path::new(&config.images), &classifier.preprocessing)?;
+    let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {
+        true => classifier.randomised(&compute, quiet)?,
+        false => Vec::new(),
+    };
+    let contenders = Contender::all(config, &trained, &classifier, &randomised, &compute, quiet)?;
+
+    let count = config.limit.unwrap_or(usize::MAX).min(images.any().len());
+    let common = Fingerprint {
+        program: PROGRAM.into(),
+        explainer: String::new(),
+        classifier: identity(&classifier),
+        images: images.any().digest(),
+        metrics: specs.iter().map(|spec| spec.name.clone()).collect(),
+        annotations: fingerprints(config)?,
+    };
+    let measuring = Measuring {
+        classifier: &classifier,
+        metrics: &metrics,
+        images: &images,
+        objects: &objects,
+        randomised: &randomised,
+        compute: &compute,
+        batch_size: NonZeroUsize::new(config.batch_size).unwrap_or(NonZeroUsize::MIN),
+        quiet,
+        interrupter,
+    };
+    let (mut journals, mut fresh) = (Vec::new(), 0);
+    let mut tally = Tally::new(count, config.max_broken);
+    for (contender, files) in contenders.iter().zip(&folders.files) {
+        let fingerprint = Fingerprint { explainer: contender.identity.clone(), ..common.clone() };
+        let (mut journal, given_up) = Journal::open(&files.journal, fingerprint)?;
+        if let Some(why) = given_up {
+            line(&format!("note: {} is measured anew: {why}", contender.name));
+            remove(&files.pictures)?;
+        }
+        let wanted = contender.images.unwrap_or(count).min(count);
+        let progress = measuring.measure(contender, &mut journal, wanted, &mut tally)?;
+        fresh += progress.fresh;
+        let results = journal.results(wanted);
+        if progress.stopped || interrupter.should_stop() {
+            return Ok(Outcome::Stopped {
+                at: format!("{}: {} of {wanted} images", contender.name, results.rows.len()),
+            });
+        }
+        if let (true, Some(broken)) = (results.rows.is_empty(), tally.files().next()) {
+            return Err(CompareError::Unreadable { images: wanted, first: broken.reason.clone() });
+        }
+        results.write_csv(&files.values)?;
+        journals.push((journal, wanted));
+    }
+
+    let named = |name: &str| contenders.iter().position(|one| one.name == name);
+    let reference = named(&config.reference()).unwrap_or(0);
+    let painter = Painter { classifier: &classifier, images: &images, compute: &compute, quiet, interrupter };
+    let Some(gallery) = shown(config, &specs, &painter, &contenders, &journals, reference, &folders)? else {
+        return Ok(Outcome::Stopped { at: "the gallery".into() });
+    };
+    let found = contenders.iter().zip(&journals).map(|(contender, (journal, wanted))| Found {
+        name: contender.name.clone(),
+        what: contender.what.clone(),
+        identity: contender.identity.clone(),
+        results: journal.results(*wanted),
+        cost: journal.cost(),
+        curves: journal.curves(),
+    });
+    let setting = Setting {
+        program: PROGRAM.into(),
+        command: command.into(),
+        images: config.images.clone(),
+        count,
+        images_sha256: common.images,
+        classifier: classifier.record.name.clone(),
+        weights: classifier.record.weights.clone(),
+        weights_sha256: classifier.record.sha256.clone(),
+        side: classifier.preprocessing.crop,
+        seed: config.seed,
+        batch_size: config.batch_size,
+        device: compute.name.clone(),
+        threads: compute.threads,
+    };
+    let broken = tally.files().map(Into::into).collect();
+    let report = Report::new(setting, specs, found.collect(), reference, broken, gallery)?;
+    write(&report, config.output_dir())?;
+    Ok(Outcome::Finished { report: Box::new(report), fresh })
+}
+
+/// Writes `report.json`, `report.md` and `report.html`.
+fn write(report: &Report, output: &Path) -> Result<(), CompareError> {
+    write_atomic(&output.join("report.json"), |out| {
+        serde_json::to_writer_pretty(&mut *out, report)?;
+        out.write_all(b"\n")
+    })?;
+    write_atomic(&output.join("report.md"), |out| out.write_all(report.markdown().as_bytes()))?;
+    write_atomic(&output.join("report.html"), |out| out.write_all(report.html().as_bytes()))?;
+    Ok(())
+}
+
+/// The gallery of the configuration; nothing if it was interrupted.
+fn shown(
+    config: &CompareConfig,
+    specs: &[MetricSpec],
+    painter: &Painter<'_>,
+    contenders: &[Contender],
+    journals: &[(Journal, usize)],
+    reference: usize,
+    folders: &Folders,
+) -> Result<Option<Gallery>, CompareError> {
+    let wanted = config.gallery.metric.as_deref().and_then(|name| Some(metric(name).ok()?.spec().name));
+    let place = specs.iter().position(|spec| Some(&spec.name) == wanted.as_ref()).unwrap_or(0);
+    let measured: Vec<_> = journals.iter().map(|(journal, wanted)| journal.measured(*wanted)).collect();
+    let (Some(spec), Some(theirs)) = (specs.get(place), measured.get(reference)) else {
+        return Ok(Some(Gallery::default()));
+    };
+    let worst = gallery::worst(theirs, place, spec, config.gallery.images);
+    let pictures: Vec<PathBuf> = folders.files.iter().map(|files| files.pictures.clone()).collect();
+    painter.paint(&worst, contenders, &measured, (place, &spec.name), &pictures)
+}
+
+/// Where the files of each explainer are.
+struct Folders {
+    files: Vec<Files>,
+}
+
+struct Files {
+    journal: PathBuf,
+    values: PathBuf,
+    pictures: PathBuf,
+}
+
+impl Folders {
+    /// Makes the output folder, better now than after an hour of measuring.
+    fn new(config: &CompareConfig) -> Result<Self, CompareError> {
+        let (output, results) = (config.output_dir(), config.output_dir().join("results"));
+        let failed = |source| CompareError::Output { path: output.into(), source };
+        fs::create_dir_all(&results).map_err(failed)?;
+        drop(tempfile::tempfile_in(output).map_err(failed)?);
+        let mut names = FileNames::default();
+        let files = config.explainers.iter().map(|explainer| {
+            let name = names.claim(slug(&explainer.name()));
+            Files {
+                journal: results.join(format!("{name}.jsonl")),
+                values: results.join(format!("{name}.csv")),
+                pictures: output.join("gallery").join(name),
+            }
+        });
+        Ok(Self { files: files.collect() })
+    }
+}
+
+/// Removes a folder of pictures, if it is there.
+fn remove(folder: &Path) -> Result<(), CompareError> {
+    match fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(CompareError::Output { path: folder.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn annotations(config: &CompareConfig) -> Result<Objects, CompareError> {
+    let mut objects = Objects::default();
+    for file in [&config.objects, &config.fixations].into_iter().flatten() {
+        objects = objects.with(Objects::open(file)?);
+    }
+    Ok(objects)
+}
+
+/// Files of annotations with their SHA-256, folders by their place.
+fn fingerprints(config: &CompareConfig) -> Result<Vec<String>, CompareError> {
+    let files = [&config.objects, &config.fixations].into_iter().flatten();
+    let one = |file: &PathBuf| match file.is_file() {
+        true => sha256_file(file)
+            .map_err(|error| CompareError::Output { path: file.clone(), source: std::io::Error::other(error) }),
+        false => Ok(file.display().to_string()),
+    };
+    files.map(one).collect()
+}
+
+/// What tells a classifier and its preprocessing from another.
+fn identity(classifier: &Classifier) -> String {
+    let record = &classifier.record;
+    let weights = record.sha256.as_ref().unwrap_or(&record.weights);
+    let preprocessing = serde_json::to_string(&classifier.preprocessing).unwrap_or_default();
+    sha256(format!("{} {weights} {preprocessing}", record.name).as_bytes())
+}
