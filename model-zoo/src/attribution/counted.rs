@@ -74,7 +74,7 @@ impl<B> Counted<B> {
     }
 }
 
-impl<'b, B: Deref<Target = dyn Backbone + 'b> + Debug + Send + Sync> Backbone for Counted<B> {
+impl<B: Deref<Target: Backbone> + Debug + Send + Sync> Backbone for Counted<B> {
     fn spec(&self) -> &BackboneSpec {
         self.backbone.spec()
     }

@@ -3,7 +3,7 @@
 use super::against::{Other, PerImage, Theirs, columns, other, row};
 use super::shared::{self, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{DataError, ImageSet, Images, Loader, Objects, Plan, scenes_given};
+use crate::data::{DataError, Images, Loader, Objects, Plan, scenes_given};
 use crate::explain::Asked;
 use crate::metric::{
     Better, Case, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
