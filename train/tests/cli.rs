@@ -43,9 +43,18 @@ fn refusal(yaml: &str, overrides: &[&str]) -> String {
 
 #[test]
 fn help() {
-    for command in
-        ["", "explain", "evaluate", "inspect", "import", "config", "config check", "config schema", "completions"]
-    {
+    for command in [
+        "",
+        "explain",
+        "evaluate",
+        "compare",
+        "inspect",
+        "import",
+        "config",
+        "config check",
+        "config schema",
+        "completions",
+    ] {
         let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let ran = run(&args);
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{command}");
@@ -214,6 +223,23 @@ fn a_checked_configuration_checks_again_unchanged() {
 }
 
 #[test]
+fn a_comparison_is_checked_too() {
+    let comparison = "\
+images: photos
+metrics: [ad@50]
+explainers: [{artifact: checkpoints/one/artifact}, {method: grad-cam}]
+";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.yaml"), comparison).unwrap();
+    let checked = run_in(folder.path(), &["config", "check", "run.yaml", "limit=7"]);
+    assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
+    assert!(checked.out.contains("\nlimit: 7\n") && checked.out.ends_with("# run.yaml: OK\n"), "{}", checked.out);
+    assert_snapshot!(refusal(&comparison.replace("grad-cam", "gard-cam, image: 3"), &[]), @"");
+    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}]", "gallery.metric=deletion"]), @"");
+    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}, {method: edges, images: 0}]"]), @"");
+}
+
+#[test]
 fn the_environment_names_a_device() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("run.yaml"), GOOD).unwrap();
@@ -228,8 +254,10 @@ fn the_environment_names_a_device() {
 
 #[test]
 fn the_schema_is_the_one_in_configs() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schema.json");
-    assert_eq!(run(&["config", "schema"]).out, std::fs::read_to_string(path).unwrap());
+    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let file = |name: &str| std::fs::read_to_string(configs.join(name)).unwrap();
+    assert_eq!(run(&["config", "schema"]).out, file("schema.json"));
+    assert_eq!(run(&["config", "schema", "--compare"]).out, file("schema_compare.json"));
 }
 
 #[test]

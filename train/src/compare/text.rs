@@ -156,3 +156,78 @@ impl Report {
         notes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::super::journal::Curve;
+    use super::super::report::Found;
+    use super::super::{Cost, Gallery, Report, Setting, Skipped};
+    use crate::metric::{Results, Row, metric};
+
+    /// Two explainers and a floor on three images; the second was measured on two of them.
+    fn report() -> Report {
+        let names = ["ad@50", "deletion"].map(String::from);
+        let found = |name: &str, passes: u64, values: &[[Option<f64>; 2]]| Found {
+            name: name.into(),
+            what: "a method".into(),
+            identity: format!("{name}, seed 0"),
+            results: Results {
+                metrics: names.to_vec(),
+                rows: values
+                    .iter()
+                    .enumerate()
+                    .map(|(at, values)| Row { image: format!("{at}.png"), class: at, values: values.to_vec() })
+                    .collect(),
+            },
+            cost: (Cost { forward: passes, backward: 0, second: 0, seconds: 0.012 }, values.len()),
+            curves: [("deletion".to_owned(), Curve { sum: vec![3.0, 1.5, 0.0], images: 3 })].into(),
+        };
+        let of = |a: f64, b: f64| [Some(a), Some(b)];
+        let found = vec![
+            found("one", 3, &[of(10.0, 0.5), of(20.0, 0.25), of(30.0, 0.125)]),
+            found("two | three", 9, &[of(5.0, 0.5), [Some(15.0), None]]),
+            found("floor", 0, &[of(1.0, 0.1), of(2.0, 0.1), of(3.0, 0.1)]),
+        ];
+        let setting = Setting {
+            program: "explainer-train 1.0.0".into(),
+            command: "explainer-train compare --config a.yaml".into(),
+            images: "photos".into(),
+            count: 4,
+            images_sha256: "12ab".into(),
+            classifier: "resnet50".into(),
+            weights: "resnet50.pth".into(),
+            weights_sha256: None,
+            side: 224,
+            seed: 0,
+            batch_size: 32,
+            device: "flex".into(),
+            threads: 2,
+        };
+        let specs = names.iter().map(|name| metric(name).unwrap().spec()).collect();
+        let broken = vec![Skipped { image: "photos/3.png".into(), reason: "photos/3.png: no image".into() }];
+        Report::new(setting, specs, found, 0, broken, Gallery::default()).unwrap()
+    }
+
+    #[test]
+    fn markdown_has_every_table() {
+        assert_snapshot!(report().markdown());
+    }
+
+    #[test]
+    fn text_has_the_same_figures() {
+        let (report, text) = (report(), report().text());
+        assert!(text.contains("20.00 [10.00, 30.00] *"), "{text}");
+        assert_eq!(report.explainers.iter().map(|one| one.best[0]).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(report.explainers[1].differences[0].estimate.mean, Some(-5.0));
+        assert!(text.contains("-5.00 [-5.00, -5.00] better"), "{text}");
+    }
+
+    #[test]
+    fn the_page_has_every_explainer_once_a_section() {
+        let page = report().html();
+        assert_eq!(page.matches("two | three</span>").count(), 2 + 2 + 1, "tables, legends, list of explainers");
+        assert!(page.contains("undefined for 1 of 2 images"));
+    }
+}

@@ -218,8 +218,14 @@ fn every_config_of_the_project_loads() {
     for entry in std::fs::read_dir(configs()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
-            let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(config.output_dir(), Path::new("checkpoints").join(path.file_stem().unwrap()));
+            let output = if CompareConfig::is_meant(&std::fs::read_to_string(&path).unwrap()) {
+                let config = CompareConfig::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+                config.output_dir().to_owned()
+            } else {
+                let config = Config::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
+                config.output_dir().to_owned()
+            };
+            assert_eq!(output, Path::new("checkpoints").join(path.file_stem().unwrap()));
             seen += 1;
         }
     }
@@ -305,16 +311,18 @@ fn a_masking_models_keys_are_checked() {
 
 #[test]
 fn the_schema_file_is_current() {
-    let path = configs().join("schema.json");
-    let current = format!("{:#}\n", Config::schema());
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, &current).unwrap();
+    for (file, schema, option) in
+        [("schema.json", Config::schema(), ""), ("schema_compare.json", CompareConfig::schema(), " --compare")]
+    {
+        let path = configs().join(file);
+        let current = format!("{schema:#}\n");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &current).unwrap();
+        }
+        let command = format!("explainer-train config schema{option} > configs/{file}");
+        let found = std::fs::read_to_string(&path);
+        assert!(found.is_ok_and(|found| found == current), "configs/{file} is old: {command}");
     }
-    let command = "explainer-train config schema > configs/schema.json";
-    assert!(
-        std::fs::read_to_string(&path).is_ok_and(|found| found == current),
-        "configs/schema.json is old: {command}"
-    );
 }
 
 #[test]
@@ -332,5 +340,6 @@ fn the_schema_describes_every_key() {
     }
     let mut bare = Vec::new();
     walk(&Config::schema(), "", &mut bare);
+    walk(&CompareConfig::schema(), "compare", &mut bare);
     assert_eq!(bare, [] as [&str; 0]);
 }
