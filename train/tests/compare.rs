@@ -133,7 +133,7 @@ fn a_report_is_made_and_what_is_done_is_not_done_again() {
         ] {
             for key in ["mean", "standard_error"] {
                 let [ours, theirs] = [ours, theirs].map(|figure| figure[key].as_f64().expect("a number"));
-                assert!((ours - theirs).abs() < 1e-4, "{metric} {key}: {ours} {theirs}");
+                assert!((ours - theirs).abs() < 1e-3, "{metric} {key}: {ours} {theirs}");
             }
         }
     }
@@ -159,7 +159,7 @@ fn a_report_is_made_and_what_is_done_is_not_done_again() {
     let ran = place.compare(&["seed=5", "limit=4"]);
     assert!(errors(&ran).contains("note: rise@4 is measured anew: the explainer changed"), "{}", errors(&ran));
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(text.contains("\n11 maps measured now"), "the methods' alone: {text}");
+    assert!(text.contains("\n9 maps measured now"), "the methods' alone: {text}");
 }
 
 #[test]
@@ -206,12 +206,12 @@ fn an_explainer_is_trained_where_its_run_has_left_none() {
         .replace("epochs: 2, batch_size: 32", "epochs: 1, batch_size: 8");
     fs::write(place.path("run.yaml"), format!("{small}output: made\n")).expect("a file");
     let explainers = "explainers=[{train: run.yaml}, {method: random}]";
-    let first = place.compare(&[explainers, "metrics=[ad@50]", "gallery.images=0"]);
+    let first = place.compare(&[explainers, "metrics=[ad@50]", "gallery={images: 0}"]);
     assert!(first.status.success(), "{}", errors(&first));
     assert!(errors(&first).contains("run: run.yaml has left no explainer yet, it is trained first"));
     let written = || fs::metadata(place.path("made/artifact/model.safetensors")).and_then(|file| file.modified());
     let before = written().expect("an artifact");
-    let (_, fresh) = place.compared(&[explainers, "metrics=[ad@50]", "gallery.images=0"]);
+    let (_, fresh) = place.compared(&[explainers, "metrics=[ad@50]", "gallery={images: 0}"]);
     assert_eq!((fresh, written().expect("an artifact")), (0, before));
 }
 
