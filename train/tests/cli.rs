@@ -227,16 +227,32 @@ fn a_comparison_is_checked_too() {
     let comparison = "\
 images: photos
 metrics: [ad@50]
-explainers: [{artifact: checkpoints/one/artifact}, {method: grad-cam}]
+explainers:
+  - {artifact: checkpoints/one/artifact}
+  - {method: grad-cam}
 ";
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("run.yaml"), comparison).unwrap();
     let checked = run_in(folder.path(), &["config", "check", "run.yaml", "limit=7"]);
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
     assert!(checked.out.contains("\nlimit: 7\n") && checked.out.ends_with("# run.yaml: OK\n"), "{}", checked.out);
-    assert_snapshot!(refusal(&comparison.replace("grad-cam", "gard-cam, image: 3"), &[]), @"");
-    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}]", "gallery.metric=deletion"]), @"");
-    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}, {method: edges, images: 0}]"]), @"");
+    assert_snapshot!(refusal(&comparison.replace("grad-cam", "grad-cam, image: 3"), &[]), @r"
+    error: run.yaml: line 5 column 24: unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws
+     --> run.yaml:5:24
+      |
+    3 | explainers:
+    4 |   - {artifact: checkpoints/one/artifact}
+    5 |   - {method: grad-cam, image: 3}
+      |                        ^ unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws
+    ");
+    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}]", "gallery.metric=deletion"]), @r"
+    error: run.yaml: the configuration does not fit together:
+      explainers: found 1, expected two or more: there is nothing to compare
+      gallery.metric: found `deletion`, expected one of metrics: ad@50
+    ");
+    assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}, {method: edges, images: 0}]"]), @r"
+    error: override `explainers=[{artifact: a}, {method: edges, images: 0}]`: `explainers.1.images`: found 0, expected 1 or more
+    ");
 }
 
 #[test]

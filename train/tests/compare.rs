@@ -100,7 +100,7 @@ fn a_report_is_made_and_what_is_done_is_not_done_again() {
     let (text, fresh) = place.compared(&[]);
     assert_eq!(fresh, 5 + 5 + 3 + 5, "{text}");
     assert!(text.contains("rise@4 was measured on 3 images, not 5"), "{text}");
-    assert!(text.contains("1 images could not be read: images/2.png"), "{text}");
+    assert!(text.contains("1 image could not be read: images/2.png"), "{text}");
     let report = place.report();
     assert_eq!(report["explainers"].as_array().map(Vec::len), Some(4));
     assert_eq!(report["broken"][0]["image"], "images/2.png");

@@ -6,7 +6,7 @@ use super::{BadUsage, Global};
 use crate::explain::ClassNames;
 use crate::explain::bee::{Drawn, LoadedBee, Moved};
 use crate::fit::bee::Finished;
-use crate::report::progress::with_download_bar;
+use crate::report::progress::{warn_of_unverified, with_download_bar};
 use crate::report::table::Table;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
 use explainer_zoo::explainer::bee::{BeeError, Metric, Mixture, Mode};
@@ -127,7 +127,7 @@ pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> 
 fn open(folder: &Path, moved: Moved<'_>, global: &Global) -> anyhow::Result<LoadedBee> {
     let compute = shared::compute(global)?;
     let loaded = with_download_bar(global.quiet, |progress| LoadedBee::open(folder, moved, &compute, progress))?;
-    shared::warn_of_unverified(&loaded.matched);
+    warn_of_unverified(&loaded.matched);
     Ok(loaded)
 }
 

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   explainer-train compare --config configs/compare_quickstart.yaml
-  explainer-train compare --config configs/compare_vit.yaml limit=50 'metrics=[ad@50, ic@50]' --output checkpoints/quick")]
+  explainer-train compare --config configs/compare_vit.yaml limit=50 'metrics=[ad@50, ic@50]'")]
 pub struct CompareArgs {
     /// YAML file of the comparison, such as configs/compare_quickstart.yaml
     #[arg(long, short, value_name = "FILE")]

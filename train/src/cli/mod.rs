@@ -52,7 +52,7 @@ Examples:
   explainer-train --config configs/ttame_vit.yaml --resume auto          go on where the last run stopped
   explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
-  explainer-train compare --config configs/compare_quickstart.yaml       a report over several explainers
+  explainer-train compare --config configs/compare_quickstart.yaml       a report on explainers
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
 )]

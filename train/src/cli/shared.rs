@@ -1,10 +1,9 @@
-//! What the commands that work with weights share: the device, the loading of an explainer, warnings.
+//! What the commands that work with weights share: the device, the loading of an explainer.
 
-use super::{BadUsage, Global, eprint};
+use super::{BadUsage, Global};
 use crate::explain::{Loaded, Moved};
-use crate::report::progress::with_download_bar;
+use crate::report::progress::{warn_of_unverified, with_download_bar};
 use clap::Args;
-use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::device::Compute;
 use std::path::Path;
 
@@ -40,21 +39,7 @@ pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyho
     Ok(loaded)
 }
 
-/// Warns of classifiers of which nobody can tell whether they are those of the training.
-pub(super) fn warn_of_unverified(matched: &[BackboneMatch]) {
-    for matched in matched {
-        if let BackboneMatch::Unverified(warning) = matched {
-            warn(warning);
-        }
-    }
-}
-
 /// The explainer before classifiers of which ever more is random.
 pub(super) fn randomised(loaded: &Loaded, places: &WeightArgs, global: &Global) -> anyhow::Result<Vec<Loaded>> {
     Ok(with_download_bar(global.quiet, |progress| loaded.randomised(places.moved(), progress))?)
-}
-
-/// A line on standard error.
-pub(super) fn warn(text: &str) {
-    eprint(&format!("warning: {text}\n"));
 }

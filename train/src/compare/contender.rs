@@ -18,7 +18,7 @@ use crate::config::{CompareConfig, Compared, Source};
 use crate::explain::bee::{self, LoadedBee};
 use crate::explain::{Asked, AskedMethod, ExplainError, Explained, Loaded, Moved, Which};
 use crate::metric::Redraw;
-use crate::report::progress::with_download_bar;
+use crate::report::progress::{warn_of_unverified, with_download_bar};
 
 /// What explanations cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -112,6 +112,7 @@ impl Contender {
         let moved = Moved { backbone: weights, auxiliary: compared.auxiliary_weights.as_deref() };
         let opened = with_download_bar(quiet, |progress| Loaded::open(&trained.folder, moved, compute, progress));
         let mut loaded = opened.map_err(failed(compared))?;
+        warn_of_unverified(&loaded.matched);
         loaded.backbone = classifier.backbone.clone(); // one copy of its weights for all
         let before = |random: &Arc<dyn Backbone>| Loaded { backbone: random.clone(), ..loaded.clone() };
         let randomised = randomised.iter().map(before).collect();
@@ -131,6 +132,7 @@ impl Contender {
         let moved = bee::Moved { backbone: weights, context: compared.auxiliary_weights.as_deref() };
         let opened = with_download_bar(quiet, |progress| LoadedBee::open(&trained.folder, moved, compute, progress));
         let loaded = opened.map_err(failed(compared))?;
+        warn_of_unverified(&loaded.matched);
         let config = &loaded.artifact.config;
         let metric = match (&compared.metric, config.metrics.as_slice()) {
             (Some(name), _) => name.parse().map_err(|error| keys(compared, &format!("metric: {error}")))?,

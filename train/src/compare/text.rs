@@ -9,7 +9,10 @@ impl Report {
     /// For a terminal.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = format!("{}\n{}\n", self.facts().text(), self.figures().text());
+        let settings = self.settings();
+        let width = settings.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        let facts: String = settings.into_iter().map(|(key, value)| format!("{key:<width$}  {value}\n")).collect();
+        let mut text = format!("{}\n\n{facts}\n{}\n", self.title(), self.figures().text());
         if let Some(table) = self.differences() {
             text += &format!("less {}, image by image:\n\n{}\n", self.reference, table.text());
         }
@@ -19,7 +22,8 @@ impl Report {
     /// As Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let mut text = format!("# {}\n\n{}\n", self.title(), self.facts().markdown());
+        let facts: String = self.settings().into_iter().map(|(key, value)| format!("- {key}: `{value}`\n")).collect();
+        let mut text = format!("# {}\n\n{facts}\n", self.title());
         text += &format!("## Figures\n\n{}\n", self.figures().markdown());
         if let Some(table) = self.differences() {
             text += &format!("## Differences to {}, image by image\n\n{}\n", self.reference, table.markdown());
@@ -27,11 +31,9 @@ impl Report {
         text += "## How to read it\n\n";
         text += &self.notes().iter().map(|note| format!("- {note}\n")).collect::<String>();
         text += "\n## Explainers\n\n";
-        let mut table = Table::new(["explainer", "what", "identity"]);
         for one in &self.explainers {
-            table.row([&one.name, &one.what, &one.identity]);
+            text += &format!("- {}: {} (`{}`)\n", one.name, one.what, one.identity);
         }
-        text += &table.markdown();
         if !self.broken.is_empty() {
             text += "\n## Broken images\n\n";
             text += &self.broken.iter().map(|one| format!("- {}\n", one.reason)).collect::<String>();
@@ -42,7 +44,7 @@ impl Report {
     /// What the report is about.
     pub(super) fn title(&self) -> String {
         let (count, classifier) = (self.explainers.len(), &self.setting.classifier);
-        format!("{count} explainers of {classifier} on {} images", self.measured())
+        format!("{count} explainers of {classifier} on {}", images(self.measured()))
     }
 
     /// Images that an explainer was measured on, at most.
@@ -68,14 +70,6 @@ impl Report {
             ("computed", format!("{}, {} threads, batches of {}", setting.device, setting.threads, setting.batch_size)),
             ("program", setting.program.clone()),
         ]
-    }
-
-    fn facts(&self) -> Table {
-        let mut table = Table::new(["comparison", ""]);
-        for (key, value) in self.settings() {
-            table.row([key.to_owned(), value]);
-        }
-        table
     }
 
     fn figures(&self) -> Table {
@@ -125,7 +119,7 @@ impl Report {
             Better::Lower => "lower is better",
         };
         let of = |spec: &crate::metric::MetricSpec| {
-            format!("{}: {}, in {}, {}", spec.name, spec.title, spec.unit, direction(spec.better))
+            format!("{}: {}, {}, {}", spec.name, spec.title, spec.unit, direction(spec.better))
         };
         let mut notes: Vec<String> = self.metrics.iter().map(of).collect();
         notes.push(
@@ -141,20 +135,25 @@ impl Report {
         );
         let most = self.measured();
         for one in self.explainers.iter().filter(|one| one.images < most) {
-            notes.push(format!("{} was measured on {} images, not {most}", one.name, one.images));
+            notes.push(format!("{} was measured on {}, not {most}", one.name, images(one.images)));
         }
         for one in &self.explainers {
             for (spec, figure) in self.metrics.iter().zip(&one.figures).filter(|(_, figure)| figure.undefined > 0) {
                 let (name, metric, count) = (&one.name, &spec.name, figure.undefined);
-                notes.push(format!("{name}: {metric} is undefined for {count} of {} images", one.images));
+                notes.push(format!("{name}: {metric} is undefined for {count} of {}", images(one.images)));
             }
         }
         if !self.broken.is_empty() {
             let names: Vec<&str> = self.broken.iter().map(|one| one.image.as_str()).collect();
-            notes.push(format!("{} images could not be read: {}", names.len(), names.join(", ")));
+            notes.push(format!("{} could not be read: {}", images(names.len()), names.join(", ")));
         }
         notes
     }
+}
+
+/// So many images, in words.
+pub(super) fn images(count: usize) -> String {
+    if count == 1 { "1 image".into() } else { format!("{count} images") }
 }
 
 #[cfg(test)]

@@ -387,7 +387,7 @@ explainers:
     #[test]
     fn names_come_from_the_run() {
         let named =
-            |text: &str| with(&[&format!("explainers=[{text}, {{method: edges}}]")]).unwrap().explainers[0].name();
+            |text: &str| with(&[&format!("explainers=[{text}, {{artifact: z}}]")]).unwrap().explainers[0].name();
         assert_eq!(named("{artifact: runs/a/artifact}"), "a");
         assert_eq!(named("{artifact: artifact}"), "artifact");
         assert_eq!(named("{artifact: published}"), "published");

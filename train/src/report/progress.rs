@@ -1,6 +1,7 @@
 //! Progress on standard error: a bar on a terminal, and lines elsewhere for what nothing else would show.
 
 use crate::data::Tally;
+use explainer_zoo::artifact::BackboneMatch;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 
@@ -92,6 +93,15 @@ impl Meter {
     pub fn finish(&mut self, tally: &Tally) {
         self.advance(0, tally);
         self.bar.finish_and_clear();
+    }
+}
+
+/// Warns of classifiers of which nobody can tell whether they are those of an explainer's training.
+pub fn warn_of_unverified(matched: &[BackboneMatch]) {
+    for matched in matched {
+        if let BackboneMatch::Unverified(warning) = matched {
+            line(&format!("warning: {warning}"));
+        }
     }
 }
 

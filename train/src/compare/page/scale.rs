@@ -86,7 +86,7 @@ mod tests {
         assert_eq!((scale.at(10.0), scale.at(50.0), scale.at(30.0)), (100.0, 0.0, 50.0));
         let small = Scale::new([0.11, 0.48].into_iter(), [0.0, 1.0]);
         assert_eq!(small.ticks, [0.1, 0.2, 0.3, 0.4, 0.5]);
-        assert_eq!(Scale::new([-0.5, 0.5].into_iter(), [0.0, 1.0]).ticks[3].to_string(), "0.2");
+        assert_eq!(Scale::new([-0.5, 0.5].into_iter(), [0.0, 1.0]).ticks[3].to_string(), "0", "and not -0");
     }
 
     #[test]
