@@ -14,7 +14,6 @@ use explainer_zoo::weights::source::{Progress, WeightSource};
 use super::CompareError;
 use super::ready::Trained;
 use crate::config::CompareConfig;
-use crate::explain::ClassNames;
 use crate::metric::CASCADE;
 use crate::report::progress::with_download_bar;
 
@@ -27,8 +26,8 @@ pub struct Classifier {
     pub preprocessing: Preprocessing,
     /// Where its weights come from.
     pub record: BackboneRecord,
-    /// Names of its classes.
-    pub names: ClassNames,
+    /// Names of its classes, where known.
+    pub names: Option<Vec<String>>,
 }
 
 /// What a classifier makes of a batch.
@@ -103,7 +102,6 @@ impl Classifier {
             }
             None => first.and_then(|(_, trained)| trained.about.class_names.clone()),
         };
-        let names = ClassNames::new(names.as_deref(), count);
         Ok(Self { backbone: Arc::new(backbone), preprocessing, record, names })
     }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Classifier, CompareError, Contender, Measured};
 use crate::data::Images;
-use crate::explain::ExplainError;
+use crate::explain::{ClassNames, ExplainError};
 use crate::metric::{Better, MetricSpec};
 use crate::report::ReportError;
 use crate::report::files::write_atomic;
@@ -66,6 +66,8 @@ pub(super) fn worst(measured: &[Measured], metric: usize, spec: &MetricSpec, cou
 /// What draws the maps.
 pub(super) struct Painter<'a> {
     pub classifier: &'a Classifier,
+    /// Names of the classifier's classes.
+    pub names: &'a ClassNames,
     pub images: &'a Images,
     pub compute: &'a Compute,
     pub quiet: bool,
@@ -106,7 +108,7 @@ impl Painter<'_> {
                     case.maps.push(None);
                     continue;
                 };
-                case.class = self.classifier.names.get(row.class).to_owned();
+                case.class = self.names.get(row.class).to_owned();
                 let file = folder.join(format!("{index}.jpg"));
                 let kept = match fs::read(&file) {
                     Ok(bytes) => bytes,

@@ -15,7 +15,8 @@ use super::ready::ready;
 use super::report::Found;
 use super::{Classifier, CompareError, Contender, Fingerprint, Gallery, Journal, Report, Setting};
 use crate::config::CompareConfig;
-use crate::data::{Images, Objects, Tally};
+use crate::data::{ImageSet, Images, Objects, Tally};
+use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug};
 use crate::metric::{MetricSpec, Needs, metric};
 use crate::report::files::write_atomic;
@@ -115,7 +116,9 @@ pub fn run(
 
     let named = |name: &str| contenders.iter().position(|one| one.name == name);
     let reference = named(&config.reference()).unwrap_or(0);
-    let painter = Painter { classifier: &classifier, images: &images, compute: &compute, quiet, interrupter };
+    let names = names(&classifier, &images);
+    let painter =
+        Painter { classifier: &classifier, names: &names, images: &images, compute: &compute, quiet, interrupter };
     let Some(gallery) = shown(config, &specs, &painter, &contenders, &journals, reference, &folders)? else {
         return Ok(Outcome::Stopped { at: "the gallery".into() });
     };
@@ -146,6 +149,16 @@ pub fn run(
     let report = Report::new(setting, specs, found.collect(), reference, broken, gallery)?;
     write(&report, config.output_dir())?;
     Ok(Outcome::Finished { report: Box::new(report), fresh })
+}
+
+/// Names of the classes: the classifier's, or those of the quickstart's scenes, or of ImageNet, if there are as many.
+fn names(classifier: &Classifier, images: &Images) -> ClassNames {
+    let count = classifier.backbone.spec().classes;
+    let scenes = match images {
+        Images::Scenes(set) => Some(set.classes().to_vec()).filter(|names| names.len() == count),
+        Images::Files(_) => None,
+    };
+    ClassNames::new(classifier.names.clone().or(scenes).as_deref(), count)
 }
 
 /// Writes `report.json`, `report.md` and `report.html`.

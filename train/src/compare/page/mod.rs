@@ -57,19 +57,23 @@ impl Report {
     }
 
     fn figures_section(&self) -> String {
-        let mut head = String::from("<th scope=\"col\" data-sort=\"text\">explainer</th>");
+        let mut head = String::from("<th scope=\"col\" data-sort=\"text\"><span class=\"title\">explainer</span></th>");
         for spec in &self.metrics {
             let (word, better) = direction(spec);
             let title = escape(&format!("{}, in {}, {word} is better ({})", spec.title, spec.unit, spec.source));
             let name = escape(&spec.name);
             let _ = write!(
                 head,
-                "<th scope=\"col\" data-sort=\"{better}\" title=\"{title}\">{name}<small>{word} is better</small></th>"
+                "<th scope=\"col\" data-sort=\"{better}\" title=\"{title}\"><span class=\"title\">{name}</span>\
+                 <small>{word} is better</small></th>"
             );
         }
         for (name, what) in [("images", "measured"), ("passes", "forward / backward"), ("ms", "an image")] {
             let sort = if name == "images" { "down" } else { "up" };
-            let _ = write!(head, "<th scope=\"col\" data-sort=\"{sort}\">{name}<small>{what}</small></th>");
+            let _ = write!(
+                head,
+                "<th scope=\"col\" data-sort=\"{sort}\"><span class=\"title\">{name}</span><small>{what}</small></th>"
+            );
         }
         let mut rows = String::new();
         for (place, one) in self.explainers.iter().enumerate() {
@@ -103,13 +107,16 @@ impl Report {
             return String::new();
         }
         let reference = escape(&self.reference);
-        let mut head = String::from("<th scope=\"col\" data-sort=\"text\">explainer</th>");
+        let mut head = String::from("<th scope=\"col\" data-sort=\"text\"><span class=\"title\">explainer</span></th>");
         for spec in &self.metrics {
             let (word, better) = direction(spec);
             let name = escape(&spec.name);
-            let _ = write!(head, "<th scope=\"col\" data-sort=\"{better}\">{name}<small>{word} is better</small></th>");
+            let _ = write!(
+                head,
+                "<th scope=\"col\" data-sort=\"{better}\"><span class=\"title\">{name}</span><small>{word} is better</small></th>"
+            );
         }
-        head += "<th scope=\"col\" data-sort=\"down\">images<small>in common</small></th>";
+        head += "<th scope=\"col\" data-sort=\"down\"><span class=\"title\">images</span><small>in common</small></th>";
         let mut rows = String::new();
         for (place, one) in self.explainers.iter().enumerate().filter(|(_, one)| !one.differences.is_empty()) {
             let _ = write!(rows, "<tr><th scope=\"row\">{}</th>", self.labelled(place));
