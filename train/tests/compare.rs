@@ -169,7 +169,10 @@ fn the_page_stands_alone() {
     let page = fs::read_to_string(place.path("out/report.html")).expect("a page");
     let outside: Vec<&str> = page.split(['"', '\'']).filter(|part| part.contains("://")).collect();
     assert_eq!(outside, [] as [&str; 0], "an address outside the page");
-    assert!(!page.contains("<i>") && page.contains("T-TAME &lt;i&gt; &amp; &quot;co&quot;"), "names are no HTML");
+    assert!(
+        !page.contains("T-TAME <i>") && page.contains("T-TAME &lt;i&gt; &amp; &quot;co&quot;"),
+        "names are no HTML"
+    );
     assert_eq!(page.matches("<img src=\"data:image/jpeg;base64,").count(), 5 + 5 + 5 + 3 + 5);
     assert_eq!(page.matches("not measured</td>").count(), 2, "rise@4 has three of the five images");
     assert_eq!(page.matches("<svg ").count(), 4 + 2, "a plot of cost for each metric, two of curves");

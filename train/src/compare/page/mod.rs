@@ -122,15 +122,15 @@ impl Report {
             let _ = write!(rows, "<tr><th scope=\"row\">{}</th>", self.labelled(place));
             for (spec, difference) in self.metrics.iter().zip(&one.differences) {
                 let (class, word) = match verdict(spec, &difference.estimate) {
-                    Some(true) => ("better", "better "),
-                    Some(false) => ("worse", "worse "),
+                    Some(true) => ("better", "<i>better</i> "),
+                    Some(false) => ("worse", "<i>worse</i> "),
                     None => ("open", ""),
                 };
                 let value = difference.estimate.mean.map_or(String::new(), |mean| mean.to_string());
                 let mean = number(spec, difference.estimate.mean);
                 let ends = interval(spec, &difference.estimate);
                 let _ =
-                    write!(rows, "<td class=\"{class}\" data-value=\"{value}\">{mean}<small>{word}{ends}</small></td>");
+                    write!(rows, "<td class=\"{class}\" data-value=\"{value}\">{word}{mean}<small>{ends}</small></td>");
             }
             let images = one.differences.iter().map(|one| one.estimate.defined).max().unwrap_or(0);
             let _ = writeln!(rows, "<td data-value=\"{images}\">{images}</td></tr>");
@@ -157,7 +157,7 @@ impl Report {
         }
         format!(
             "<section id=\"quality\">\n<h2>Quality and cost</h2>\n<p>Passes through classifiers for one explanation, \
-             forward and backward together. Lines are 95% intervals of the mean.</p>\n{}<div class=\"plots\">\n{plots}</div>\n\
+             forward and backward together. Lines are 95% intervals of the mean. Points that would lie on each other stand side by side.</p>\n{}<div class=\"plots\">\n{plots}</div>\n\
              </section>\n",
             self.legend(|_| true)
         )
