@@ -219,6 +219,30 @@ fn an_explainer_is_trained_where_its_run_has_left_none() {
 }
 
 #[test]
+fn every_kind_of_explainer_has_its_cost() {
+    let place = Place::new();
+    let few = ["--quiet", "data.train_images=8", "data.val_images=4", "train.batch_size=4"];
+    let auxiliary = "auxiliary={name: resnet18, weights: 'random:0'}";
+    finish(training(&place.path("ptame")).args(few).args(["explainer={method: ptame}", auxiliary]));
+    let bee = "explainer={method: bee, metrics: [INS, DEL], sites: [layer2], steps: 4, draws: 9, curve_steps: 4, references: 2}";
+    finish(training(&place.path("bee")).args(few).args([bee, "train.epochs=1"]));
+
+    let needed = "explainers=[{artifact: bee/artifact}, {artifact: ptame/artifact}]";
+    assert!(place.refused(&[needed]).contains("bee: the key metric is needed: one of INS, DEL"));
+    let explainers = "explainers=[{artifact: bee/artifact, metric: DEL, draws: 2}, {artifact: ptame/artifact}]";
+    place.compared(&[explainers, "metrics=[ad@50, max-sensitivity]", "limit=2", "gallery={images: 1}"]);
+    let report = place.report();
+    let [bee, ptame] = [0, 1].map(|place| report["explainers"][place].clone());
+    assert!(bee["what"].as_str().is_some_and(|what| what.contains("BEE for DEL, the best of 2 draws")), "{bee}");
+    // Two draws of four points, each with a backward pass; what scores the maps and finds the context comes on top.
+    assert_eq!(bee["cost"]["backward"], 8.0);
+    assert!(bee["cost"]["forward"].as_f64().is_some_and(|passes| passes > 8.0), "{bee}");
+    assert_eq!(bee["figures"][1]["undefined"], 2, "it is not asked again");
+    assert_eq!([&ptame["cost"]["forward"], &ptame["cost"]["second"]], [1.0, 1.0]);
+    assert_eq!(ptame["figures"][1]["defined"], 2);
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused() {
     let place = Place::new().trained();
     let with = |explainers: &str| place.refused(&[&format!("explainers=[{explainers}]")]);
