@@ -188,7 +188,7 @@ impl Report {
             return String::new();
         }
         format!(
-            "<section>\n<h2>Curves</h2>\n<p>Mean score of the explained class.</p>\n{}<div class=\"plots\">\n{plots}</div>\n\
+            "<section>\n<h2>Curves</h2>\n<p>Mean score of the explained class, over the images that each explainer was measured on.</p>\n{}<div class=\"plots\">\n{plots}</div>\n\
              </section>\n",
             self.legend(|one| !one.curves.is_empty())
         )
