@@ -31,7 +31,7 @@ pub struct Row {
 /// The methods of the comparison.
 const METHODS: [&str; 4] = ["trained explainer", "Grad-CAM", "centre Gaussian", "uniform map"];
 
-/// Compares on all validation images. The classifier's clean pass is shared by the methods.
+/// Compares on all validation images; a method that the classifier does not allow is left out. The classifier's clean pass is shared by the methods.
 ///
 /// # Errors
 /// A [`DataError`] of the images.
@@ -46,14 +46,14 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         let batch = batch?;
         let (clean, learned) = finished.trainee.explain(batch.images(&context.device));
         let [images, _, height, width] = clean.images.dims();
-        let cam = match last_tap(context, height.min(width)) {
-            Some((tap, adapter)) => grad_cam(backbone, &clean.images, &clean.class, tap, &adapter),
-            None => uniform(images, 1, &context.device),
-        };
+        let cam = last_tap(context, height.min(width));
+        let cam = cam.map(|(tap, adapter)| grad_cam(backbone, &clean.images, &clean.class, tap, &adapter));
         let gaussian = centre_gaussian(images, height.min(width), &context.device);
         // At full size: resizing a constant map would round some of its pixels below their quantile.
-        let maps = [learned, cam, gaussian, uniform(images, height.min(width), &context.device)];
+        let uniform = uniform(images, height.min(width), &context.device);
+        let maps = [Some(learned), cam, Some(gaussian), Some(uniform)];
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
+            let Some(map) = map else { continue };
             let full = upsample(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));
             let (images, logits) = (&clean.images, clean.logits.clone());
@@ -65,15 +65,15 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         figures: metric.summary(scores),
         inside: (!inside.is_empty()).then(|| 100.0 * inside.iter().sum::<f64>() / inside.len() as f64),
     };
-    Ok(METHODS.into_iter().zip(&scores).zip(&inside).map(row).collect())
+    Ok(METHODS.into_iter().zip(&scores).zip(&inside).filter(|((_, scores), _)| !scores.is_empty()).map(row).collect())
 }
 
 /// The tap of Grad-CAM, for images of `side` pixels: the explainer's last, or where those are an auxiliary's, the last
-/// that the classifier has by default.
+/// that the classifier has by default. None where it has none, or no gradient with respect to it.
 fn last_tap(context: &Context, side: usize) -> Option<(TapId, Adapter)> {
     let backbone = context.backbone.as_ref();
     let default = || backbone.taps(&backbone.spec().default_taps).ok()?.pop();
-    let tap = context.taps.last().copied().or_else(default)?;
+    let tap = context.taps.last().copied().or_else(default).filter(|_| backbone.replaces_taps())?;
     Some((tap, Adapter::new(backbone.tap(tap), side).ok()?))
 }
 

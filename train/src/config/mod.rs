@@ -8,6 +8,7 @@ mod bee;
 mod check;
 mod optim;
 mod overrides;
+mod preprocessing;
 mod range;
 mod sections;
 mod tagged;
@@ -15,6 +16,7 @@ mod wording;
 
 pub use bee::{Bee, Encoder};
 pub use optim::{AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd};
+pub use preprocessing::{Interpolation, Preprocessing};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,
 };

@@ -15,10 +15,11 @@ use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
 use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
-use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
+use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, answered};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View, min_max};
+use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::metric::{Case, MetricError, Subject};
@@ -183,11 +184,13 @@ impl Loaded {
         if config.auxiliary.is_none() && moved.auxiliary.is_some() {
             return Err(ExplainError::NoAuxiliary { method: config.method });
         }
-        let backbone = load(&config.backbone, moved.backbone, "--weights", compute, progress)?;
+        let prepared = Some(&config.preprocessing);
+        let backbone = load(&config.backbone, moved.backbone, prepared, "--weights", compute, progress)?;
         let mut matched = vec![config.verify_backbone(backbone.spec())?];
         let mut auxiliary = None;
         if let (Some(record), Some(preprocessing)) = (&config.auxiliary, config.auxiliary_preprocessing()) {
-            let lends = load(&record.backbone, moved.auxiliary, "--auxiliary-weights", compute, progress)?;
+            let prepared = Some(&preprocessing);
+            let lends = load(&record.backbone, moved.auxiliary, prepared, "--auxiliary-weights", compute, progress)?;
             matched.push(config.verify_auxiliary(lends.spec())?);
             auxiliary = Some(Auxiliary::new(lends, &config.taps, preprocessing)?);
         }
@@ -228,6 +231,8 @@ impl Loaded {
         let view = View { images: &images, features: &features };
         let maps = self.artifact.head.maps(&view, ClassSelection::Of(indices(&drawn, &device)));
         let maps = min_max(own(maps, &drawn, &classes));
+        let auxiliary = self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone);
+        answered([&self.backbone].into_iter().chain(auxiliary))?;
         Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
     }
 
@@ -247,7 +252,9 @@ impl Loaded {
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
         let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
-        Ok(measure(&Case::new(&subject, maps)?)?)
+        let measured = measure(&Case::new(&subject, maps)?);
+        answered([&self.backbone])?;
+        Ok(measured?)
     }
 }
 
@@ -275,10 +282,12 @@ impl Explained {
     }
 }
 
-/// The classifier that `record` names, from `moved` if that is given; `option` is how to give it.
+/// The classifier that `record` names, from `moved` if that is given; `option` is how to give it. `prepared` is for a
+/// TorchScript that does not say how it wants its images.
 fn load(
     record: &BackboneRecord,
     moved: Option<&str>,
+    prepared: Option<&Preprocessing>,
     option: &'static str,
     compute: &Compute,
     progress: &mut Progress<'_>,
@@ -288,13 +297,12 @@ fn load(
     // Weights that are no file have none to check beforehand; they are compared afterwards.
     let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
     let sha256 = sha256.as_deref().filter(|_| !no_file);
-    let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
+    backbone::open(name, place, sha256, prepared, compute, progress).map_err(|source| match source {
         BackboneError::Source(_) if moved.is_none() => {
             ExplainError::Weights { backbone: name.clone(), weights: place.into(), source, option }
         }
         other => other.into(),
-    })?;
-    Ok(Arc::new(backbone))
+    })
 }
 
 /// From maps `[B,u,h,w]` of the classes `drawn`, in ascending order, those of each image's own `classes`: `[B,k,h,w]`.
