@@ -3,6 +3,8 @@
 //! On Burn's LibTorch device a tensor crosses as it is, without a copy. On the CPU it is copied once, from one memory
 //! to the other; from other devices it comes by way of the host.
 
+#![allow(deprecated, reason = "Burn 0.22 has deprecated its LibTorch backend, and has no other")]
+
 use burn::backend::libtorch::TchTensor;
 use burn::backend::{Flex, LibTorch};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -19,7 +21,7 @@ pub fn to_torch<const D: usize>(x: &Tensor<D>, device: tch::Device, kind: Kind) 
 
 fn copied<const D: usize>(x: &Tensor<D>) -> Result<tch::Tensor, TchError> {
     let dims = x.dims();
-    let from = |values: &[f32]| match values.len() == dims.iter().product() {
+    let from = |values: &[f32]| match values.len() == dims.iter().product::<usize>() {
         true => tch::Tensor::f_from_slice(values)?.f_reshape(dims.map(|side| side as i64)),
         false => Err(TchError::Shape(format!("{} values for {dims:?}", values.len()))),
     };
@@ -77,7 +79,6 @@ mod tests {
         Tensor::<3>::from_data(TensorData::new(values, [2, 3, 4]), device).swap_dims(1, 2)
     }
 
-    #[allow(deprecated, reason = "Burn 0.22 has no other way to LibTorch")]
     fn devices() -> [Device; 2] {
         [Device::flex(), Device::libtorch()]
     }

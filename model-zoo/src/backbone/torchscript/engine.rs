@@ -67,7 +67,7 @@ impl TorchScript {
         let mut module = CModule::load_on_device(path, device).map_err(unloaded)?;
         module.f_set_eval().map_err(unloaded)?;
         for (_, weight) in module.named_parameters().map_err(unloaded)? {
-            weight.f_set_requires_grad(false).map_err(unloaded)?;
+            let _ = weight.f_set_requires_grad(false).map_err(unloaded)?;
         }
         let record = record::read(&module, path)?;
         let own = record.as_ref().map(|record| &record.preprocessing);

@@ -93,7 +93,7 @@ pub fn reason(error: &TchError) -> String {
         other => other.to_string(),
     };
     let own = text.lines().take_while(|line| !line.starts_with("Exception raised from"));
-    own.map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no reason given").to_owned()
+    own.map(str::trim).filter(|line| !line.is_empty()).last().unwrap_or("no reason given").to_owned()
 }
 
 #[cfg(test)]
