@@ -120,9 +120,8 @@ pub struct Backbone {
     #[schemars(length(min = 1))]
     pub name: String,
     /// Where the trained weights are, or the TorchScript: a file (`.safetensors`, `.pth`, `.pt`),
-    /// `hf://owner/name[@revision][/file]`, an
-    /// `https://` address, `embedded` (the classifier of the procedural images, `shapes_resnet`), or `random` (for
-    /// timing only: explaining it means nothing).
+    /// `hf://owner/name[@revision][/file]`, an `https://` address, `embedded` (the classifier of the procedural images,
+    /// `shapes_resnet`), or `random` (for timing only: explaining it means nothing).
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
     pub weights: String,
