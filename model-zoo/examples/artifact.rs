@@ -1,6 +1,6 @@
-//! Writes an artifact with a head of drawn weights, of T-TAME or (with `ptame` as the second argument) of P-TAME, to
-//! the folder given, and beside it `features.safetensors` with feature maps and the maps drawn from them: what
-//! `scripts/check_pytorch.py` compares with PyTorch.
+//! Writes an artifact with a head of drawn weights, of T-TAME or of the method that the second argument names (`ptame`,
+//! `masking_model`), to the folder given, and beside it `features.safetensors` with feature maps and the maps drawn from
+//! them: what `scripts/check_pytorch.py` compares with PyTorch.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,13 +8,16 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{BackboneSpec, TapSpec, imagenet};
-use explainer_zoo::explainer::{ClassSelection, Explainer, Method, TameConfig, TameHead, View};
+use explainer_zoo::explainer::{AnyConfig, ClassSelection, Explainer, MaskingModelConfig, Method, TameConfig, View};
 use safetensors::tensor::{Dtype, TensorView};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("which folder? give it as the argument")?);
-    let method =
-        if std::env::args().nth(2).is_some_and(|name| name == "ptame") { Method::Ptame } else { Method::Ttame };
+    let method = match std::env::args().nth(2).as_deref() {
+        Some("ptame") => Method::Ptame,
+        Some("masking_model") => Method::MaskingModel,
+        _ => Method::Ttame,
+    };
     let device = Device::flex();
     let taps = vec![TapSpec::map("layer2", 24, 8), TapSpec::map("layer3", 40, 16), TapSpec::map("layer4", 56, 32)];
     let names: Vec<String> = taps.iter().map(|tap| tap.name.clone()).collect();
@@ -29,17 +32,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let (classes, side) = (backbone.classes, backbone.preprocessing.crop);
-    let shape = match method {
-        Method::Ptame => TameConfig::ptame(&backbone.taps, classes, side)?,
-        _ => TameConfig::ttame(&backbone.taps, classes, side),
+    let shape: AnyConfig = match method {
+        Method::Ptame => TameConfig::ptame(&backbone.taps, classes, side)?.into(),
+        Method::MaskingModel => {
+            MaskingModelConfig { width: 16, ..MaskingModelConfig::new(&backbone.taps, classes, side)? }.into()
+        }
+        _ => TameConfig::ttame(&backbone.taps, classes, side).into(),
     };
     // Variances and scales are positive, as those of a trained head.
     let values = |name: &str, shape: &[usize]| {
-        let positive = name.ends_with("running_var") || (name.starts_with("bns") && name.ends_with("weight"));
+        let positive = name.ends_with("running_var") || (name.contains("bn") && name.ends_with("weight"));
         let values = noise(name, shape.iter().product());
         values.into_iter().map(|v| if positive { 0.5 + v.abs() } else { v / 4.0 }).collect()
     };
-    let head = TameHead::from_values(shape, values, &device);
+    let head = shape.from_values(values, &device);
 
     let images = Tensor::<4>::zeros([2, 3, 224, 224], &device);
     let features: Vec<Tensor<4>> = (backbone.taps.iter())
@@ -50,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let maps = head.maps(&View { images: &images, features: &features }, ClassSelection::All);
 
-    let mut config = ArtifactConfig::new(method, head.config().clone(), names, &backbone, "random");
+    let mut config = ArtifactConfig::new(method, shape, names, &backbone, "random");
     if method.has_auxiliary() {
         config = config.with_auxiliary(&backbone, "random");
     }

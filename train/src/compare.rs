@@ -1,15 +1,12 @@
 //! A trained explainer beside maps without training, on images whose object is known.
 
 use burn::tensor::Tensor;
-use explainer_zoo::adapter::Adapter;
-use explainer_zoo::attribution::{centre_gaussian, grad_cam, uniform};
-use explainer_zoo::backbone::TapId;
+use explainer_zoo::attribution::{Attributor, Comparator, Setup};
 use explainer_zoo::image::Pixels;
 use image::RgbImage;
 
 use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
-use crate::fit::context::Context;
 use crate::metric::{Confidence, MaskedConfidence, Summary};
 use crate::objective::upsample;
 use crate::report::ReportError;
@@ -28,32 +25,41 @@ pub struct Row {
     pub inside: Option<f64>,
 }
 
-/// The methods of the comparison.
-const METHODS: [&str; 4] = ["trained explainer", "Grad-CAM", "centre Gaussian", "uniform map"];
+/// What the trained explainer is compared with.
+const METHODS: [&str; 3] = ["grad-cam", "centre-gaussian", "uniform"];
 
-/// Compares on all validation images; a method that the classifier does not allow is left out. The classifier's clean pass is shared by the methods.
+/// Compares on all validation images. The classifier's clean pass is shared by the methods; one that the classifier does
+/// not have what it takes for is left out.
 ///
 /// # Errors
 /// A [`DataError`] of the images.
 pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let metric = MaskedConfidence::default();
-    let mut scores: Vec<Vec<Confidence>> = vec![Vec::new(); METHODS.len()];
-    let mut inside: Vec<Vec<f64>> = vec![Vec::new(); METHODS.len()];
     let context = &finished.context;
     let backbone = context.backbone.as_ref();
     let preprocessing = &backbone.spec().preprocessing;
+    let mut names = vec!["trained explainer"];
+    let mut others: Vec<Box<dyn Attributor>> = Vec::new();
+    for method in METHODS.iter().filter_map(|name| name.parse::<Comparator>().ok()) {
+        if let Ok(attributor) = method.attributor(&Setup::new(backbone)) {
+            names.push(method.title());
+            others.push(attributor);
+        }
+    }
+    let mut scores: Vec<Vec<Confidence>> = vec![Vec::new(); names.len()];
+    let mut inside: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     for batch in Loader::new(finished.valid.clone(), Plan::validation(finished.batch_size), 0)? {
         let batch = batch?;
         let (clean, learned) = finished.trainee.explain(batch.images(&context.device));
         let [images, _, height, width] = clean.images.dims();
-        let cam = last_tap(context, height.min(width));
-        let cam = cam.map(|(tap, adapter)| grad_cam(backbone, &clean.images, &clean.class, tap, &adapter));
-        let gaussian = centre_gaussian(images, height.min(width), &context.device);
-        // At full size: resizing a constant map would round some of its pixels below their quantile.
-        let uniform = uniform(images, height.min(width), &context.device);
-        let maps = [Some(learned), cam, Some(gaussian), Some(uniform)];
+        let classes: Vec<usize> = clean.class.to_data().iter::<i64>().map(|class| class as usize).collect();
+        let mut maps = vec![learned];
+        for other in &others {
+            let found = other.explain(backbone, &clean.images, &classes);
+            let none = |_| Tensor::zeros([images, 1, height, width], &context.device);
+            maps.push(found.map_or_else(none, |found| found.maps));
+        }
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
-            let Some(map) = map else { continue };
             let full = upsample(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));
             let (images, logits) = (&clean.images, clean.logits.clone());
@@ -65,16 +71,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
         figures: metric.summary(scores),
         inside: (!inside.is_empty()).then(|| 100.0 * inside.iter().sum::<f64>() / inside.len() as f64),
     };
-    Ok(METHODS.into_iter().zip(&scores).zip(&inside).filter(|((_, scores), _)| !scores.is_empty()).map(row).collect())
-}
-
-/// The tap of Grad-CAM, for images of `side` pixels: the explainer's last, or where those are an auxiliary's, the last
-/// that the classifier has by default. None where it has none, or no gradient with respect to it.
-fn last_tap(context: &Context, side: usize) -> Option<(TapId, Adapter)> {
-    let backbone = context.backbone.as_ref();
-    let default = || backbone.taps(&backbone.spec().default_taps).ok()?.pop();
-    let tap = context.taps.last().copied().or_else(default).filter(|_| backbone.replaces_taps())?;
-    Some((tap, Adapter::new(backbone.tap(tap), side).ok()?))
+    Ok(names.into_iter().zip(&scores).zip(&inside).map(row).collect())
 }
 
 /// Share of each map's mass inside its object (the weighting game), for maps `[B,1,H,W]` of the crop's size.

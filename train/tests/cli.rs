@@ -102,11 +102,11 @@ fn every_value_out_of_range_is_shown() {
 #[test]
 fn an_unknown_method_is_shown_in_its_line() {
     assert_snapshot!(refusal(&GOOD.replace("ttame", "tttame"), &[]), @r"
-    error: run.yaml: line 1 column 21: unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm
+    error: run.yaml: line 1 column 21: unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm, bee, masking_model
      --> run.yaml:1:21
       |
     1 | explainer: {method: tttame}
-      |                     ^ unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm
+      |                     ^ unknown value `tttame`, did you mean `ttame`? Known here: ttame, tame, ptame, lcam_img, lcam_fm, bee, masking_model
     2 | backbone: {name: resnet50, weights: resnet50.pth}
     3 | data: {train: images/train, val: images/val}
       |

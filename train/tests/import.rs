@@ -109,7 +109,7 @@ fn a_head_of_ptame_becomes_an_artifact_with_its_auxiliary() {
         "{out}"
     );
     let artifact = Artifact::load(&folder.path().join("out"), &Device::flex()).unwrap();
-    assert_eq!((artifact.head.values(), artifact.head.config()), (original.values(), original.config()));
+    assert_eq!((artifact.head.values(), artifact.head.config()), (original.values(), original.config().clone().into()));
     let auxiliary = artifact.config.auxiliary.unwrap();
     assert_eq!((auxiliary.backbone.name.as_str(), auxiliary.classes), ("resnet18", 1000));
 

@@ -4,18 +4,11 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use common::{CONFIG, errors, finish, head, training};
+use common::{CONFIG, errors, finish, head, kill_after, training, wait_for_steps};
 use explainer_train::data::Order;
-
-/// Waits until a run has told of `steps` steps, one a line.
-fn wait_for_steps(child: &mut Child, steps: usize) {
-    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-    assert_eq!(lines.filter(|line| line.contains("images/s")).take(steps).count(), steps);
-}
 
 #[test]
 fn a_killed_run_resumes_to_the_same_head_bit_for_bit() {
@@ -29,11 +22,7 @@ fn a_killed_run_resumes_to_the_same_head_bit_for_bit() {
     };
     finish(&mut training(&whole));
 
-    let mut child = training(&killed).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
-    wait_for_steps(&mut child, 5);
-    child.kill().expect("it runs still"); // SIGKILL: no chance to tidy up
-    let status = child.wait().expect("it ends");
-    assert!(!status.success(), "{status}");
+    kill_after(5, &mut training(&killed));
     assert!(!killed.join("artifact").exists());
 
     let resumed = errors(&finish(training(&killed).args(["--resume", "auto"])));

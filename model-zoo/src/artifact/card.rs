@@ -2,10 +2,12 @@
 
 use super::config::{ArtifactConfig, AuxiliaryRecord};
 use super::{CONFIG, MODEL, RUN};
-use crate::explainer::Upsampling;
+use crate::explainer::{AnyConfig, MaskingModelConfig, TameConfig, Upsampling};
 
 /// The module that loads the tensors in PyTorch; `scripts/check_pytorch.py` runs this very text.
 const PYTORCH: &str = include_str!("head.py");
+/// The same of a masking model.
+const PYTORCH_MASKING: &str = include_str!("masking_model.py");
 /// The same in Rust, compiled as the documentation tests of [`super`].
 const RUST: &str = include_str!("usage.rs");
 /// The same with an auxiliary.
@@ -37,9 +39,9 @@ fn introduction(config: &ArtifactConfig) -> String {
         .map(|(_, shape)| shape.iter().product::<usize>())
         .sum();
     let taps: Vec<String> =
-        config.taps.iter().zip(&head.channels).map(|(tap, c)| format!("{} ({c} channels)", code(tap))).collect();
+        config.taps.iter().zip(head.channels()).map(|(tap, c)| format!("{} ({c} channels)", code(tap))).collect();
     let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
-    let [height, width] = head.map_size;
+    let [height, width] = head.map_size();
     let image = config.preprocessing.crop;
     let (of, auxiliary) = match &config.auxiliary {
         None => ("", String::new()),
@@ -83,7 +85,7 @@ fn introduction(config: &ArtifactConfig) -> String {
         weights = code(&backbone.weights),
         sha256 = code(sha256),
         taps = taps.join(", "),
-        classes = head.classes,
+        classes = head.classes(),
         passes = config.passes,
         created = plain(&config.created_with),
     )
@@ -116,36 +118,72 @@ fn figures(config: &ArtifactConfig) -> String {
 }
 
 fn usage(config: &ArtifactConfig) -> String {
-    let head = &config.head;
-    let flag = |on| if on { "True" } else { "False" };
-    let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let [height, width] = head.map_size;
     let (rust, whose) = match config.auxiliary {
         None => (RUST, "the taps' feature maps `features`"),
         Some(_) => {
             (RUST_AUXILIARY, "the feature maps `features` of the auxiliary's taps, the same pixels normalised for it")
         }
     };
-    let doubling = match head.upsampling {
-        Upsampling::Resize => "",
-        Upsampling::Doubling => ", upsampling=\"doubling\"",
+    let (given, module, use_of_it) = match &config.head {
+        AnyConfig::Tame(head) => {
+            let tokens = "(of a transformer: tokens without class token and registers, as a square grid)";
+            (format!("{whose} {tokens}"), PYTORCH, head_in_pytorch(head))
+        }
+        AnyConfig::Masking(model) => {
+            (format!("{whose} and a class for each image, `classes`"), PYTORCH_MASKING, model_in_pytorch(model))
+        }
     };
     format!(
         "## Use\n\nOn the command line, with `DIR` the folder of this file:\n\n\
          ```sh\nexplainer-train explain DIR image.jpg\n```\n\n\
          In Rust, with the crate `explainer-zoo`:\n\n```rust\n{rust}```\n\n\
-         In PyTorch, given {whose} (of a transformer: tokens without class token and registers, as a square \
-         grid):\n\n\
-         ```python\n{PYTORCH}\n\n\
-         from safetensors.torch import load_file\n\n\
-         head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias}{doubling})\n\
+         In PyTorch, given {given}:\n\n\
+         ```python\n{module}\n\n\
+         from safetensors.torch import load_file\n\n{use_of_it}```\n\n\
+         Preprocessing is in `{CONFIG}`.\n"
+    )
+}
+
+fn flag(on: bool) -> &'static str {
+    if on { "True" } else { "False" }
+}
+
+/// How an attention head is made and asked in PyTorch.
+fn head_in_pytorch(head: &TameConfig) -> String {
+    let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let [height, width] = head.map_size;
+    let doubling = match head.upsampling {
+        Upsampling::Resize => "",
+        Upsampling::Doubling => ", upsampling=\"doubling\"",
+    };
+    format!(
+        "head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias}{doubling})\n\
          head.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
          head.eval()\n\
-         maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n```\n\n\
-         Preprocessing is in `{CONFIG}`.\n",
+         maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n",
         classes = head.classes,
         branches = flag(head.branches),
         bias = flag(head.fuse_bias),
+    )
+}
+
+/// How a masking model is made and asked in PyTorch.
+fn model_in_pytorch(model: &MaskingModelConfig) -> String {
+    let channels = model.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let [height, width] = model.map_size();
+    let word = |value: serde_json::Result<serde_json::Value>| value.map_or_else(|_| "None".into(), |v| v.to_string());
+    format!(
+        "model = MaskingModel(\n    [{channels}], {classes}, class_selector={selector}, width={channels_last}, \
+         activation={activation},\n    upsampling={upsampling}, confidence={confidence:?},\n)\n\
+         model.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
+         model.eval()\n\
+         maps = heat_map(model(features, classes))  # [B,1,{height},{width}] in 0..1\n",
+        classes = model.classes,
+        selector = flag(model.class_selector),
+        channels_last = model.width,
+        activation = word(serde_json::to_value(model.activation)),
+        upsampling = word(serde_json::to_value(model.upsampling)),
+        confidence = model.confidence,
     )
 }
 
@@ -157,6 +195,16 @@ fn limits(config: &ArtifactConfig) -> String {
              in training: it does not notice when that classifier decides otherwise than it did there.\n"
         }
     };
+    let values = match config.head {
+        AnyConfig::Tame(_) => {
+            "- Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is \
+             not in the image gets a map too.\n"
+        }
+        AnyConfig::Masking(_) => {
+            "- A map is a mask, not a probability: it is as large as the training's weights made it. A class that is not \
+             in the image is to have an empty one, but may have another.\n"
+        }
+    };
     format!(
         "## Limits and misuse\n\n\
          - A map shows where evidence that {} uses is found. It does not show why the classifier uses it, that the \
@@ -164,9 +212,7 @@ fn limits(config: &ArtifactConfig) -> String {
          - It is itself the output of a trained network: on images unlike those of the training it can be wrong without \
          any sign of it. Measure it on your own images (`explainer-train evaluate DIR --images IMAGES`) before you rely \
          on it.\n\
-         - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n{auxiliary}\
-         - Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is not \
-         in the image gets a map too.\n\
+         - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n{auxiliary}{values}\
          - Not a medical device and not evidence in decisions about people: a plausible heat map is no proof that a \
          classifier is sound or fair.\n",
         code(&config.backbone.name)

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::{ArtifactError, Difference};
 use crate::backbone::{BackboneSpec, TapSpec};
-use crate::explainer::{Method, TameConfig};
+use crate::explainer::{AnyConfig, MaskingModelConfig, Method, TameConfig};
 use crate::image::Preprocessing;
 
 /// The format of `config.json` that this crate writes and reads.
@@ -20,6 +20,8 @@ pub const SCHEMA_VERSION: u64 = 1;
 const MAX_BYTES: u64 = 10 << 20;
 /// Most parameters of a head (1 GiB of f32). The published ones have 0.2 to 12 million.
 const MAX_PARAMETERS: u128 = 1 << 28;
+/// Most scales of a masking model's encoder.
+const MAX_SCALES: usize = 16;
 /// Longest side of maps and images, in cells and pixels.
 const MAX_SIDE: usize = 16_384;
 
@@ -38,8 +40,8 @@ pub struct ArtifactConfig {
     pub model_sha256: Option<String>,
     /// The method.
     pub method: Method,
-    /// Shape of the head: channels of the taps, classes, size of the maps.
-    pub head: TameConfig,
+    /// Shape of the explainer: channels of the taps, classes, size of the maps.
+    pub head: AnyConfig,
     /// The classifier that is explained.
     pub backbone: BackboneRecord,
     /// The second classifier, where it is its feature maps that the head looks at (P-TAME).
@@ -52,7 +54,8 @@ pub struct ArtifactConfig {
     /// How photographs become the backbone's input, in training and in use.
     pub preprocessing: Preprocessing,
     /// The masking procedure of the training: `after-norm`, `before-norm`, `blur` or `mean`;
-    /// `feature` where the map multiplied the feature map (L-CAM-Fm).
+    /// `feature` where the map multiplied the feature map (L-CAM-Fm), `infill` where blur and colours took the place of
+    /// what the mask left out (the masking model).
     pub masking: String,
     /// What one explanation costs.
     pub passes: Passes,
@@ -127,14 +130,20 @@ pub enum BackboneMatch {
 impl ArtifactConfig {
     /// The configuration of a head with these `taps` on a backbone whose weights the user named `weights`. Masking is
     /// `before-norm`, class names and figures are empty: set them where they are known.
-    pub fn new(method: Method, head: TameConfig, taps: Vec<String>, backbone: &BackboneSpec, weights: &str) -> Self {
+    pub fn new(
+        method: Method,
+        head: impl Into<AnyConfig>,
+        taps: Vec<String>,
+        backbone: &BackboneSpec,
+        weights: &str,
+    ) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             created_with: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
             imported_from: None,
             model_sha256: None,
             method,
-            head,
+            head: head.into(),
             backbone: BackboneRecord::new(backbone, weights),
             taps,
             class_names: None,
@@ -199,15 +208,22 @@ impl ArtifactConfig {
     pub fn check(&self) -> Result<(), ArtifactError> {
         let wrong =
             |key, found: String, expected: &str| Err(ArtifactError::Value { key, found, expected: expected.into() });
-        check_head(&self.head)?;
-        if self.taps.len() != self.head.channels.len() {
-            let expected = format!("{} names, one for each of head.channels", self.head.channels.len());
+        match &self.head {
+            AnyConfig::Tame(head) => check_head(head)?,
+            AnyConfig::Masking(model) => check_masking_model(model)?,
+        }
+        if !self.head.is_of(self.method) {
+            return wrong("method", self.method.to_string(), "the method whose head this is");
+        }
+        let channels = self.head.channels().len();
+        if self.taps.len() != channels {
+            let expected = format!("{channels} names, one for each of head.channels");
             return wrong("taps", format!("{:?}", self.taps), &expected);
         }
         if let Some(names) = &self.class_names
-            && names.len() != self.head.classes
+            && names.len() != self.head.classes()
         {
-            let expected = format!("{}, one for each of head.classes", self.head.classes);
+            let expected = format!("{}, one for each of head.classes", self.head.classes());
             return wrong("class_names", format!("a list of {}", names.len()), &expected);
         }
         check_preprocessing(&self.preprocessing)?;
@@ -243,7 +259,7 @@ impl ArtifactConfig {
     pub fn verify_backbone(&self, found: &BackboneSpec) -> Result<BackboneMatch, ArtifactError> {
         let tapped = self.auxiliary.is_none();
         self.backbone
-            .verify(found, self.head.classes, self.tapped().filter(|_| tapped))
+            .verify(found, self.head.classes(), self.tapped().filter(|_| tapped))
             .map_err(ArtifactError::Backbone)
     }
 
@@ -256,7 +272,9 @@ impl ArtifactConfig {
         let Some(record) = &self.auxiliary else { return Ok(BackboneMatch::Verified) };
         let matched = record.backbone.verify(found, record.classes, self.tapped()).map_err(ArtifactError::Auxiliary)?;
         let taps: Vec<TapSpec> = self.taps.iter().filter_map(|tap| found.tap(tap)).cloned().collect();
-        self.head.upsampling.check(&taps, self.preprocessing.crop)?;
+        if let AnyConfig::Tame(head) = &self.head {
+            head.upsampling.check(&taps, self.preprocessing.crop)?;
+        }
         Ok(matched)
     }
 
@@ -268,7 +286,7 @@ impl ArtifactConfig {
 
     /// The taps and their channels.
     fn tapped(&self) -> impl Iterator<Item = (&String, &usize)> {
-        self.taps.iter().zip(&self.head.channels)
+        self.taps.iter().zip(self.head.channels())
     }
 }
 
@@ -356,6 +374,40 @@ pub(super) fn check_head(head: &TameConfig) -> Result<(), ArtifactError> {
     if parameters > MAX_PARAMETERS {
         let found = format!("{:?} with {} classes", head.channels, head.classes);
         return wrong("head.channels", found, format!("a head of at most {MAX_PARAMETERS} parameters"));
+    }
+    Ok(())
+}
+
+/// Checks the sizes of a masking model before anything of them is allocated.
+fn check_masking_model(model: &MaskingModelConfig) -> Result<(), ArtifactError> {
+    let wrong = |key, found: String, expected: String| Err(ArtifactError::Value { key, found, expected });
+    let MaskingModelConfig { channels, sides, classes, width, confidence, .. } = model;
+    if !(2..=MAX_SCALES).contains(&channels.len()) || channels.contains(&0) {
+        return wrong(
+            "head.channels",
+            format!("{channels:?}"),
+            format!("a positive number for each of 2 to {MAX_SCALES} taps"),
+        );
+    }
+    let halve = sides.windows(2).all(|pair| pair[1].checked_mul(2) == Some(pair[0]));
+    let within = sides.iter().all(|side| (1..=MAX_SIDE).contains(side));
+    if sides.len() != channels.len() || !halve || !within {
+        let expected = format!("one side for each of head.channels, 1 to {MAX_SIDE}, each half of the one before");
+        return wrong("head.sides", format!("{sides:?}"), expected);
+    }
+    if *classes == 0 {
+        return wrong("head.classes", "0".into(), "at least one class".into());
+    }
+    if *width == 0 {
+        return wrong("head.width", "0".into(), "at least one channel".into());
+    }
+    if !confidence.is_finite() {
+        return wrong("head.confidence", confidence.to_string(), "a finite number".into());
+    }
+    let size = |(_, shape): (String, Vec<usize>)| shape.iter().fold(1, |n: u128, side| n.saturating_mul(*side as u128));
+    if model.tensors().into_iter().map(size).fold(0, u128::saturating_add) > MAX_PARAMETERS {
+        let found = format!("{channels:?} with {classes} classes and width {width}");
+        return wrong("head.channels", found, format!("a model of at most {MAX_PARAMETERS} parameters"));
     }
     Ok(())
 }

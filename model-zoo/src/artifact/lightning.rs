@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::error::ArtifactError;
-use super::{build, config, read_values};
+use super::{checked, config, read_values};
 use crate::backbone::TapSpec;
 use crate::explainer::{Method, TameConfig, TameHead};
 use crate::weights::{WeightReader, WeightsError};
@@ -75,9 +75,9 @@ pub fn import(
     }
     let config = infer(&reader, method, taps, side)?;
     config::check_head(&config)?;
-    let values = read_values(&mut reader, &config);
+    let values = read_values(&mut reader, config.tensors());
     let ignored = match reader.finish("an attention head for these taps") {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused }) => {
             let (own, foreign): (Vec<_>, Vec<_>) = unused.into_iter().partition(|name| name.starts_with(&prefix));
             // With no prefix to tell them by, every tensor has to be the head's.
@@ -88,7 +88,7 @@ pub fn import(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(Imported { head: build(&config, values, path, device)?, ignored })
+    Ok(Imported { head: TameHead::from_values(config, checked(values, path)?, device), ignored })
 }
 
 /// The shape of the head in the file.

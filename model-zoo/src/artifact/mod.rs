@@ -41,7 +41,7 @@ use sha2::{Digest, Sha256};
 pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
 
-use crate::explainer::{TameConfig, TameHead};
+use crate::explainer::AnyExplainer;
 use crate::weights::WeightReader;
 
 /// File of tensors.
@@ -59,7 +59,7 @@ pub struct Artifact {
     /// What it is and where it belongs.
     pub config: ArtifactConfig,
     /// The network.
-    pub head: TameHead,
+    pub head: AnyExplainer,
 }
 
 impl Artifact {
@@ -73,7 +73,7 @@ impl Artifact {
     /// [`ArtifactError::Value`] and [`ArtifactError::Tensor`] for an artifact that could not be loaded again,
     /// [`ArtifactError::Write`].
     pub fn save(&self, folder: &Path, train_yaml: &str) -> Result<(), ArtifactError> {
-        if self.config.head != *self.head.config() {
+        if self.config.head != self.head.config() {
             return Err(ArtifactError::Value {
                 key: "head",
                 found: format!("{:?}", self.config.head),
@@ -114,9 +114,9 @@ impl Artifact {
         let config = ArtifactConfig::read(&folder.join(CONFIG))?;
         let path = folder.join(MODEL);
         let mut reader = WeightReader::open(&path, device)?;
-        let values = read_values(&mut reader, &config.head);
+        let values = read_values(&mut reader, config.head.tensors());
         reader.finish(&format!("the {} head of {CONFIG}", config.method))?;
-        let head = build(&config.head, values, &path, device)?;
+        let head = config.head.from_values(checked(values, &path)?, device);
         if let Some(expected) = &config.model_sha256 {
             let found = sha256(&fs::read(&path).map_err(ArtifactError::read(&path))?);
             if !found.eq_ignore_ascii_case(expected) {
@@ -127,25 +127,25 @@ impl Artifact {
     }
 }
 
-/// Takes every tensor of the head; what is missing or mis-shaped is kept by the reader for its `finish`.
-fn read_values(reader: &mut WeightReader, head: &TameConfig) -> HashMap<String, Vec<f32>> {
-    head.tensors().into_iter().map(|(name, shape)| (name.clone(), reader.values(&name, &shape))).collect()
+/// Takes every one of `tensors`; what is missing or mis-shaped is kept by the reader for its `finish`.
+fn read_values(reader: &mut WeightReader, tensors: Vec<(String, Vec<usize>)>) -> HashMap<String, Vec<f32>> {
+    tensors.into_iter().map(|(name, shape)| (name.clone(), reader.values(&name, &shape))).collect()
 }
 
-/// A head of tensors that were read, after a look at their values.
-fn build(
-    head: &TameConfig,
+/// Tensors that were read, by name, after a look at their values.
+fn checked(
     values: HashMap<String, Vec<f32>>,
     path: &Path,
-    device: &Device,
-) -> Result<TameHead, ArtifactError> {
-    for (name, _) in head.tensors() {
-        check_values(&path.display().to_string(), &name, values.get(&name).map_or(&[], Vec::as_slice))?;
+) -> Result<impl Fn(&str, &[usize]) -> Vec<f32>, ArtifactError> {
+    let mut names: Vec<&String> = values.keys().collect();
+    names.sort_unstable();
+    for name in names {
+        check_values(&path.display().to_string(), name, &values[name])?;
     }
-    // Every name is there: both sides come from `TameConfig::tensors`.
-    let take =
-        |name: &str, shape: &[usize]| values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()]);
-    Ok(TameHead::from_values(head.clone(), take, device))
+    // Every name is there: an explainer is made of the tensors that its shape lists.
+    Ok(move |name: &str, shape: &[usize]| {
+        values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()])
+    })
 }
 
 /// Refuses NaN, infinities and negative variances, any of which would make maps of NaN.

@@ -8,7 +8,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::backbone::{BackboneSpec, TapSpec, imagenet};
-use crate::explainer::{Method, TameConfig, Upsampling};
+use crate::explainer::{
+    AnyConfig, AnyExplainer, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, Upsampling,
+};
 use crate::image::Preprocessing;
 
 fn device() -> Device {
@@ -33,7 +35,7 @@ fn artifact() -> Artifact {
     let taps = backbone.default_taps.clone();
     let config =
         ArtifactConfig::new(Method::Ttame, head.config().clone(), taps, &backbone, "hf://timm/resnet18.tv_in1k");
-    Artifact { config, head }
+    Artifact { config, head: head.into() }
 }
 
 /// Another classifier that lends its feature maps, with other classes.
@@ -56,7 +58,19 @@ fn ptame() -> Artifact {
     let (shape, taps) = (head.config().clone(), auxiliary.default_taps.clone());
     let config = ArtifactConfig::new(Method::Ptame, shape, taps, &backbone, "hf://timm/resnet18.tv_in1k")
         .with_auxiliary(&auxiliary, "weights/mobilenet.pth");
-    Artifact { config, head }
+    Artifact { config, head: head.into() }
+}
+
+/// A masking model over three scales of 16, 8 and 4 cells for 64 pixels.
+fn masking_model() -> Artifact {
+    let taps = vec![TapSpec::map("layer1", 4, 4), TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)];
+    let backbone = BackboneSpec { taps, ..backbone() };
+    let shape = MaskingModelConfig { width: 4, ..MaskingModelConfig::new(&backbone.taps, 4, 64).unwrap() };
+    let head = MaskingModel::new(shape.clone(), 1, &device());
+    let taps = backbone.taps.iter().map(|tap| tap.name.clone()).collect();
+    let mut config = ArtifactConfig::new(Method::MaskingModel, shape, taps, &backbone, "hf://timm/resnet18.tv_in1k");
+    config.masking = "infill".into();
+    Artifact { config, head: head.into() }
 }
 
 fn saved() -> (TempDir, PathBuf) {
@@ -98,7 +112,7 @@ pub(super) fn contains(text: &str, parts: &[&str]) {
     }
 }
 
-fn bits(head: &TameHead) -> Vec<(String, Vec<usize>, Vec<u32>)> {
+fn bits(head: &AnyExplainer) -> Vec<(String, Vec<usize>, Vec<u32>)> {
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
     head.values().into_iter().map(|(name, shape, values)| (name, shape, bits(values))).collect()
 }
@@ -157,13 +171,60 @@ fn the_model_card_with_an_auxiliary() {
 }
 
 #[test]
+fn the_model_card_of_a_masking_model() {
+    let mut config = masking_model().config;
+    config.created_with = "explainer-zoo 0.0.0".into();
+    insta::assert_snapshot!(card::card(&config));
+}
+
+#[test]
+fn a_masking_model_is_saved_and_loaded_without_its_encoder() {
+    let before = masking_model();
+    let (_keep, folder) = saved_of(&before);
+    let after = Artifact::load(&folder, &device()).unwrap();
+    assert_eq!(bits(&after.head), bits(&before.head));
+    assert_eq!(ArtifactConfig { model_sha256: None, ..after.config }, before.config);
+    let bytes = fs::read(folder.join(MODEL)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let own = |name: &str| ["selector.", "stages.", "output."].iter().any(|module| name.starts_with(module));
+    assert!(file.names().into_iter().all(own), "{:?}", file.names());
+    let json: Value = serde_json::from_slice(&fs::read(folder.join(CONFIG)).unwrap()).unwrap();
+    let expected = json!({
+        "channels": [4, 2, 3], "sides": [16, 8, 4], "classes": 4, "class_selector": true, "width": 4,
+        "activation": "ratio", "upsampling": "sub_pixel", "confidence": 0.0,
+    });
+    assert_eq!(json["head"], expected);
+}
+
+#[test]
+fn a_masking_model_that_cannot_be_is_refused() {
+    for (pointer, value, parts) in [
+        ("/method", json!("ttame"), &["method is ttame"][..]),
+        ("/head/sides", json!([16, 8, 5]), &["head.sides", "[16, 8, 5]", "half"]),
+        ("/head/sides", json!([16, 8]), &["head.sides"]),
+        ("/head/channels", json!([4]), &["head.channels", "2 to 16"]),
+        ("/head/width", json!(0), &["head.width"]),
+        ("/head/width", json!(1u64 << 60), &["parameters"]),
+        ("/head/classes", json!(0), &["head.classes"]),
+        ("/head/activation", json!("cubic"), &["cubic", "ratio"]),
+        ("/head/colour", json!(1), &["unknown keys", "head.colour"]),
+        ("/head/upsampling", json!("bilinear"), &["stages.0.up.weight"]),
+    ] {
+        let (_keep, folder) = saved_of(&masking_model());
+        edit(&folder, pointer, value);
+        contains(&load_error(&folder), parts);
+    }
+}
+
+#[test]
 fn an_auxiliary_is_saved_and_loaded() {
     let before = ptame();
     let (_keep, folder) = saved_of(&before);
     let after = Artifact::load(&folder, &device()).unwrap();
     assert_eq!(bits(&after.head), bits(&before.head));
     assert_eq!(ArtifactConfig { model_sha256: None, ..after.config.clone() }, before.config);
-    assert_eq!(after.config.head.upsampling, Upsampling::Doubling);
+    let AnyConfig::Tame(shape) = &after.config.head else { panic!("another family") };
+    assert_eq!(shape.upsampling, Upsampling::Doubling);
     let preprocessing = Preprocessing { mean: [0.5; 3], std: [0.25; 3], ..backbone().preprocessing };
     assert_eq!(after.config.auxiliary_preprocessing(), Some(preprocessing));
 
@@ -289,7 +350,7 @@ fn values_that_make_no_map_are_refused() {
 fn parts_of_two_artifacts_are_told_apart() {
     let (_keep, folder) = saved();
     let mut other = artifact();
-    other.head = TameHead::new(other.config.head.clone(), 2, &device());
+    other.head = other.config.head.explainer(2, &device());
     fs::write(folder.join(MODEL), serialise(&other.head.values()).unwrap()).unwrap();
     contains(&load_error(&folder), &["model.safetensors", "SHA-256", "model_sha256"]);
     edit(&folder, "/model_sha256", Value::Null);
@@ -300,15 +361,15 @@ fn parts_of_two_artifacts_are_told_apart() {
 fn what_could_not_be_loaded_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let mut broken = artifact();
-    broken.head =
-        TameHead::from_values(broken.config.head.clone(), |_, s| vec![f32::NAN; s.iter().product()], &device());
+    broken.head = broken.config.head.from_values(|_, s| vec![f32::NAN; s.iter().product()], &device());
     let error = broken.save(folder.path(), "").unwrap_err();
     assert!(matches!(error, ArtifactError::Tensor { .. }), "{error}");
     let mut broken = artifact();
     broken.config.figures.insert("AD(50)".into(), f64::NAN);
     contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["AD(50)", "finite"]);
     let mut broken = artifact();
-    broken.config.head.classes += 1;
+    let AnyConfig::Tame(shape) = &mut broken.config.head else { panic!("another family") };
+    shape.classes += 1;
     contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["that of the network"]);
     assert!(contents(folder.path()).is_empty());
 }
@@ -322,7 +383,7 @@ fn a_failed_save_leaves_the_old_artifact() {
     let obstacle = folder.join(format!(".{CONFIG}.tmp-{}", std::process::id()));
     fs::create_dir(&obstacle).unwrap();
     let mut other = artifact();
-    other.head = TameHead::new(other.config.head.clone(), 2, &device());
+    other.head = other.config.head.explainer(2, &device());
     contains(&other.save(&folder, "").unwrap_err().to_string(), &["cannot write", "config.json", "free space"]);
     assert_eq!(contents(&folder), before);
     fs::remove_dir(obstacle).unwrap();
@@ -436,7 +497,7 @@ proptest! {
         let device = device();
         let upsampling = if doubling { Upsampling::Doubling } else { Upsampling::Resize };
         let shape = TameConfig { channels, classes, map_size, branches, fuse_bias, upsampling };
-        let head = TameHead::new(shape.clone(), seed, &device);
+        let head = AnyConfig::from(shape.clone()).explainer(seed, &device);
         let taps = (0..shape.channels.len()).map(|i| format!("layer{i}")).collect();
         let mut config = ArtifactConfig::new(Method::Tame, shape, taps, &backbone(), "weights | `odd`\nname.pth");
         config.figures.insert("figure".into(), f64::from(figure) / 4.0);

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::backbone::Backbone;
-use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, Explainer, View};
 
 /// Normalised images `[B,3,H,W]` to heat maps `[B,k,h,w]` in 0..=1 of the classes asked for.
 fn explain(
@@ -22,5 +22,5 @@ fn explain(
     let seen = backbone.observe(images.clone(), &taps).taps;
     let features: Vec<_> = adapters.iter().zip(seen).map(|(adapter, tap)| adapter.apply(tap)).collect();
     let view = View { images: &images, features: &features };
-    Ok(min_max(artifact.head.maps(&view, ClassSelection::Of(classes))))
+    Ok(artifact.head.shown(artifact.head.maps(&view, ClassSelection::Of(classes))))
 }

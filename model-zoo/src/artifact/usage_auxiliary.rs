@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::Backbone;
-use explainer_zoo::explainer::{ClassSelection, Explainer, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, Explainer, View};
 
 /// Images `[B,3,H,W]` in 0..=1, cropped as `preprocessing` has it, to heat maps `[B,k,h,w]` in 0..=1 of the classes
 /// asked for. Only to ask for the predicted classes is the explained classifier needed.
@@ -21,5 +21,5 @@ fn explain(
     let auxiliary = Auxiliary::new(auxiliary, &config.taps, preprocessing)?;
     let images = config.preprocessing.normalise(pixels.clone());
     let view = View { images: &images, features: &auxiliary.features(pixels) };
-    Ok(min_max(head.maps(&view, ClassSelection::Of(classes))))
+    Ok(head.shown(head.maps(&view, ClassSelection::Of(classes))))
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 
+use super::attended::{Attend, Attended};
 use super::network::{Network, Tap, Unwatched, Watch, cat};
 use super::spec::{Architecture, BackboneSpec};
 use super::workers::{Workers, split};
@@ -21,6 +22,7 @@ pub struct Frozen {
     network: Box<dyn Network>,
     spec: BackboneSpec,
     workers: Workers,
+    tensors: Vec<String>,
 }
 
 impl Frozen {
@@ -37,7 +39,7 @@ impl Frozen {
         let mut reader = reader.with_alias(architecture.alias);
         let classes = reader.rows(architecture.head, 1000);
         let network = (architecture.build)(&mut reader);
-        reader.finish(architecture.name)?;
+        let tensors = reader.finish(architecture.name)?;
         let workers = match compute.is_cpu() {
             true => Workers::new(compute.threads, CHUNK)?,
             false => Workers::none(),
@@ -52,12 +54,32 @@ impl Frozen {
             auxiliary_taps: names(architecture.auxiliary_taps.unwrap_or(architecture.default_taps)),
             weights_sha256: sha256,
         };
-        Ok(Self { network, spec, workers })
+        Ok(Self { network, spec, workers, tensors })
+    }
+
+    /// Names of its tensors in the order in which it reads them, which is from the image to the logits by blocks.
+    pub fn tensors(&self) -> &[String] {
+        &self.tensors
     }
 
     /// The network itself, for what the trait does not offer.
     pub fn network(&self) -> &dyn Network {
         self.network.as_ref()
+    }
+
+    /// Runs `job` on parts of `rows` features, the same number for each of `count` images.
+    fn run_features<R: Send>(
+        &self,
+        count: usize,
+        rows: usize,
+        job: impl Fn(std::ops::Range<usize>) -> R + Sync,
+    ) -> Vec<R> {
+        let each = rows.div_ceil(count).max(1);
+        if each == 1 || self.workers.is_none() {
+            return self.workers.run(rows, job);
+        }
+        let own = |image: usize| split(image * each..rows.min((image + 1) * each), SHARED_CHUNK);
+        self.workers.run_chunks((0..count).flat_map(own).collect(), job)
     }
 
     /// Stacks the answers of chunks.
@@ -125,13 +147,32 @@ impl Backbone for Frozen {
                 }
             }
         };
-        Self::stack(match (each, self.workers.is_none()) {
-            (1, _) | (_, true) => self.workers.run(rows, job),
-            _ => {
-                let own = |image: usize| split(image * each..rows.min((image + 1) * each), SHARED_CHUNK);
-                self.workers.run_chunks((0..count).flat_map(own).collect(), job)
-            }
-        })
+        Self::stack(self.run_features(count, rows, job))
+    }
+
+    fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
+        let images = images.without_autodiff();
+        let name = self.tap(tap).name.as_str();
+        let (count, rows) = (images.dims()[0].max(1), feature.batch());
+        let each = rows.div_ceil(count).max(1);
+        cat(self.run_features(count, rows, |range| {
+            let images = owners(&images, &range, each);
+            let mut replace = match feature.rows(range.start, range.len()) {
+                Tap::Map(x) => Replace { name, map: Some(x.without_autodiff()), tokens: None },
+                Tap::Tokens(x) => Replace { name, map: None, tokens: Some(x.without_autodiff()) },
+            };
+            self.network.forward(images, &mut replace)
+        }))
+    }
+
+    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<Attended>> {
+        let images = images.without_autodiff();
+        let chunks = self.workers.run(images.dims()[0], |range| {
+            let mut attend = Attend::new(cotangent.is_some());
+            let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut attend);
+            attend.finish(logits, range, cotangent)
+        });
+        Attended::stack(chunks)
     }
 }
 

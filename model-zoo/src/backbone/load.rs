@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::registry::{architecture, names};
 use super::torchscript::{self, TorchScriptError};
-use super::{Backbone, BackboneError, Frozen};
+use super::{Architecture, Backbone, BackboneError, Frozen};
 use crate::device::Compute;
 use crate::image::Preprocessing;
 use crate::weights::WeightReader;
@@ -57,6 +57,18 @@ pub fn load(
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<Frozen, BackboneError> {
+    let (architecture, reader, digest) = read(name, weights, sha256, compute, progress)?;
+    Frozen::new(architecture, reader, digest, compute)
+}
+
+/// An architecture, a reader of its weights, and the SHA-256 of the file that they are in.
+pub(super) fn read(
+    name: &str,
+    weights: &str,
+    sha256: Option<&str>,
+    compute: &Compute,
+    progress: &mut Progress<'_>,
+) -> Result<(Architecture, WeightReader, Option<String>), BackboneError> {
     let architecture = architecture(name).ok_or_else(|| BackboneError::unknown(name))?;
     let source: WeightSource = weights.parse()?;
     source.check(sha256)?;
@@ -77,7 +89,7 @@ pub fn load(
             (WeightReader::open(&found.path, device)?, Some(found.sha256))
         }
     };
-    Frozen::new(architecture, reader, digest, compute)
+    Ok((architecture, reader, digest))
 }
 
 impl BackboneError {

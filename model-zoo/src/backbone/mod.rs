@@ -5,6 +5,8 @@
 //! graph)? [`Backbone::answer`]: how do its logits react to a change of its input (a gradient, computed inside)?
 //! Nothing outside holds its weights or its graph, so any engine can stand behind the trait.
 
+mod attended;
+mod cascade;
 mod efficientnet;
 mod frozen;
 pub mod layers;
@@ -26,6 +28,8 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+pub use attended::{Attended, AttendedGradient};
+pub use cascade::cascade;
 pub use frozen::Frozen;
 pub use load::{load, open};
 pub use network::{Network, Tap, Unwatched, Watch};
@@ -81,6 +85,20 @@ pub trait Backbone: Debug + Send + Sync {
     /// second, and so on. The part of the network before the tap is then shared among them. The cotangent's range
     /// counts features.
     fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer;
+
+    /// The logits alone of [`Backbone::answer_at`], `[n,K]`, without a backward pass where the engine can do without.
+    fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
+        self.answer_at(images, tap, feature, &|logits, _| logits.zeros_like()).logits
+    }
+
+    /// The attention of every block, first to last, for normalised images `[B,3,H,W]`; with a cotangent also the gradient
+    /// of <logits, cotangent> with respect to it. All blocks of all images are in memory at once.
+    ///
+    /// `None` for a network without attention, or an engine that cannot show it.
+    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<Attended>> {
+        let _ = (images, cotangent);
+        None
+    }
 
     /// Whether [`Backbone::answer_at`] can put a feature in the place of a tap. A network of this crate can.
     fn replaces_taps(&self) -> bool {

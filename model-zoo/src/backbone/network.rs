@@ -75,6 +75,25 @@ pub trait Watch {
         let _ = name;
         x
     }
+
+    /// Whether it looks at attention. Only for a watch that does a network computes the weights as a tensor of their own,
+    /// which takes more time and memory than the attended values alone.
+    fn attends(&self) -> bool {
+        false
+    }
+
+    /// How a block's tokens attend to each other, each of H heads: weights `[B,H,N,N]`, whose rows sum to 1, and values
+    /// `[B,H,N,d]`. Called where [`Watch::attends`].
+    fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
+        let _ = values;
+        weights
+    }
+
+    /// What the heads of the same block see, side by side: weights times values, `[B,N,H d]`. Called after
+    /// [`Watch::weights`].
+    fn heads(&mut self, seen: Tensor<3>) -> Tensor<3> {
+        seen
+    }
 }
 
 /// Watches nothing.

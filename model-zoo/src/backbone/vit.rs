@@ -138,7 +138,7 @@ impl Block {
 
     fn forward(&self, x: Tensor<3>, name: &str, watch: &mut dyn Watch) -> Tensor<3> {
         let normed = watch.tokens(&format!("{name}.norm1"), self.norm1.forward(x.clone()));
-        let x = x + self.attention.forward(normed);
+        let x = x + self.attention.forward(normed, watch);
         let hidden = gelu(self.fc1.forward(self.norm2.forward(x.clone())));
         x + self.fc2.forward(hidden)
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A learned explainer as published. All five share one head ([`super::TameHead`]) and differ in its shape and in how
-/// it is trained.
+/// A learned explainer as published. All but the masking model share one head ([`super::TameHead`]) and differ in its
+/// shape and in how it is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -20,6 +20,9 @@ pub enum Method {
     LcamImg,
     /// L-CAM-Fm (Gkartzonika et al., 2022): one tap, no branch; the map masks the tapped feature map.
     LcamFm,
+    /// The fast masking model (Dabkowski and Gal, 2017): a class selector and a U-Net decoder on the classifier's
+    /// feature maps.
+    MaskingModel,
 }
 
 impl Method {
@@ -31,6 +34,7 @@ impl Method {
             Self::Ptame => "ptame",
             Self::LcamImg => "lcam_img",
             Self::LcamFm => "lcam_fm",
+            Self::MaskingModel => "masking_model",
         }
     }
 
@@ -42,6 +46,7 @@ impl Method {
             Self::Ptame => "P-TAME",
             Self::LcamImg => "L-CAM-Img",
             Self::LcamFm => "L-CAM-Fm",
+            Self::MaskingModel => "Fast masking model",
         }
     }
 
@@ -63,7 +68,9 @@ mod tests {
 
     #[test]
     fn the_name_is_what_is_written() {
-        for method in [Method::Ttame, Method::Tame, Method::Ptame, Method::LcamImg, Method::LcamFm] {
+        for method in
+            [Method::Ttame, Method::Tame, Method::Ptame, Method::LcamImg, Method::LcamFm, Method::MaskingModel]
+        {
             assert_eq!(serde_json::to_value(method).unwrap(), method.name());
         }
     }

@@ -1,14 +1,18 @@
 //! Learned explainers: networks that turn what a backbone sees into one heat map a class.
 //!
-//! A new one is a folder here and a line in [`AnyExplainer`]'s `match`es.
+//! A new one is a folder here and a line in the `match`es of [`AnyExplainer`] and [`AnyConfig`].
 
+mod any;
 pub mod bee;
+pub mod masking;
 mod method;
 pub mod tame;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
+pub use any::{AnyConfig, AnyExplainer};
+pub use masking::{MaskingModel, MaskingModelConfig};
 pub use method::Method;
 pub use tame::{TameConfig, TameHead, Upsampling, WrongScale};
 
@@ -29,27 +33,18 @@ pub enum ClassSelection {
     All,
     /// These class indices `[k]`, in this order, repeated where repeated.
     Of(Tensor<1, Int>),
+    /// One class index for each image `[B]`: one map an image, k = 1.
+    Each(Tensor<1, Int>),
 }
 
 /// A network that explains a classifier.
 pub trait Explainer: Module {
-    /// Raw maps `[B,k,h,w]`, unbounded: training passes them through a sigmoid, inference through a min-max.
+    /// Raw maps `[B,k,h,w]`, unbounded: training passes them through a sigmoid, inference through
+    /// [`Explainer::shown`].
     fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4>;
-}
 
-/// Any explainer of this crate.
-#[derive(Module, Debug)]
-pub enum AnyExplainer {
-    /// T-TAME, TAME, P-TAME and L-CAM: one family of attention heads.
-    Tame(TameHead),
-}
-
-impl Explainer for AnyExplainer {
-    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
-        match self {
-            Self::Tame(head) => head.maps(view, classes),
-        }
-    }
+    /// Raw maps `[B,k,h,w]` as inference shows them: 0..1, same shape.
+    fn shown(&self, raw: Tensor<4>) -> Tensor<4>;
 }
 
 /// Each map stretched to 0..1 on its own: (c - min) / max(max - min, 1e-8). Raw maps `[B,k,h,w]`, same shape.

@@ -30,6 +30,25 @@ pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
     }
 }
 
+/// Width and height of a photograph when it is upright, from the file's header.
+///
+/// # Errors
+/// A file that cannot be read, or is no image by its beginning.
+pub fn dimensions(path: &Path) -> Result<[u32; 2], ImageError> {
+    let name = || path.display().to_string();
+    let unreadable = |source| ImageError::Read { name: name(), source };
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(unreadable)?;
+    let broken = |source| ImageError::Decode { name: name(), source: Box::new(source) };
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let (width, height) = decoder.dimensions();
+    Ok(match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            [height, width]
+        }
+        _ => [width, height],
+    })
+}
+
 /// Decodes a photograph from memory; `name` is what errors call it.
 ///
 /// The format is told by the content, whatever the file is called. The EXIF orientation is applied. Grey and CMYK
@@ -224,7 +243,11 @@ mod tests {
             (6, (16, 32), (8, 4), (8, 28)),
             (8, (16, 32), (8, 28), (8, 4)),
         ] {
-            let image = decode_bytes(&with_orientation(&jpeg, orientation), "turned.jpg").unwrap();
+            let turned = with_orientation(&jpeg, orientation);
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), &turned).unwrap();
+            assert_eq!(dimensions(file.path()).unwrap(), [size.0, size.1], "orientation {orientation}");
+            let image = decode_bytes(&turned, "turned.jpg").unwrap();
             assert_eq!(image.dimensions(), size, "orientation {orientation}");
             assert!(is_red(image.get_pixel(red.0, red.1)), "orientation {orientation}");
             assert!(!is_red(image.get_pixel(blue.0, blue.1)), "orientation {orientation}");
@@ -296,6 +319,7 @@ mod tests {
         assert!(matches!(decode_bytes(&[], "a"), Err(ImageError::Empty { .. })));
         assert!(matches!(decode_bytes(b"GIF89a\x01\0\x01\0", "a.gif"), Err(ImageError::Format { .. })));
         assert!(matches!(decode_bytes(b"hello", "a"), Err(ImageError::Format { .. })));
+        assert!(dimensions(Path::new("/no/such/photo.jpg")).unwrap_err().to_string().contains("/no/such/photo.jpg"));
         let missing = decode(Path::new("/no/such/photo.jpg")).unwrap_err();
         assert!(missing.to_string().contains("/no/such/photo.jpg"), "{missing}");
     }

@@ -51,6 +51,15 @@ pub struct Preprocessing {
     pub std: [f32; 3],
 }
 
+/// Where a photograph's points come to lie in its crop: x becomes `x * scale[0] - offset[0]`, y `y * scale[1] - offset[1]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Placement {
+    /// Columns and rows of the resized photograph for each of the original.
+    pub scale: [f64; 2],
+    /// Columns and rows of the resized photograph before the crop.
+    pub offset: [f64; 2],
+}
+
 /// The longest side that a resize may ask for; a guard against typing errors, far above any backbone's input.
 const MAX_SIDE: usize = 65_536;
 
@@ -117,6 +126,16 @@ impl Preprocessing {
     #[must_use]
     pub fn normalised_as(&self, other: &Self) -> Self {
         Self { mean: other.mean, std: other.std, ..self.clone() }
+    }
+
+    /// Where points of an upright photograph of `width` x `height` pixels, at least one each, lie in its centre crop.
+    #[must_use]
+    pub fn placement(&self, width: u32, height: u32) -> Placement {
+        let (width, height) = (width.max(1), height.max(1));
+        let (full_width, full_height) = self.resized(width, height);
+        let scale = [full_width as f64 / f64::from(width), full_height as f64 / f64::from(height)];
+        let offset = [full_width, full_height].map(|side| ((side as f64 - self.crop as f64) / 2.0).round_ties_even());
+        Placement { scale, offset }
     }
 
     /// Width and height of the whole photograph after resizing.
@@ -188,6 +207,20 @@ mod tests {
             }
         }
         values
+    }
+
+    #[test]
+    fn points_of_a_photograph_find_their_place_in_the_crop() {
+        let preprocessing =
+            Preprocessing { resize: 4, crop: 2, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] };
+        // 16 x 8 becomes 8 x 4; the crop is rows 1..3, columns 3..5: a pixel of the crop is 2 x 2 of the photograph.
+        let placement = preprocessing.placement(16, 8);
+        assert_eq!(placement, Placement { scale: [0.5, 0.5], offset: [3.0, 1.0] });
+        let photo = RgbImage::from_fn(16, 8, |x, y| Rgb(if x == 8 && y == 4 { [255; 3] } else { [0; 3] }));
+        let crop = preprocessing.centre(&photo).unwrap();
+        let brightest = (0..4).max_by(|a, b| crop.values[*a].total_cmp(&crop.values[*b])).unwrap();
+        let at = |point: f64, axis: usize| (point * placement.scale[axis] - placement.offset[axis]) as usize;
+        assert_eq!(brightest, at(4.5, 1) * 2 + at(8.5, 0));
     }
 
     #[test]

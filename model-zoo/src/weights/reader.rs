@@ -94,6 +94,8 @@ pub struct WeightReader {
     origin: String,
     device: Device,
     alias: fn(&str) -> Option<String>,
+    random_from: Option<(usize, Generator)>,
+    taken: Vec<String>,
     used: BTreeSet<String>,
     missing: Vec<String>,
     misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
@@ -142,6 +144,8 @@ impl WeightReader {
             origin,
             device: device.clone(),
             alias: |_| None,
+            random_from: None,
+            taken: Vec::new(),
             used: BTreeSet::new(),
             missing: Vec::new(),
             misshaped: Vec::new(),
@@ -154,6 +158,13 @@ impl WeightReader {
     /// A network asks by one convention's names and thereby accepts both.
     pub fn with_alias(mut self, alias: fn(&str) -> Option<String>) -> Self {
         self.alias = alias;
+        self
+    }
+
+    /// From tensor number `first` on, in the order in which the network takes them, values are made by `generate` instead
+    /// of read. That the file has these tensors too, in their shapes, is checked all the same.
+    pub fn with_random_from(mut self, first: usize, generate: Generator) -> Self {
+        self.random_from = Some((first, generate));
         self
     }
 
@@ -196,6 +207,8 @@ impl WeightReader {
     /// stored as a convolution): that fits, other shapes with as many elements do not.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
         let zeros = || vec![0.0; shape.iter().product()];
+        let number = self.taken.len();
+        self.taken.push(name.into());
         let Some(key) = self.key(name) else {
             self.missing.push(name.into());
             return zeros();
@@ -206,6 +219,9 @@ impl WeightReader {
         {
             self.misshaped.push((key, found, shape.to_vec()));
             return zeros();
+        }
+        if let Some((_, generate)) = self.random_from.as_ref().filter(|(first, _)| number >= *first) {
+            return generate(name, shape);
         }
         match self.read(&key, shape) {
             Ok(values) => values,
@@ -250,13 +266,14 @@ impl WeightReader {
         Tensor::from_data(TensorData::new(values, shape), &self.device)
     }
 
-    /// Checks that the file held every tensor that was asked for, in its shape, and nothing else.
+    /// Checks that the file held every tensor that was asked for, in its shape, and nothing else. The names of the tensors,
+    /// in the order in which they were taken.
     ///
     /// Counters of PyTorch's batch normalisation (`num_batches_tracked`) are no weights and may remain.
     ///
     /// # Errors
     /// [`WeightsError::Mismatch`] with all names, or the first [`WeightsError::Format`] met while reading.
-    pub fn finish(self, network: &str) -> Result<(), WeightsError> {
+    pub fn finish(self, network: &str) -> Result<Vec<String>, WeightsError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -268,7 +285,7 @@ impl WeightReader {
         unused.retain(|name| !self.used.contains(name) && !name.ends_with("num_batches_tracked"));
         unused.sort();
         if self.missing.is_empty() && self.misshaped.is_empty() && unused.is_empty() {
-            return Ok(());
+            return Ok(self.taken);
         }
         Err(WeightsError::Mismatch {
             origin: self.origin,

@@ -1,24 +1,17 @@
 //! What the commands show of BEE: runs, explanations, mixtures.
 
-use super::explain::{ExplainArgs, files, write};
-use super::shared::{self, Meter};
-use super::{BadUsage, Global, print};
-use crate::data::{FileSet, ImageSet, Loader, Plan};
+use super::explain::{ExplainArgs, Pass};
+use super::shared;
+use super::{BadUsage, Global};
+use crate::explain::ClassNames;
 use crate::explain::bee::{Drawn, LoadedBee, Moved};
-use crate::explain::file_names::{FileNames, slug, stem};
-use crate::explain::{ClassMap, ClassNames, Which};
 use crate::fit::bee::Finished;
-use crate::report::overlay::picture;
 use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
-use anyhow::Context;
-use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
 use explainer_zoo::explainer::bee::{BeeError, Metric, Mixture, Mode};
 use explainer_zoo::image::Pixels;
-use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 /// The closing tables of a run.
 pub(super) fn summary(finished: &Finished, artifact: &Path) -> Result<String, BeeError> {
@@ -134,11 +127,7 @@ pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> 
 fn open(folder: &Path, moved: Moved<'_>, global: &Global) -> anyhow::Result<LoadedBee> {
     let compute = shared::compute(global)?;
     let loaded = with_download_bar(global.quiet, |progress| LoadedBee::open(folder, moved, &compute, progress))?;
-    for matched in &loaded.matched {
-        if let BackboneMatch::Unverified(warning) = matched {
-            shared::warn(warning);
-        }
-    }
+    shared::warn_of_unverified(&loaded.matched);
     Ok(loaded)
 }
 
@@ -166,54 +155,23 @@ pub(super) fn explain(args: &ExplainArgs, global: &Global) -> anyhow::Result<()>
     let metric = metric(args.metric.as_deref(), &config.metrics)?;
     loaded.artifact.mixtures.of(metric).map_err(|error| BadUsage(format!("--metric: {error}")))?;
     let names = ClassNames::new(config.class_names.as_deref(), config.classes);
-    let which = match &args.class {
-        Some(asked) => Which::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
-        None => Which::Top(args.top_k.get()),
-    };
+    let which = args.which(&names)?;
     let mode = if args.fine_tune { Mode::FineTuned } else { Mode::Pretrained };
     let draws = args.draws.map_or(config.draws, usize::from);
-    let set = Arc::new(FileSet::of(files(&args.images, &config.preprocessing)?, config.preprocessing.clone()));
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-
-    let mut taken = FileNames::default();
-    let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
-    let plan = Plan { max_broken: 1.0, workers: loaded.compute.threads, ..Plan::validation(1) };
-    let mut loader = Loader::new(set.clone(), plan, 0)?;
-    let mut meter = Meter::new(set.len(), global.quiet);
-    let mut table = Table::new(["image", "class", "index", "probability", metric.name(), "baseline"]);
-    let mut explained = 0;
-    while let Some(batch) = loader.next() {
-        let batch = batch?;
-        let (height, width) = (batch.height, batch.width);
-        let image = picture(&Pixels { values: batch.pixels.clone(), height, width });
-        let mut taken = FileNames::default();
-        for index in &batch.indices {
-            let drawn = loaded.explain(batch.images(&loaded.compute.device), which, metric, draws, mode)?;
-            for Drawn { map: ClassMap { class, probability, map }, score, family, .. } in drawn {
-                let name = format!("{}.{}", stems[*index], taken.claim(slug(names.get(class))));
-                write(&args.out, &name, &image, &map)?;
-                let (percent, score) = (format!("{:.1}%", 100.0 * probability), format!("{score:.4}"));
-                let (class_name, index_text) = (names.get(class).to_owned(), class.to_string());
-                table.row([set.name(*index), class_name, index_text, percent, score, family.to_string()]);
-            }
-        }
-        explained += batch.len();
-        meter.advance(batch.len(), loader.tally());
+    let device = &loaded.compute.device;
+    Pass {
+        preprocessing: &config.preprocessing,
+        names: &names,
+        columns: &[metric.name(), "baseline"],
+        how: format!(", each by the best of {draws} draws"),
+        batch: 1,
+        workers: loaded.compute.threads,
     }
-    meter.finish(loader.tally());
-    if explained == 0 {
-        anyhow::bail!("none of {} images could be explained", set.len());
-    }
-    let missing = match loader.tally().count() {
-        0 => String::new(),
-        broken => format!(", {broken} could not be read"),
-    };
-    let out = args.out.display();
-    print(&format!(
-        "{}\n{explained} images explained{missing}, each by the best of {draws} draws; in {out}/ for each: \
-         NAME.CLASS.overlay.png, .map.png, .map.npy\n",
-        table.text()
-    ))
+    .run(args, global, |batch| {
+        let drawn = loaded.explain(batch.images(device), which, metric, draws, mode)?;
+        let shown = |Drawn { map, score, family, .. }| (map, vec![format!("{score:.4}"), family.to_string()]);
+        Ok(vec![drawn.into_iter().map(shown).collect()])
+    })
 }
 
 #[cfg(test)]

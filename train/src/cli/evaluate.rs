@@ -1,21 +1,24 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
+use super::against::{Other, PerImage, Theirs, columns, other, row};
+use super::images::{Images, scenes};
 use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{FileSet, ImageSet, Loader, Plan};
+use crate::data::{ImageSet, Loader, Objects, Plan};
+use crate::explain::Asked;
 use crate::metric::{
-    Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, Results, Row, Summary,
-    metric, names,
+    Better, Case, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
+    Results, Row, Summary, metric, names,
 };
 use crate::report::files::write_atomic;
 use crate::report::table::Table;
 use clap::Args;
+use explainer_zoo::attribution;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Percentages of AD, IC and AG where nothing else is asked for.
@@ -31,7 +34,8 @@ const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 pub struct EvaluateArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output
     pub artifact: PathBuf,
-    /// Folder of images, or a list file with `path[,class]` on each line
+    /// Folder of images, a list file with `path[,class]` on each line, or `shapes[:N]`: N of the quickstart's scenes (256),
+    /// whose objects are known
     #[arg(long, value_name = "DIR|LIST", required = true)]
     pub images: PathBuf,
     /// What to measure; see the list below
@@ -47,10 +51,17 @@ pub struct EvaluateArgs {
     /// Write the values of each image to this file as CSV
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Compare with another explainer of the same classifier, image by image: the file that its evaluation wrote with
-    /// --csv
+    /// Compare image by image with a method without training, such as grad-cam; see the list below. Or with another
+    /// explainer of the same classifier: the file that its evaluation wrote with --csv
+    #[arg(long, value_name = "METHOD|FILE", value_parser = other)]
+    pub against: Option<Other>,
+    /// Where the objects on the images are: a CSV file (image,xmin,ymin,xmax,ymax or image,mask), a COCO file (.json), a
+    /// VOC file (.xml) or a folder of them
+    #[arg(long, value_name = "FILE|DIR")]
+    pub objects: Option<PathBuf>,
+    /// Where people look at the images: a CSV file (image,x,y)
     #[arg(long, value_name = "FILE")]
-    pub against: Option<PathBuf>,
+    pub fixations: Option<PathBuf>,
     /// Images at a time, whole or perturbed; the figures do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
@@ -65,12 +76,17 @@ fn after_help() -> String {
 Metrics: {}.
 They are described in the documentation of `explainer_train::metric`.
 
+Methods for --against: {}.
+They are described in the documentation of `explainer_zoo::attribution`. Some take thousands of passes an image.
+
 Examples:
   explainer-train evaluate checkpoints/ttame_vit/artifact --images /data/imagenet/val
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --percent 50 --json metrics.json
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --metrics ad@50,insertion --csv ttame.csv
-  explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv",
-        names().join(", ")
+  explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000",
+        names().join(", "),
+        attribution::names().join(", ")
     )
 }
 
@@ -104,9 +120,16 @@ struct Report<'a> {
 }
 
 /// How the figures differ from those of another explainer.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Against<'a> {
-    file: &'a Path,
+    /// The file, or the method.
+    name: &'a str,
+    /// The method's own figures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics: Vec<Figure>,
+    /// Passes that the method made for an image, on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passes: Option<PerImage>,
     differences: &'a [Difference],
 }
 
@@ -133,51 +156,82 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
             return Err(BadUsage(format!("{option}: there is no folder {}; make it first", folder.display())).into());
         }
     }
-    let theirs =
-        args.against.as_deref().map(|file| Ok::<_, anyhow::Error>((file, Results::read_csv(file)?))).transpose()?;
+    let read = match &args.against {
+        Some(Other::File(file)) => Some(Results::read_csv(file)?),
+        _ => None,
+    };
     let percents = match args.percent.as_slice() {
         [] if args.metrics.is_empty() => PERCENTS.to_vec(),
         percents => percents.to_vec(),
     };
     let metrics = wanted(&percents, &args.metrics)?;
     let masked = MaskedConfidence { percents };
+    let specs: Vec<MetricSpec> = metrics.iter().map(|metric| metric.spec()).collect();
+    known_enough(args, &specs)?;
+    let mut objects = Objects::default();
+    for file in [&args.objects, &args.fixations].into_iter().flatten() {
+        objects = objects.with(Objects::open(file)?);
+    }
     let loaded = shared::open(&args.artifact, &args.places, global)?;
-    let set = Arc::new(FileSet::open(&args.images, loaded.artifact.config.preprocessing.clone())?);
+    let preprocessing = &loaded.artifact.config.preprocessing;
+    let set = Images::open(&args.images, preprocessing)?;
+    let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {
+        true => shared::randomised(&loaded, &args.places, global)?,
+        false => Vec::new(),
+    };
     let plan = Plan { workers: loaded.compute.threads, ..Plan::validation(args.batch_size.get()) };
 
     let start = Instant::now();
-    let mut loader = Loader::new(set.clone(), plan, 0)?;
-    let mut meter = Meter::new(set.len(), global.quiet);
-    let specs: Vec<_> = metrics.iter().map(|metric| metric.spec()).collect();
+    let all = set.any();
+    let mut loader = Loader::new(all.clone(), plan, 0)?;
+    let mut meter = Meter::new(all.len(), global.quiet);
     let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
-    let mut results = Results { metrics: names, rows: Vec::with_capacity(set.len()) };
-    let mut measured = Vec::with_capacity(set.len());
+    let mut results = Results { metrics: names.clone(), rows: Vec::with_capacity(all.len()) };
+    let mut theirs = match &args.against {
+        Some(Other::Method(method)) => Some(Theirs::of(method, &loaded, names, args.batch_size)?),
+        Some(Other::File(file)) => Some(Theirs::read(file, read.unwrap_or_default())),
+        None => None,
+    };
+    let asked = Asked { trained: &loaded, randomised: &randomised };
+    let mut measured = Vec::with_capacity(all.len());
     while let Some(batch) = loader.next() {
         let batch = batch?;
-        let (classes, confidences, columns) = loaded.with_case(batch.images(&loaded.compute.device), |case| {
-            let columns: Vec<_> = metrics.iter().map(|metric| metric.measure(case)).collect::<Result<_, _>>()?;
-            Ok((case.subject().classes().to_vec(), masked.confidences(case), columns))
+        let truth = batch.indices.iter().map(|index| set.truth(*index, &objects, preprocessing));
+        let truth = truth.collect::<Result<Vec<_>, _>>()?;
+        let images = batch.images(&loaded.compute.device);
+        let (classes, confidences, ours, others) = loaded.with_subject(images, truth, |subject, maps| {
+            let case = Case::new(subject, maps)?.with_explainer(&asked);
+            let ours = columns(&case, &metrics)?;
+            let others = theirs.as_mut().map(|theirs| theirs.measure(subject, &metrics, &randomised)).transpose()?;
+            Ok((subject.classes().to_vec(), masked.confidences(&case), ours, others.unwrap_or_default()))
         })?;
         for (place, ((index, class), confidence)) in batch.indices.iter().zip(classes).zip(confidences).enumerate() {
-            let values: Vec<_> = columns.iter().map(|column| column.get(place).copied().flatten()).collect();
+            let values = row(&ours, place);
+            if let Some(theirs) = theirs.as_mut().filter(|_| !others.is_empty()) {
+                theirs.add(Row { image: all.id(*index), class, values: row(&others, place) });
+            }
             let named = results.metrics.iter().cloned().zip(values.iter().copied()).collect();
-            measured.push(Measured { name: set.name(*index), class, confidence, values: named });
-            results.rows.push(Row { image: set.id(*index), class, values });
+            measured.push(Measured { name: all.name(*index), class, confidence, values: named });
+            results.rows.push(Row { image: all.id(*index), class, values });
         }
         meter.advance(batch.len(), loader.tally());
     }
     meter.finish(loader.tally());
     let seconds = start.elapsed().as_secs_f64();
 
-    let figure = |(place, spec)| Figure { spec, estimate: results.estimate(place) };
-    let figures: Vec<Figure> = specs.into_iter().enumerate().map(figure).collect();
+    let figures = figures(&specs, &results);
     if let Some(path) = &args.csv {
         results.write_csv(path)?;
     }
     let differences = match &theirs {
-        Some((file, theirs)) => Some((*file, results.differences(theirs)?)),
-        None => None,
+        Some(theirs) => results.differences(theirs.results())?,
+        None => Vec::new(),
     };
+    let against = theirs.as_ref().map(|theirs| {
+        let passes = theirs.passes();
+        let metrics = passes.map_or_else(Vec::new, |_| self::figures(&specs, theirs.results()));
+        Against { name: theirs.name(), metrics, passes, differences: &differences }
+    });
     let report = Report {
         artifact: args.artifact.display().to_string(),
         images: measured.len(),
@@ -185,7 +239,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         seconds,
         figures: &summaries(&masked.percents, &figures),
         metrics: &figures,
-        against: differences.as_ref().map(|(file, differences)| Against { file, differences }),
+        against,
         per_image: &measured,
     };
     if let Some(path) = &args.json {
@@ -195,6 +249,27 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         })?;
     }
     print(&text(&report))
+}
+
+/// The metrics over all images.
+fn figures(specs: &[MetricSpec], results: &Results) -> Vec<Figure> {
+    let figure = |(place, spec): (usize, &MetricSpec)| Figure { spec: spec.clone(), estimate: results.estimate(place) };
+    specs.iter().enumerate().map(figure).collect()
+}
+
+/// Refuses metrics that would be undefined for every image.
+fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsage> {
+    for spec in specs {
+        let (known, option) = match spec.needs {
+            Needs::Nothing | Needs::Explainer | Needs::Randomised => (true, ""),
+            Needs::Objects => (args.objects.is_some() || scenes(&args.images).is_some(), "--objects"),
+            Needs::Fixations => (args.fixations.is_some(), "--fixations"),
+        };
+        if !known {
+            return Err(BadUsage(format!("{} needs {option}", spec.name)));
+        }
+    }
+    Ok(())
 }
 
 /// AD, IC and AG at the percentages, then the metrics asked for by name, each once.
@@ -226,9 +301,31 @@ fn summaries(percents: &[f64], figures: &[Figure]) -> Vec<Summary> {
 
 /// The table of figures, what is missing in it, the comparison, and what it took.
 fn text(report: &Report<'_>) -> String {
+    let mut text = format!("{}\n", table(report.metrics));
+    if let Some(Against { name, metrics, passes, differences }) = &report.against {
+        if let Some(PerImage { forward, backward }) = passes {
+            let passes = format!("{forward:.1} forward and {backward:.1} backward passes an image");
+            text += &format!("{name}, {passes}:\n\n{}\n", table(metrics));
+        }
+        let mut table = Table::new(["difference", "mean", "std. error", "95% interval", "images"]);
+        for Difference { name, estimate } in *differences {
+            let spec = report.metrics.iter().map(|figure| &figure.spec).find(|spec| spec.name == *name);
+            let cells = cells(estimate, spec.map_or("", |spec| spec.unit));
+            table.row([name].into_iter().chain(&cells).chain([&estimate.defined.to_string()]));
+        }
+        text += &format!("{}this explainer less {name}, image by image\n\n", table.text());
+    }
+    let Report { images, broken, seconds, .. } = report;
+    let missing = if *broken > 0 { format!(", {broken} could not be read") } else { String::new() };
+    let rate = *images as f64 / (*seconds).max(f64::MIN_POSITIVE);
+    text + &format!("{images} images in {seconds:.1} seconds, {rate:.1} images/s{missing}\n")
+}
+
+/// The figures, and of how many images they are missing.
+fn table(metrics: &[Figure]) -> String {
     let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better"]);
     let mut missing = String::new();
-    for Figure { spec, estimate } in report.metrics {
+    for Figure { spec, estimate } in metrics {
         let better = match spec.better {
             Better::Higher => "higher",
             Better::Lower => "lower",
@@ -239,20 +336,7 @@ fn text(report: &Report<'_>) -> String {
             missing += &format!("{} is undefined for {} images, which are left out\n", spec.name, estimate.undefined);
         }
     }
-    let mut text = format!("{}{missing}\n", table.text());
-    if let Some(Against { file, differences }) = report.against {
-        let mut table = Table::new(["difference", "mean", "std. error", "95% interval", "images"]);
-        for Difference { name, estimate } in differences {
-            let spec = report.metrics.iter().map(|figure| &figure.spec).find(|spec| spec.name == *name);
-            let cells = cells(estimate, spec.map_or("", |spec| spec.unit));
-            table.row([name].into_iter().chain(&cells).chain([&estimate.defined.to_string()]));
-        }
-        text += &format!("{}this explainer less {}, image by image\n\n", table.text(), file.display());
-    }
-    let Report { images, broken, seconds, .. } = report;
-    let missing = if *broken > 0 { format!(", {broken} could not be read") } else { String::new() };
-    let rate = *images as f64 / (*seconds).max(f64::MIN_POSITIVE);
-    text + &format!("{images} images in {seconds:.1} seconds, {rate:.1} images/s{missing}\n")
+    format!("{}{missing}", table.text())
 }
 
 /// Mean, standard error and interval, with two digits behind the point of a percentage and four otherwise.
@@ -293,7 +377,7 @@ insertion is undefined for 1 images, which are left out
 30 images in 2.0 seconds, 15.0 images/s, 1 could not be read
 ";
         assert_eq!(results(1, None), expected);
-        let against = Against { file: Path::new("other.csv"), differences: &differences };
+        let against = Against { name: "other.csv", metrics: Vec::new(), passes: None, differences: &differences };
         let expected = "\n\
 difference   mean  std. error  95% interval  images
 ----------  -----  ----------  ------------  ------
@@ -340,6 +424,8 @@ this explainer less other.csv, image by image
             json: Some("/nowhere/figures.json".into()),
             csv: None,
             against: None,
+            objects: None,
+            fixations: None,
             batch_size: NonZeroUsize::MIN,
             places: WeightArgs::default(),
         };

@@ -2,7 +2,7 @@
 
 use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, bee, print};
-use crate::data::{DataError, FileSet, ImageSet, Loader, Plan};
+use crate::data::{Batch, DataError, FileSet, ImageSet, Loader, Plan};
 use crate::explain::file_names::{FileNames, slug, stem};
 use crate::explain::{ClassMap, ClassNames, Which};
 use crate::report::ReportError;
@@ -64,6 +64,14 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
+    /// The classes that were asked for.
+    pub(super) fn which(&self, names: &ClassNames) -> Result<Which, BadUsage> {
+        Ok(match &self.class {
+            Some(asked) => Which::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
+            None => Which::Top(self.top_k.get()),
+        })
+    }
+
     /// Refuses the options that only a BEE explainer has.
     fn no_bee(&self) -> Result<(), BadUsage> {
         let given = [
@@ -94,57 +102,97 @@ pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
     let loaded = shared::open(&args.artifact, &args.places, global)?;
     let config = &loaded.artifact.config;
     let names = ClassNames::of(config);
-    let which = match &args.class {
-        Some(asked) => Which::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
-        None => Which::Top(args.top_k.get()),
-    };
-    let set = Arc::new(FileSet::of(files(&args.images, &config.preprocessing)?, config.preprocessing.clone()));
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let which = args.which(&names)?;
+    let device = &loaded.compute.device;
+    Pass {
+        preprocessing: &config.preprocessing,
+        names: &names,
+        columns: &[],
+        how: String::new(),
+        batch: BATCH,
+        workers: loaded.compute.threads,
+    }
+    .run(args, global, |batch| {
+        let maps = loaded.maps(batch.images(device), which)?.per_image()?;
+        Ok(maps.into_iter().map(|maps| maps.into_iter().map(|map| (map, Vec::new())).collect()).collect())
+    })
+}
 
-    // Named before any is read, so that a broken image does not change the names of the others.
-    let mut taken = FileNames::default();
-    let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
-    let plan = Plan { max_broken: 1.0, workers: loaded.compute.threads, ..Plan::validation(BATCH.min(set.len())) };
-    let mut loader = Loader::new(set.clone(), plan, 0)?;
-    let mut meter = Meter::new(set.len(), global.quiet);
-    let mut table = Table::new(["image", "class", "index", "probability"]);
-    let mut explained = 0;
-    while let Some(batch) = loader.next() {
-        let batch = batch?;
-        let maps = loaded.maps(batch.images(&loaded.compute.device), which)?.per_image()?;
-        let (height, width) = (batch.height, batch.width);
-        let photographs = batch.pixels.chunks(3 * height * width);
-        for ((index, values), maps) in batch.indices.iter().zip(photographs).zip(maps) {
-            let image = picture(&Pixels { values: values.to_vec(), height, width });
-            let mut taken = FileNames::default();
-            for ClassMap { class, probability, map } in maps {
-                let name = format!("{}.{}", stems[*index], taken.claim(slug(names.get(class))));
-                write(&args.out, &name, &image, &map)?;
-                let percent = format!("{:.1}%", 100.0 * probability);
-                table.row([set.name(*index), names.get(class).to_owned(), class.to_string(), percent]);
+/// How the images that were asked for are gone through.
+pub(super) struct Pass<'a> {
+    pub preprocessing: &'a Preprocessing,
+    pub names: &'a ClassNames,
+    /// The table's columns behind those of the class.
+    pub columns: &'a [&'a str],
+    /// What the closing line says of how they were explained.
+    pub how: String,
+    /// Images at a time.
+    pub batch: usize,
+    /// Threads that decode.
+    pub workers: usize,
+}
+
+/// The maps of an image, each with the cells of [`Pass::columns`].
+pub(super) type Shown = Vec<(ClassMap, Vec<String>)>;
+
+impl Pass<'_> {
+    /// Writes the maps that `explain` gives for each image of a batch, and prints a table of them.
+    pub(super) fn run(
+        &self,
+        args: &ExplainArgs,
+        global: &Global,
+        mut explain: impl FnMut(&Batch) -> anyhow::Result<Vec<Shown>>,
+    ) -> anyhow::Result<()> {
+        let set = Arc::new(FileSet::of(files(&args.images, self.preprocessing)?, self.preprocessing.clone()));
+        fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+
+        // Named before any is read, so that a broken image does not change the names of the others.
+        let mut taken = FileNames::default();
+        let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
+        let plan = Plan { max_broken: 1.0, workers: self.workers, ..Plan::validation(self.batch.min(set.len())) };
+        let mut loader = Loader::new(set.clone(), plan, 0)?;
+        let mut meter = Meter::new(set.len(), global.quiet);
+        let mut table = Table::new(["image", "class", "index", "probability"].iter().chain(self.columns));
+        let mut explained = 0;
+        while let Some(batch) = loader.next() {
+            let batch = batch?;
+            let maps = explain(&batch)?;
+            let (height, width) = (batch.height, batch.width);
+            let photographs = batch.pixels.chunks(3 * height * width);
+            for ((index, values), maps) in batch.indices.iter().zip(photographs).zip(maps) {
+                let image = picture(&Pixels { values: values.to_vec(), height, width });
+                let mut taken = FileNames::default();
+                for (ClassMap { class, probability, map }, more) in maps {
+                    let name = format!("{}.{}", stems[*index], taken.claim(slug(self.names.get(class))));
+                    write(&args.out, &name, &image, &map)?;
+                    let percent = format!("{:.1}%", 100.0 * probability);
+                    let cells = [set.name(*index), self.names.get(class).to_owned(), class.to_string(), percent];
+                    table.row(cells.into_iter().chain(more));
+                }
             }
+            explained += batch.len();
+            meter.advance(batch.len(), loader.tally());
         }
-        explained += batch.len();
-        meter.advance(batch.len(), loader.tally());
+        meter.finish(loader.tally());
+        if explained == 0 {
+            anyhow::bail!("none of {} images could be explained", set.len());
+        }
+        let missing = match loader.tally().count() {
+            0 => String::new(),
+            broken => format!(", {broken} could not be read"),
+        };
+        print(&format!(
+            "{}\n{explained} images explained{missing}{}; in {}/ for each: NAME.CLASS.overlay.png, .map.png, .map.npy\n",
+            table.text(),
+            self.how,
+            args.out.display()
+        ))
     }
-    meter.finish(loader.tally());
-    if explained == 0 {
-        anyhow::bail!("none of {} images could be explained", set.len());
-    }
-    let missing = match loader.tally().count() {
-        0 => String::new(),
-        broken => format!(", {broken} could not be read"),
-    };
-    let out = args.out.display();
-    print(&format!(
-        "{}\n{explained} images explained{missing}; in {out}/ for each: NAME.CLASS.overlay.png, .map.png, .map.npy\n",
-        table.text()
-    ))
 }
 
 /// The images named on the command line, folders replaced by the images in them. A file that cannot be read is found
 /// broken when it is loaded.
-pub(super) fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
+fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -158,7 +206,7 @@ pub(super) fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<
 }
 
 /// Writes what is shown of one class: the map over the cropped image, and the map alone at the size of the crop.
-pub(super) fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
+fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
     let (height, width) = (image.height() as usize, image.width() as usize);
     let map = map.resized(height, width);
     let path = |ending: &str| folder.join(format!("{name}.{ending}"));

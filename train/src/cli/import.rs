@@ -73,7 +73,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
         about.backbone.name,
         about.taps.join(", "),
         about.auxiliary.as_ref().map(|record| format!(" of {}", record.backbone.name)).unwrap_or_default(),
-        about.head.classes,
+        about.head.classes(),
         path.display(),
         args.output.display(),
     ))

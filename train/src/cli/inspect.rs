@@ -89,11 +89,11 @@ fn row(key: &str, value: impl ToString) -> Row {
 /// What there is to know of an explainer.
 fn artifact(config: &ArtifactConfig) -> Vec<Row> {
     let (head, record) = (&config.head, &config.backbone);
-    let taps = config.taps.iter().zip(&head.channels).map(|(tap, channels)| format!("{tap} ({channels} channels)"));
+    let taps = config.taps.iter().zip(head.channels()).map(|(tap, channels)| format!("{tap} ({channels} channels)"));
     let trained = head.tensors().into_iter().filter(|(name, _)| !name.contains("running_"));
     let parameters: usize = trained.map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let named = if config.class_names.is_some() { "named in the artifact" } else { "without names" };
-    let [height, width] = head.map_size;
+    let [height, width] = head.map_size();
     let mut rows = vec![
         row("method", format!("{} ({})", config.method, config.method.title())),
         row("backbone", &record.name),
@@ -111,7 +111,7 @@ fn artifact(config: &ArtifactConfig) -> Vec<Row> {
     }
     rows.extend([
         row("taps", taps.collect::<Vec<_>>().join(", ")),
-        row("classes", format!("{}, {named}", head.classes)),
+        row("classes", format!("{}, {named}", head.classes())),
         row("map size", format!("{height} x {width}")),
         row("parameters", parameters),
         row("passes", format!("{} for an explanation", config.passes)),

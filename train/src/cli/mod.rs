@@ -2,16 +2,19 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
+mod against;
 mod bee;
 mod completions;
 mod config;
 mod evaluate;
 mod explain;
+mod images;
 mod import;
 mod inspect;
 mod shared;
 mod train;
 
+pub use against::Other;
 pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;

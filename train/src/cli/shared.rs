@@ -27,17 +27,33 @@ pub struct WeightArgs {
     pub auxiliary_weights: Option<String>,
 }
 
+impl WeightArgs {
+    fn moved(&self) -> Moved<'_> {
+        Moved { backbone: self.weights.as_deref(), auxiliary: self.auxiliary_weights.as_deref() }
+    }
+}
+
 /// Opens a trained explainer with its classifiers, and warns if nobody can tell whether they belong together.
 pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyhow::Result<Loaded> {
     let compute = compute(global)?;
-    let moved = Moved { backbone: places.weights.as_deref(), auxiliary: places.auxiliary_weights.as_deref() };
+    let moved = places.moved();
     let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, moved, &compute, progress))?;
-    for matched in &loaded.matched {
+    warn_of_unverified(&loaded.matched);
+    Ok(loaded)
+}
+
+/// Warns of classifiers of which nobody can tell whether they are those of the training.
+pub(super) fn warn_of_unverified(matched: &[BackboneMatch]) {
+    for matched in matched {
         if let BackboneMatch::Unverified(warning) = matched {
             warn(warning);
         }
     }
-    Ok(loaded)
+}
+
+/// The explainer before classifiers of which ever more is random.
+pub(super) fn randomised(loaded: &Loaded, places: &WeightArgs, global: &Global) -> anyhow::Result<Vec<Loaded>> {
+    Ok(with_download_bar(global.quiet, |progress| loaded.randomised(places.moved(), progress))?)
 }
 
 /// A line on standard error.

@@ -142,14 +142,13 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
         return Ok(());
     }
     let state = &finished.state;
-    let images = state.steps_made() * finished.batch_size;
     let mut facts = Table::new(["run", ""]);
     facts.row(["steps".to_string(), state.steps_made().to_string()]);
     if state.skipped > 0 {
         facts.row(["skipped steps".to_string(), format!("{}, without a readable image", state.skipped)]);
     }
     facts.row(["time".to_string(), format!("{:.0} s", state.seconds)]);
-    facts.row(["images/s".to_string(), format!("{:.1}", images as f64 / state.seconds.max(1e-9))]);
+    facts.row(["images/s".to_string(), format!("{:.1}", finished.images as f64 / state.seconds.max(1e-9))]);
     facts.row(["waited for images".to_string(), format!("{:.1} s", finished.waited.as_secs_f64())]);
     facts.row(["broken images".to_string(), finished.broken.len().to_string()]);
     if let Some(best) = &state.best {

@@ -1,8 +1,11 @@
 //! What a single key's range cannot say: rules across keys.
 
-use super::{Auxiliary, Backbone, Config, Data, Encoder, Explainer, Masking, Objective, Optimizer, Schedule, Train};
+use super::{
+    Auxiliary, Backbone, Config, Data, Encoder, Explainer, Masking, Objective, Optimizer, PhaseSettings, Phases,
+    Schedule, SelectorPhase, Train,
+};
 use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
-use explainer_zoo::explainer::{Upsampling, WrongScale};
+use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 
 impl Config {
     /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
@@ -10,6 +13,7 @@ impl Config {
         let mut found = Vec::new();
         self.check_taps(&mut found);
         self.check_auxiliary(&mut found);
+        self.check_scales(&mut found);
         let Backbone { name, weights, sha256, .. } = &self.backbone;
         check_weights("backbone", name, weights, sha256.as_deref(), &mut found);
         if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
@@ -24,10 +28,7 @@ impl Config {
 
     /// Things that are allowed but that the writer of the file may not have meant.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if matches!(self.explainer, Explainer::LcamFm(_)) && self.masking != Masking::default() {
-            notes.push("masking: ignored, lcam_fm multiplies the feature map and not the image".into());
-        }
+        let mut notes = self.unused();
         if self.backbone.weights == "random" {
             notes.push("backbone.weights: a random classifier has nothing to explain; good for timing only".into());
         }
@@ -35,22 +36,43 @@ impl Config {
             notes
                 .push("auxiliary.weights: a random classifier's feature maps show little; good for timing only".into());
         }
-        if self.explainer.bee().is_some() {
-            if self.train.validate_every != Train::default().validate_every {
-                notes.push("train.validate_every: ignored, bee measures at the end of the run".into());
-            }
-            for (key, given) in [
-                ("masking", self.masking != Masking::default()),
-                ("objective", self.objective != Objective::default()),
-                ("optimizer", self.optimizer != Optimizer::default()),
-                ("schedule", self.schedule != Schedule::default()),
-            ] {
-                if given {
-                    notes.push(format!("{key}: ignored, bee learns without a loss"));
-                }
-            }
-        } else if self.train.batch_size == 1 {
+        if self.train.batch_size == 1 && !matches!(self.explainer, Explainer::MaskingModel(_) | Explainer::Bee(_)) {
             notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
+        }
+        notes
+    }
+
+    /// Keys that were changed although the method does not look at them.
+    fn unused(&self) -> Vec<String> {
+        let train = Train::default();
+        let changed = [
+            ("masking", self.masking != Masking::default()),
+            ("objective", self.objective != Objective::default()),
+            ("optimizer", self.optimizer != Optimizer::default()),
+            ("schedule", self.schedule != Schedule::default()),
+            ("train.epochs", self.train.epochs != train.epochs),
+            ("train.validate_every", self.train.validate_every != train.validate_every),
+        ];
+        let why = |key| match (&self.explainer, key) {
+            (Explainer::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map and not the image"),
+            (Explainer::MaskingModel(_), "masking") => Some("a masking model has explainer.infill"),
+            (Explainer::MaskingModel(_), "objective") => Some("a masking model has explainer.loss"),
+            (Explainer::MaskingModel(_), "optimizer" | "schedule" | "train.epochs") => {
+                Some("a masking model has explainer.phases")
+            }
+            (Explainer::Bee(_), "train.validate_every") => Some("bee measures at the end of the run"),
+            (Explainer::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => {
+                Some("bee learns without a loss")
+            }
+            _ => None,
+        };
+        let ignored = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
+        let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed)| *changed).filter_map(ignored).collect();
+        if let Explainer::MaskingModel(section) = &self.explainer
+            && !section.class_selector
+            && section.phases.selector != SelectorPhase::default()
+        {
+            notes.push("explainer.phases.selector: ignored, there is no class selector to train".into());
         }
         notes
     }
@@ -111,6 +133,28 @@ impl Config {
                     found.push(format!("explainer.{key}: `{one}` is there twice"));
                 }
             }
+        }
+    }
+
+    /// Checks the scales of a masking model's encoder as far as they are known without weights. Names that are no
+    /// backbone's or no tap's are refused where they are loaded.
+    fn check_scales(&self, found: &mut Vec<String>) {
+        let Explainer::MaskingModel(section) = &self.explainer else { return };
+        let Some(architecture) = architecture(&self.backbone.name) else { return };
+        let taps: Vec<TapSpec> = match &self.backbone.taps {
+            None => MaskingModelConfig::scales(&architecture.taps).into_iter().cloned().collect(),
+            Some(names) => {
+                let tap = |name: &String| architecture.taps.iter().find(|tap| tap.name == *name).cloned();
+                let taps: Vec<TapSpec> = names.iter().filter_map(tap).collect();
+                if taps.len() < names.len() {
+                    return;
+                }
+                taps
+            }
+        };
+        let side = self.data.crop.unwrap_or(architecture.preprocessing.crop);
+        if let Err(error) = section.shape(&taps, 1, side) {
+            found.push(format!("backbone.taps: {error}"));
         }
     }
 
@@ -192,19 +236,31 @@ impl Config {
     }
 
     fn check_optimizer(&self, found: &mut Vec<String>) {
-        if let Optimizer::Sgd(sgd) = &self.optimizer
-            && sgd.nesterov
-            && sgd.momentum == 0.0
-        {
-            found.push("optimizer.nesterov: needs a momentum above 0; set `nesterov: false` or a momentum".into());
+        let mut all = vec![(String::new(), self.optimizer.clone(), self.schedule.clone())];
+        if let Explainer::MaskingModel(section) = &self.explainer {
+            let Phases { selector, decoder } = &section.phases;
+            let phases = [("selector", PhaseSettings::from(selector)), ("decoder", PhaseSettings::from(decoder))];
+            all.extend(
+                phases.map(|(name, phase)| (format!("explainer.phases.{name}."), phase.optimizer, phase.schedule)),
+            );
         }
-        if let Schedule::OneCycle(cycle) = &self.schedule
-            && cycle.base_momentum > cycle.max_momentum
-        {
-            found.push(format!(
-                "schedule.base_momentum: found {}, expected at most schedule.max_momentum ({})",
-                cycle.base_momentum, cycle.max_momentum
-            ));
+        for (at, optimizer, schedule) in all {
+            if let Optimizer::Sgd(sgd) = optimizer
+                && sgd.nesterov
+                && sgd.momentum == 0.0
+            {
+                found.push(format!(
+                    "{at}optimizer.nesterov: needs a momentum above 0; set `nesterov: false` or a momentum"
+                ));
+            }
+            if let Schedule::OneCycle(cycle) = schedule
+                && cycle.base_momentum > cycle.max_momentum
+            {
+                found.push(format!(
+                    "{at}schedule.base_momentum: found {}, expected at most {at}schedule.max_momentum ({})",
+                    cycle.base_momentum, cycle.max_momentum
+                ));
+            }
         }
     }
 }

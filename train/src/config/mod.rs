@@ -6,6 +6,7 @@
 
 mod bee;
 mod check;
+mod masking_model;
 mod optim;
 mod overrides;
 mod preprocessing;
@@ -15,7 +16,11 @@ mod tagged;
 mod wording;
 
 pub use bee::{Bee, Encoder};
-pub use optim::{AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd};
+pub use masking_model::{
+    Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
+    SelectorPhase, Upsampling,
+};
+pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
 pub use preprocessing::{Interpolation, Preprocessing};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,

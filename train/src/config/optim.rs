@@ -1,6 +1,6 @@
 //! The sections `optimizer` and `schedule`.
 
-use super::range::{decay, decays, divisor, fraction, not_negative, positive};
+use super::range::{at_least_one, decay, decays, divisor, fraction, not_negative, positive};
 use super::tagged::tagged;
 use garde::Validate;
 use schemars::JsonSchema;
@@ -13,6 +13,8 @@ tagged! {
         "sgd" => Sgd(Sgd),
         /// Adam with decoupled weight decay; P-TAME uses it with AMSGrad.
         "adamw" => AdamW(AdamW),
+        /// Adam with an L2 penalty; the masking model's.
+        "adam" => Adam(Adam),
     }
 }
 
@@ -28,6 +30,7 @@ impl Optimizer {
         match self {
             Self::Sgd(sgd) => sgd.lr,
             Self::AdamW(adamw) => adamw.lr,
+            Self::Adam(adam) => adam.lr,
         }
     }
 
@@ -36,6 +39,7 @@ impl Optimizer {
         match self {
             Self::Sgd(sgd) => sgd.clip_norm,
             Self::AdamW(adamw) => adamw.clip_norm,
+            Self::Adam(adam) => adam.clip_norm,
         }
     }
 }
@@ -120,6 +124,41 @@ impl Default for AdamW {
     }
 }
 
+/// Adam with PyTorch's meaning and defaults of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adam {
+    /// Learning rate: the peak of the schedule. Above 0.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decay rates of the running means of the gradient and of its square. OneCycle overrides the first while
+    /// `cycle_momentum` is on.
+    #[garde(custom(decays))]
+    pub betas: [f64; 2],
+    /// Added to the denominator for numerical stability.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+    /// L2 penalty, added to the gradient.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Whether biases and BatchNorm's two vectors are decayed too.
+    #[garde(skip)]
+    pub decay_biases: bool,
+    /// Largest global norm of the gradient over all of the head's tensors; none by default.
+    #[garde(inner(custom(positive)))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decay_biases: true, clip_norm: None }
+    }
+}
+
 tagged! {
     /// How the learning rate moves over the run, step by step.
     pub enum Schedule by "name" (ScheduleName) {
@@ -127,6 +166,8 @@ tagged! {
         "one_cycle" => OneCycle(OneCycle),
         /// Linear warm-up from 0, if any, then half a cosine down to `final_lr * lr`.
         "cosine" => Cosine(Cosine),
+        /// Multiplied by `factor` every so many steps (the masking model's).
+        "step_decay" => StepDecay(StepDecay),
         /// The same learning rate at every step.
         "constant" => Constant(Constant),
     }
@@ -185,6 +226,26 @@ pub struct Cosine {
     #[garde(custom(fraction))]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub final_lr: f64,
+}
+
+/// A staircase: `lr * factor^floor(step / every)`, PyTorch's `StepLR`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct StepDecay {
+    /// Steps between two falls of the learning rate.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub every: usize,
+    /// What each fall leaves of it.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub factor: f64,
+}
+
+impl Default for StepDecay {
+    fn default() -> Self {
+        Self { every: 4000, factor: 0.1 }
+    }
 }
 
 /// A constant learning rate has no keys of its own.

@@ -43,6 +43,11 @@ pub(super) fn at_least_one(value: &usize, _: &()) -> Checked {
     expect(*value >= 1, value, "1 or more")
 }
 
+/// Steps of a phase: at least one, and few enough for a run's steps to be counted.
+pub(super) fn count(value: &usize, _: &()) -> Checked {
+    expect((1..=1_000_000_000).contains(value), value, "1 to 1000000000")
+}
+
 /// Passes over the images: at least one, and few enough for a run's steps to be counted.
 pub(super) fn passes(value: &usize, _: &()) -> Checked {
     expect((1..=100_000).contains(value), value, "1 to 100000")
@@ -107,7 +112,8 @@ mod tests {
     #[test]
     fn counts_have_two_ends() {
         type Check = fn(&usize, &()) -> Checked;
-        let counts: [(Check, usize); 3] = [(passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
+        let counts: [(Check, usize); 4] =
+            [(count, 1_000_000_000), (passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
         for (check, most) in counts {
             assert!(check(&0, &()).is_err() && check(&1, &()).is_ok());
             assert!(check(&most, &()).is_ok() && check(&(most + 1), &()).is_err());

@@ -1,6 +1,7 @@
 //! The sections of a run's YAML other than `optimizer` and `schedule`.
 
 use super::bee::Bee;
+use super::masking_model::MaskingModel;
 use super::preprocessing::Preprocessing;
 use super::range::{
     at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
@@ -30,6 +31,10 @@ tagged! {
         /// BEE: path integrals from random baselines, whose distribution is learned for each metric. `masking`,
         /// `objective`, `optimizer` and `schedule` play no part: a bandit learns from every image.
         "bee" => Bee(Bee),
+        /// Fast masking model: a class selector and a U-Net decoder over the backbone's feature maps at several scales,
+        /// each half the side of the one before. It has a loss and two phases of its own: `masking`, `objective`,
+        /// `optimizer`, `schedule`, `train.epochs` and `train.batch_size` (but for validation) play no part.
+        "masking_model" => MaskingModel(MaskingModel),
     }
 }
 
@@ -43,6 +48,7 @@ impl Explainer {
             Self::LcamImg(_) => "lcam_img",
             Self::LcamFm(_) => "lcam_fm",
             Self::Bee(_) => "bee",
+            Self::MaskingModel(_) => "masking_model",
         }
     }
 
@@ -51,7 +57,7 @@ impl Explainer {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_bias,
             Self::Ptame(head) => head.fuse_bias,
-            Self::Bee(_) => false,
+            Self::Bee(_) | Self::MaskingModel(_) => false,
         }
     }
 
@@ -59,7 +65,7 @@ impl Explainer {
     pub fn map_size(&self) -> Option<usize> {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.map_size,
-            Self::Ptame(_) | Self::Bee(_) => None,
+            Self::Ptame(_) | Self::Bee(_) | Self::MaskingModel(_) => None,
         }
     }
 

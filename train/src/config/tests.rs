@@ -247,6 +247,63 @@ fn ptames_files_have_the_papers_hyper_parameters() {
 }
 
 #[test]
+fn the_masking_models_defaults_are_the_papers_but_for_the_loss() {
+    let config = with(&["explainer={method: masking_model}"]).unwrap();
+    let Explainer::MaskingModel(own) = &config.explainer else { panic!("{:?}", config.explainer) };
+    assert_eq!((own.activation, own.class_selector, own.width), (Activation::Ratio, true, 64));
+    assert_eq!(own.loss, MaskLoss::Released(ReleasedLoss::default()));
+    assert_eq!(own.infill, Infill { blur: 0.5, colour: 0.66, noise: 0.11, image_noise: 0.03 });
+    let phases = [PhaseSettings::from(&own.phases.selector), PhaseSettings::from(&own.phases.decoder)];
+    for (phase, expected) in phases.iter().zip([(8500, 128, 0.5), (3000, 64, 0.3)]) {
+        assert_eq!((phase.steps, phase.batch_size, phase.fake_targets), expected);
+        let Optimizer::Adam(adam) = &phase.optimizer else { panic!("{:?}", phase.optimizer) };
+        assert_eq!((adam.lr, adam.weight_decay), (1e-3, 1e-4));
+        assert_eq!(phase.schedule, Schedule::StepDecay(StepDecay { every: 4000, factor: 0.1 }));
+    }
+    // What the files for ResNet-50 write out are these very defaults.
+    for (file, loss) in [
+        ("masking_model_resnet50", MaskLoss::Paper(PaperLoss::default())),
+        ("masking_model_resnet50_released", MaskLoss::Released(ReleasedLoss::default())),
+    ] {
+        let config = Config::load(&configs().join(file).with_extension("yaml"), &[]).unwrap();
+        let Explainer::MaskingModel(found) = config.explainer else { panic!("{file}") };
+        assert_eq!(found, MaskingModel { loss, ..own.clone() }, "{file}");
+    }
+}
+
+#[test]
+fn a_masking_models_keys_are_checked() {
+    let refused = |overrides: &[&str]| refusal(&[&["explainer={method: masking_model}"], overrides].concat());
+    for (overrides, expected) in [
+        (&["backbone.taps=[layer1, layer3]"][..], "backbone.taps: tap layer3 has maps of 14 x 14 cells"),
+        (&["backbone.taps=[layer4, layer3]"], "tap layer3 has maps of 14 x 14 cells"),
+        (&["backbone.taps=[layer4]"], "at least two convolutional maps"),
+        (&["data.crop=225"], "a data.crop that halves evenly"),
+        (&["backbone.name=vit_b_16"], "at least two convolutional maps"),
+        (&["explainer.loss={preset: paper, margin: 1}"], "unknown field `margin`"),
+        (&["explainer.loss={preset: published}"], "published"),
+        (&["explainer.width=0"], "found 0, expected 1 to 1024 channels"),
+        (&["explainer.phases.decoder.steps=0"], "found 0, expected 1 to 1000000000"),
+        (&["explainer.phases.selector.fake_targets=2"], "found 2, expected a fraction"),
+        (&["explainer.phases.decoder.optimizer={name: sgd, momentum: 0}"], "phases.decoder.optimizer.nesterov: needs"),
+        (&["explainer.infill.blur=-1"], "found -1, expected a fraction"),
+    ] {
+        let message = refused(overrides);
+        assert!(message.contains(expected), "found {message}\nwanted {expected}");
+    }
+    assert!(with(&["explainer={method: masking_model}", "backbone.taps=[layer2, layer3]"]).is_ok());
+    let config = with(&[
+        "explainer={method: masking_model, class_selector: false, phases: {selector: {steps: 9}}}",
+        "masking=blur",
+        "train.epochs=3",
+    ]);
+    let notes = config.unwrap().notes();
+    assert!(notes[0].starts_with("masking: ignored, a masking model has explainer.infill"), "{notes:?}");
+    assert!(notes[1].starts_with("train.epochs: ignored"), "{notes:?}");
+    assert!(notes[2].starts_with("explainer.phases.selector: ignored"), "{notes:?}");
+}
+
+#[test]
 fn the_schema_file_is_current() {
     let path = configs().join("schema.json");
     let current = format!("{:#}\n", Config::schema());
@@ -265,7 +322,7 @@ fn the_schema_describes_every_key() {
     fn walk(node: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
         let serde_json::Value::Object(map) = node else { return };
         if let Some(serde_json::Value::Object(keys)) = map.get("properties") {
-            let tags = ["name", "method"];
+            let tags = ["name", "method", "preset"];
             let described = |key: &str, value: &serde_json::Value| {
                 value.get("description").is_some() || (tags.contains(&key) && value.get("const").is_some())
             };

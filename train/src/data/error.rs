@@ -51,6 +51,14 @@ pub enum DataError {
         /// What was found and what was expected.
         problem: String,
     },
+    /// Annotations of objects that cannot be understood.
+    #[error("{}: {problem}", path.display())]
+    Objects {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found and what was expected.
+        problem: String,
+    },
     /// One image could not be loaded.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -79,7 +79,7 @@ impl Loader {
         let mut loader = Self {
             order: (usize::MAX, Order::sequential(0)),
             next_step: from_step,
-            steps: per_epoch.saturating_mul(plan.epochs),
+            steps: plan.batches(set.len()),
             pending: VecDeque::new(),
             jobs: Some(jobs),
             done,
@@ -352,6 +352,15 @@ mod tests {
             let tail = batches(&set, &plan, from);
             assert_eq!(whole[from.min(12)..], tail, "from step {from}");
             assert_eq!(set.loaded.load(Ordering::Relaxed), 4 * tail.len());
+        }
+    }
+
+    #[test]
+    fn a_limit_ends_the_plan_in_mid_epoch() {
+        let whole = batches(&numbers(18), &Plan::training(4, 3, 9), 0);
+        for (limit, expected) in [(0, 0), (6, 6), (12, 12), (99, 12)] {
+            let plan = Plan { limit: Some(limit), ..Plan::training(4, 3, 9) };
+            assert_eq!(batches(&numbers(18), &plan, 0), whole[..expected]);
         }
     }
 

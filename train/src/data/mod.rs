@@ -9,12 +9,14 @@ mod files;
 mod folder;
 mod list;
 mod loader;
+mod objects;
 mod order;
 mod plan;
 mod scenes;
 pub mod shapes;
 mod subset;
 mod tally;
+mod truth;
 
 use std::fmt::Debug;
 
@@ -25,11 +27,13 @@ pub use batch::Batch;
 pub use error::DataError;
 pub use files::FileSet;
 pub use loader::Loader;
+pub use objects::Objects;
 pub use order::{Augment, Order, stream};
 pub use plan::Plan;
 pub use scenes::Scenes;
 pub use subset::Subset;
 pub use tally::{Broken, Tally};
+pub use truth::{Area, Truth};
 
 /// A set of images, numbered `0..len()`, that worker threads load in any order.
 pub trait ImageSet: Debug + Send + Sync {

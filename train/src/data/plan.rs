@@ -11,6 +11,8 @@ pub struct Plan {
     pub batch_size: usize,
     /// Passes over the set.
     pub epochs: usize,
+    /// Batches after which the plan ends, if the passes have not ended it before.
+    pub limit: Option<usize>,
     /// Seed of the order and of the augmentation.
     pub seed: u64,
     /// A new random order in each epoch, instead of the set's own.
@@ -41,6 +43,7 @@ impl Plan {
         Self {
             batch_size,
             epochs: 1,
+            limit: None,
             seed: 0,
             shuffle: false,
             augment: Augment::default(),
@@ -56,5 +59,12 @@ impl Plan {
     pub fn batches_per_epoch(&self, images: usize) -> usize {
         let size = self.batch_size.max(1);
         if self.drop_last { images / size } else { images.div_ceil(size) }
+    }
+
+    /// Batches of the whole plan over a set of `images`.
+    #[must_use]
+    pub fn batches(&self, images: usize) -> usize {
+        let all = self.batches_per_epoch(images).saturating_mul(self.epochs);
+        self.limit.map_or(all, |limit| limit.min(all))
     }
 }

@@ -1,5 +1,6 @@
 //! A trained explainer together with its classifier: images to probabilities, heat maps and metrics.
 
+mod asked;
 pub mod bee;
 pub mod file_names;
 mod names;
@@ -13,19 +14,22 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
+use explainer_zoo::attribution::AttributionError;
 use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, answered};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::BeeError;
-use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
-use crate::metric::{Case, MetricError, Subject};
+use crate::data::Truth;
+use crate::metric::{CASCADE, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 
+pub use asked::Asked;
 pub use names::{ClassError, ClassNames};
 
 /// Why an explainer cannot be used.
@@ -66,6 +70,9 @@ pub enum ExplainError {
     /// The explanations cannot be measured.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// A method to compare with cannot explain this classifier.
+    #[error(transparent)]
+    Attribution(#[from] AttributionError),
     /// BEE has no such mixture, or cannot draw.
     #[error(transparent)]
     Bee(#[from] BeeError),
@@ -152,7 +159,7 @@ pub struct Explained {
     pub classes: Vec<Vec<usize>>,
     /// Their softmax probabilities in 0..=1, in the same order.
     pub probabilities: Vec<Vec<f32>>,
-    /// Their maps `[B,k,h,w]`, each stretched to 0..=1 on its own.
+    /// Their maps `[B,k,h,w]` in 0..=1, as the method shows them: stretched, each on its own, or masks as they are.
     pub maps: Tensor<4>,
 }
 
@@ -208,54 +215,94 @@ impl Loaded {
     pub fn maps(&self, pixels: Tensor<4>, which: Which) -> Result<Explained, ExplainError> {
         let config = &self.artifact.config;
         if let Which::Class(class) = which
-            && class >= config.head.classes
+            && class >= config.head.classes()
         {
-            return Err(ExplainError::NoClass { class, classes: config.head.classes });
+            return Err(ExplainError::NoClass { class, classes: config.head.classes() });
         }
-        let device = pixels.device();
         let images = config.preprocessing.normalise(pixels.clone());
-        let seen = self.backbone.observe(images.clone(), &self.taps);
-        let features: Vec<_> = match &self.auxiliary {
-            Some(auxiliary) => auxiliary.features(pixels),
-            None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
-        };
-        let [_, count] = seen.logits.dims();
-        let scores: Vec<f32> = softmax(seen.logits.clone(), 1).into_data().iter::<f32>().collect();
+        let Seen { logits, features } = self.see(images.clone(), pixels);
+        let [_, count] = logits.dims();
+        let scores: Vec<f32> = softmax(logits.clone(), 1).into_data().iter::<f32>().collect();
         let rows = || scores.chunks(count.max(1));
         let classes: Vec<Vec<usize>> = rows().map(|row| which.of(row)).collect();
         let probabilities: Vec<Vec<f32>> =
             rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
-
-        // The head draws the same classes for every image of a batch: all that any of them asks for, each once.
-        let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let view = View { images: &images, features: &features };
-        let maps = self.artifact.head.maps(&view, ClassSelection::Of(indices(&drawn, &device)));
-        let maps = min_max(own(maps, &drawn, &classes));
-        let auxiliary = self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone);
-        answered([&self.backbone].into_iter().chain(auxiliary))?;
-        Ok(Explained { images, logits: seen.logits, classes, probabilities, maps })
+        let maps = self.draw(&images, &features, &classes);
+        self.answered()?;
+        Ok(Explained { images, logits, classes, probabilities, maps })
     }
 
-    /// Images `[B,3,H,W]` in 0..=1 with the maps of their predicted classes, for `measure` to measure; as many perturbed
-    /// images as there are images here are in memory at a time.
+    /// Whether the classifiers have answered since the last time they were asked.
+    fn answered(&self) -> Result<(), BackboneError> {
+        answered([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
+    }
+
+    /// What classifier and head see of normalised images `[B,3,H,W]`, which are `pixels` in 0..=1.
+    fn see(&self, images: Tensor<4>, pixels: Tensor<4>) -> Seen {
+        let seen = self.backbone.observe(images, &self.taps);
+        let features = match &self.auxiliary {
+            Some(auxiliary) => auxiliary.features(pixels),
+            None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
+        };
+        Seen { logits: seen.logits, features }
+    }
+
+    /// Maps `[B,k,h,w]` in 0..=1 of the k classes of each image, as they are shown.
+    fn draw(&self, images: &Tensor<4>, features: &[Tensor<4>], classes: &[Vec<usize>]) -> Tensor<4> {
+        let (head, view, device) = (&self.artifact.head, View { images, features }, images.device());
+        let maps = if classes.iter().all(|classes| classes.len() == 1) {
+            head.maps(&view, ClassSelection::Each(indices(&classes.concat(), &device)))
+        } else {
+            // The same classes for every image of the batch: all that any of them asks for, each once.
+            let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            own(head.maps(&view, ClassSelection::Of(indices(&drawn, &device))), &drawn, classes)
+        };
+        head.shown(maps)
+    }
+
+    /// The explainer before classifiers of which ever more is random: a [`CASCADE`]. The classifier's weights are read
+    /// anew, from where `moved` says or the artifact; head and auxiliary stay as they are.
+    ///
+    /// # Errors
+    /// As [`Loaded::open`].
+    pub fn randomised(&self, moved: Moved<'_>, progress: &mut Progress<'_>) -> Result<Vec<Self>, ExplainError> {
+        let BackboneRecord { name, weights, sha256 } = &self.artifact.config.backbone;
+        let (place, sha256) = place(weights, moved.backbone, sha256.as_deref());
+        let cascade = backbone::cascade(name, place, sha256, &CASCADE, &self.compute, progress)?;
+        Ok(cascade.into_iter().map(|random| Self { backbone: Arc::new(random), ..self.clone() }).collect())
+    }
+
+    /// Images `[B,3,H,W]` in 0..=1, what is known of each apart from its pixels, and the maps of their predicted classes
+    /// `[B,1,h,w]`, for `measure` to measure, these maps and others of the same images; as many perturbed images as there
+    /// are images here are in memory at a time.
     ///
     /// # Errors
     /// What `measure` returns.
-    pub fn with_case<R>(
+    pub fn with_subject<R>(
         &self,
         pixels: Tensor<4>,
-        measure: impl FnOnce(&Case<'_>) -> Result<R, MetricError>,
+        truth: Vec<Truth>,
+        measure: impl FnOnce(&Subject<'_>, Tensor<4>) -> Result<R, ExplainError>,
     ) -> Result<R, ExplainError> {
         let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
         let [batch, ..] = images.dims();
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
-        let subject = subject.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
-        let measured = measure(&Case::new(&subject, maps)?);
-        answered([&self.backbone])?;
-        Ok(measured?)
+        let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        let measured = measure(&subject, maps);
+        // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
+        self.answered()?;
+        measured
     }
+}
+
+/// What a classifier and a head see of images.
+struct Seen {
+    /// `[B,K]`
+    logits: Tensor<2>,
+    /// `[B,C,h,w]` of each tap.
+    features: Vec<Tensor<4>>,
 }
 
 impl Explained {
@@ -293,16 +340,21 @@ fn load(
     progress: &mut Progress<'_>,
 ) -> Result<Arc<dyn Backbone>, ExplainError> {
     let BackboneRecord { name, weights, sha256 } = record;
-    let place = moved.unwrap_or(weights);
-    // Weights that are no file have none to check beforehand; they are compared afterwards.
-    let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
-    let sha256 = sha256.as_deref().filter(|_| !no_file);
+    let (place, sha256) = place(weights, moved, sha256.as_deref());
     backbone::open(name, place, sha256, prepared, compute, progress).map_err(|source| match source {
         BackboneError::Source(_) if moved.is_none() => {
             ExplainError::Weights { backbone: name.clone(), weights: place.into(), source, option }
         }
         other => other.into(),
     })
+}
+
+/// Where weights are to be had, and the SHA-256 that they must have, if that is known of them.
+fn place<'a>(weights: &'a str, moved: Option<&'a str>, sha256: Option<&'a str>) -> (&'a str, Option<&'a str>) {
+    let place = moved.unwrap_or(weights);
+    // Weights that are no file have none to check beforehand; they are compared afterwards.
+    let no_file = matches!(place.parse::<WeightSource>(), Ok(WeightSource::Embedded | WeightSource::Random { .. }));
+    (place, sha256.filter(|_| !no_file))
 }
 
 /// From maps `[B,u,h,w]` of the classes `drawn`, in ascending order, those of each image's own `classes`: `[B,k,h,w]`.

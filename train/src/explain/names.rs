@@ -48,7 +48,7 @@ impl ClassNames {
     /// The names in an artifact; where it has none, ImageNet-1k's for 1000 classes, otherwise `class 0`, `class 1`, ...
     #[must_use]
     pub fn of(config: &ArtifactConfig) -> Self {
-        Self::new(config.class_names.as_deref(), config.head.classes)
+        Self::new(config.class_names.as_deref(), config.head.classes())
     }
 
     /// The same for so many classes with these names, or none.

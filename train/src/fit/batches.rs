@@ -40,6 +40,7 @@ impl LoaderState {
 pub struct Batches {
     set: Arc<dyn ImageSet>,
     plan: Plan,
+    first: usize,
     from_step: usize,
     state: Arc<Mutex<LoaderState>>,
 }
@@ -47,7 +48,13 @@ pub struct Batches {
 impl Batches {
     /// The batches of `plan` over `set` from batch number `from_step` on.
     pub fn new(set: Arc<dyn ImageSet>, plan: Plan, from_step: usize) -> Self {
-        Self { set, plan, from_step, state: Arc::default() }
+        Self { set, plan, first: 0, from_step, state: Arc::default() }
+    }
+
+    /// The same batches of a plan that follows others: `first` steps of the run lie before its own.
+    #[must_use]
+    pub fn behind(self, first: usize) -> Self {
+        Self { first, ..self }
     }
 
     /// What the loaders of this and its copies have told so far.
@@ -61,17 +68,16 @@ impl DataLoader<Batch> for Batches {
         let total = self.num_items();
         let state = self.state.clone();
         match Loader::new(self.set.clone(), self.plan.clone(), self.from_step) {
-            Ok(loader) => Box::new(Iter { loader: Some(loader), state, done: 0, total }),
+            Ok(loader) => Box::new(Iter { loader: Some(loader), first: self.first, state, done: 0, total }),
             Err(failure) => {
                 lock(&state).failure = Some(failure);
-                Box::new(Iter { loader: None, state, done: 0, total })
+                Box::new(Iter { loader: None, first: self.first, state, done: 0, total })
             }
         }
     }
 
     fn num_items(&self) -> usize {
-        let per_epoch = self.plan.batches_per_epoch(self.set.len());
-        (per_epoch * self.plan.epochs).saturating_sub(self.from_step) * self.plan.batch_size
+        self.plan.batches(self.set.len()).saturating_sub(self.from_step) * self.plan.batch_size
     }
 
     fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Batch>> {
@@ -85,6 +91,7 @@ impl DataLoader<Batch> for Batches {
 
 struct Iter {
     loader: Option<Loader>,
+    first: usize,
     state: Arc<Mutex<LoaderState>>,
     done: usize,
     total: usize,
@@ -98,8 +105,9 @@ impl Iterator for Iter {
         let mut state = lock(&self.state);
         state.waited = self.loader.as_ref().map(Loader::waited).unwrap_or_default();
         match batch {
-            Some(Ok(batch)) => {
+            Some(Ok(mut batch)) => {
                 self.done += batch.len();
+                batch.step += self.first;
                 state.note(&batch.broken);
                 Some(Ok(batch))
             }

@@ -8,12 +8,13 @@ use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, TapSpec};
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{Method, TameConfig};
+use explainer_zoo::explainer::{AnyConfig, MaskingModelConfig, Method};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
-use super::context::Masked;
+use super::context::{Masked, Task};
+use super::step::TameTask;
 use crate::config::{self, Config, Data, Explainer};
 use crate::report::progress::with_download_bar;
 
@@ -22,8 +23,6 @@ pub(super) struct Classifier {
     pub backbone: Arc<dyn Backbone>,
     pub preprocessing: Preprocessing,
     pub method: Method,
-    /// What the maps mask.
-    pub masked: Masked,
     /// Names of the taps, in the head's order, the auxiliary's if there is one.
     pub taps: Vec<String>,
     pub tap_specs: Vec<TapSpec>,
@@ -54,7 +53,12 @@ impl Classifier {
             }
         };
         let own = match &auxiliary {
-            None => wanted.taps.clone().unwrap_or_else(|| spec.default_taps.clone()),
+            None => wanted.taps.clone().unwrap_or_else(|| match &config.explainer {
+                Explainer::MaskingModel(_) => {
+                    MaskingModelConfig::scales(&spec.taps).into_iter().map(|tap| tap.name.clone()).collect()
+                }
+                _ => spec.default_taps.clone(),
+            }),
             Some(_) => Vec::new(),
         };
         let ids = backbone.taps(&own)?;
@@ -68,24 +72,21 @@ impl Classifier {
             Explainer::Ptame(_) => Method::Ptame,
             Explainer::LcamImg(_) => Method::LcamImg,
             Explainer::LcamFm(_) => Method::LcamFm,
+            Explainer::MaskingModel(_) => Method::MaskingModel,
             Explainer::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
-        };
-        let masked = match method {
-            Method::LcamFm => Masked::Feature,
-            _ => Masked::Image(config.masking),
         };
         if tap_specs.is_empty() {
             return Err(FitError::NoTaps { backbone: spec.name.clone() });
         }
-        if masked == Masked::Feature && !backbone.replaces_taps() {
+        if method == Method::LcamFm && !backbone.replaces_taps() {
             return Err(FitError::FixedTaps { backbone: spec.name.clone(), asks: "explainer.method lcam_fm" });
         }
         let class_names = class_names(wanted, spec.classes)?;
-        Ok(Self { backbone, preprocessing, method, masked, taps, tap_specs, ids, adapters, auxiliary, class_names })
+        Ok(Self { backbone, preprocessing, method, taps, tap_specs, ids, adapters, auxiliary, class_names })
     }
 
     /// What an artifact of a head of this shape says of its surroundings; figures are the caller's.
-    pub fn describe(&self, config: &Config, head: TameConfig) -> ArtifactConfig {
+    pub fn describe(&self, config: &Config, head: impl Into<AnyConfig>) -> ArtifactConfig {
         let (taps, spec, weights) = (self.taps.clone(), self.backbone.spec(), &config.backbone.weights);
         let mut about = ArtifactConfig::new(self.method, head, taps, spec, weights);
         if let (Some(auxiliary), Some(section)) = (&self.auxiliary, &config.auxiliary) {
@@ -93,7 +94,7 @@ impl Classifier {
         }
         about.preprocessing = self.preprocessing.clone();
         about.class_names.clone_from(&self.class_names);
-        about.masking = masking_name(self.masked);
+        about.masking = masking_name(&Task::of(config));
         about
     }
 }
@@ -138,7 +139,11 @@ pub(super) fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Prep
 }
 
 /// The masking procedure as an artifact records it.
-fn masking_name(masked: Masked) -> String {
+fn masking_name(task: &Task) -> String {
+    let masked = match task {
+        Task::Tame(TameTask { masked, .. }) => *masked,
+        Task::MaskingModel(_) => return "infill".into(),
+    };
     match masked {
         Masked::Image(masking) => serde_json::to_value(masking).ok().and_then(|v| v.as_str().map(String::from)),
         Masked::Feature => None,

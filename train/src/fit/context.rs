@@ -1,5 +1,5 @@
-//! What a training step works with besides the head: the frozen backbone, its taps or an auxiliary's, the masking
-//! procedure and the objective.
+//! What a training step works with besides the explainer: the frozen backbone, its taps or an auxiliary's, and what it
+//! is trained for.
 
 use std::sync::Arc;
 
@@ -8,7 +8,9 @@ use explainer_zoo::adapter::Adapter;
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::{Backbone, BackboneError, TapId, answered};
 
-use crate::objective::{Masking, Objective};
+use super::step::{MaskingTask, PhaseName, TameTask};
+use crate::config::{Config, Explainer};
+use crate::objective::Masking;
 
 /// What the map is multiplied into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,29 @@ pub enum Masked {
     Image(Masking),
     /// The feature map of the only tap (L-CAM-Fm).
     Feature,
+}
+
+/// What an explainer is trained for, by family.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// T-TAME, TAME and L-CAM.
+    Tame(TameTask),
+    /// The fast masking model.
+    MaskingModel(MaskingTask),
+}
+
+impl Task {
+    /// What a run trains its explainer for, in its last phase if it has several.
+    pub fn of(config: &Config) -> Self {
+        let masked = match &config.explainer {
+            Explainer::MaskingModel(section) => {
+                return Self::MaskingModel(MaskingTask::new(section, PhaseName::Decoder, config.train.seed));
+            }
+            Explainer::LcamFm(_) => Masked::Feature,
+            _ => Masked::Image(config.masking),
+        };
+        Self::Tame(TameTask { masked, objective: config.objective.clone() })
+    }
 }
 
 /// The surroundings of a training step. Nothing here is trained.
@@ -30,10 +55,8 @@ pub struct Context {
     pub adapters: Vec<Adapter>,
     /// The classifier whose feature maps the head looks at, if it is another one (P-TAME).
     pub auxiliary: Option<Auxiliary>,
-    /// What the maps mask.
-    pub masked: Masked,
-    /// The loss.
-    pub objective: Objective,
+    /// What the explainer is trained for.
+    pub task: Task,
     /// Where tensors live, without autodiff.
     pub device: Device,
     /// Largest global norm of the gradients, if they are clipped.

@@ -11,6 +11,7 @@ use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::WrongScale;
 use explainer_zoo::explainer::bee::BeeError;
+use explainer_zoo::explainer::masking::ScaleError;
 
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
@@ -38,6 +39,9 @@ pub enum FitError {
     /// An auxiliary's taps do not come to one side.
     #[error("auxiliary.taps: {0}")]
     Scale(#[from] WrongScale),
+    /// The backbone's taps cannot carry a masking model.
+    #[error("backbone.taps: {0}")]
+    Scales(#[from] ScaleError),
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     Taps(#[from] NotSquare),
@@ -81,8 +85,10 @@ pub enum FitError {
         /// The crop asked for.
         found: usize,
     },
-    /// The method learns something else than a head.
-    #[error("explainer.method is {method}, which learns no head; choose ttame, tame, ptame, lcam_img or lcam_fm")]
+    /// The method learns something else than an attention head.
+    #[error(
+        "explainer.method is {method}, which has no attention head; choose ttame, tame, ptame, lcam_img or lcam_fm"
+    )]
     NoHead {
         /// The method.
         method: &'static str,

@@ -7,7 +7,7 @@ use explainer_zoo::device::Compute;
 
 use super::FitError;
 use super::classifier::Classifier;
-use crate::config::Config;
+use crate::config::{Config, Explainer};
 
 /// What was made of a checkpoint.
 #[derive(Debug)]
@@ -25,12 +25,15 @@ pub struct Imported {
 /// # Errors
 /// [`FitError`] if the classifier cannot be loaded, the checkpoint holds no head, or the two do not belong together.
 pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool) -> Result<Imported, FitError> {
+    if let Explainer::MaskingModel(_) | Explainer::Bee(_) = &config.explainer {
+        return Err(FitError::NoHead { method: config.explainer.method() });
+    }
+    let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };
     let classifier = Classifier::load(config, compute, quiet)?;
     let side = classifier.preprocessing.crop;
     let lightning::Imported { head, ignored } =
         lightning::import(checkpoint, classifier.method, &classifier.tap_specs, side, &compute.device)?;
     let shape = head.config().clone();
-    let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };
     if shape.branches == config.explainer.is_lcam() {
         let expected = if shape.branches {
             "ttame, tame or ptame: the checkpoint's head has attention branches"
@@ -53,5 +56,5 @@ pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool
     }
     let file = checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy();
     about.imported_from = Some(file.into_owned());
-    Ok(Imported { artifact: Artifact { config: about, head }, ignored })
+    Ok(Imported { artifact: Artifact { config: about, head: head.into() }, ignored })
 }

@@ -6,13 +6,16 @@ pub mod checkpoint;
 mod classifier;
 pub mod clip;
 pub mod context;
+mod course;
 mod error;
 mod import;
 pub mod optimizer;
+mod phase;
 pub mod progress;
 mod run;
 pub mod schedule;
 mod schedule_step;
+pub mod step;
 pub mod strategy;
 pub mod trainee;
 

@@ -16,7 +16,28 @@ use burn::train::renderer::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One term of a step's report, which burn-train averages over an epoch.
+/// What a step reports: the names of its figures and whether more is better, the loss first.
+pub type Report = &'static [(&'static str, bool)];
+
+/// A step's figures in the order of its [`Report`], and the number of images they stand for.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// What they are.
+    pub report: Report,
+    /// The loss and its terms.
+    pub values: Vec<f64>,
+    /// Images in the batch.
+    pub images: usize,
+}
+
+impl Figures {
+    /// Each figure with its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.report.iter().map(|(name, _)| *name).zip(self.values.iter().copied())
+    }
+}
+
+/// One figure of a step's report, which burn-train averages over an epoch.
 #[derive(Clone)]
 pub struct Term {
     name: MetricName,
@@ -25,24 +46,15 @@ pub struct Term {
     state: NumericMetricState,
 }
 
-/// A step's figures in the order of [`Term::ALL`], and the number of images they stand for.
-#[derive(Clone, Debug)]
-pub struct Figures {
-    /// Loss, cross-entropy, area, smoothness, agreement.
-    pub values: [f64; 5],
-    /// Images in the batch.
-    pub images: usize,
-}
-
 impl Term {
-    /// Names of the figures and whether more is better.
-    pub const ALL: [(&str, bool); 5] =
-        [("loss", false), ("ce", false), ("area", false), ("smooth", false), ("agreement", true)];
-
-    /// The figure at `index` of [`Term::ALL`].
-    pub fn new(index: usize) -> Self {
-        let (name, higher_is_better) = Self::ALL[index.min(Self::ALL.len() - 1)];
-        Self { name: MetricName::new(name.into()), index, higher_is_better, state: NumericMetricState::default() }
+    /// Every figure of a report.
+    pub fn all(report: Report) -> impl Iterator<Item = Self> {
+        report.iter().enumerate().map(|(index, (name, higher_is_better))| Self {
+            name: MetricName::new((*name).into()),
+            index,
+            higher_is_better: *higher_is_better,
+            state: NumericMetricState::default(),
+        })
     }
 
     fn format(&self) -> FormatOptions {
@@ -62,7 +74,8 @@ impl Metric for Term {
     }
 
     fn update(&mut self, figures: &Figures, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
-        self.state.update(figures.values[self.index], figures.images);
+        let value = figures.values.get(self.index).copied().unwrap_or(f64::NAN);
+        self.state.update(value, figures.images);
         Ok(self.state.compute_update(self.format()))
     }
 
@@ -92,6 +105,7 @@ impl Numeric for Term {
 /// burn-train's renderer on indicatif.
 pub struct TrainingProgress {
     bar: Option<ProgressBar>,
+    report: Report,
     quiet: bool,
     every: usize,
     names: HashMap<String, MetricName>,
@@ -104,8 +118,9 @@ pub struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    /// A run of `total` images of which `done` are behind it; off a terminal it prints a line every `every` steps.
-    pub fn new(total: usize, done: usize, every: usize, quiet: bool) -> Self {
+    /// A run of `total` images of which `done` are behind it, whose steps report `report`; off a terminal it prints a
+    /// line every `every` steps.
+    pub fn new(report: Report, (total, done): (usize, usize), every: usize, quiet: bool) -> Self {
         let bar = (std::io::stderr().is_terminal() && !quiet).then(|| {
             let bar = ProgressBar::new(total as u64).with_position(done as u64);
             let style =
@@ -116,6 +131,7 @@ impl TrainingProgress {
         });
         Self {
             bar,
+            report,
             quiet,
             every: every.max(1),
             names: HashMap::new(),
@@ -131,11 +147,11 @@ impl TrainingProgress {
     fn message(&self) -> String {
         let part = |(name, _): &(&str, bool)| {
             self.latest.get(*name).map(|value| match *name {
-                "agreement" => format!("agreement {:.0}%", 100.0 * value),
+                "agreement" | "accuracy" => format!("{name} {:.0}%", 100.0 * value),
                 _ => format!("{name} {value:.3}"),
             })
         };
-        Term::ALL.iter().filter_map(part).collect::<Vec<_>>().join("  ")
+        self.report.iter().filter_map(part).collect::<Vec<_>>().join("  ")
     }
 
     fn line(&self, text: &str) {

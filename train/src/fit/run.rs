@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use burn::module::Module;
-use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn::train::Interrupter;
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{AnyExplainer, Method, TameConfig, TameHead};
+use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::hash::sha256;
 
@@ -17,11 +17,10 @@ use super::FitError;
 use super::batches::Batches;
 use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Store};
 use super::classifier::Classifier;
-use super::context::Context;
-use super::progress::{Term, TrainingProgress};
-use super::schedule_step::Scheduled;
-use super::strategy::{Outcome, Routine, StepStrategy};
-use super::trainee::{Exchange, Trainee, lock};
+use super::context::{Context, Task};
+use super::course::{Course, Position};
+use super::phase::Phase;
+use super::trainee::Trainee;
 use crate::config::{Augment, Config, Data, Explainer};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
@@ -56,8 +55,10 @@ pub struct Finished {
     pub context: Arc<Context>,
     /// The validation images.
     pub valid: Arc<dyn ImageSet>,
-    /// Images in a training batch.
+    /// Images in a validation batch.
     pub batch_size: usize,
+    /// Images that the explainer has learned from, counted at every time.
+    pub images: usize,
     /// Names of the classifier's classes, where known.
     pub class_names: Option<Vec<String>>,
 }
@@ -74,9 +75,8 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
 
     let setup = Setup::new(config, &compute, quiet)?;
-    let plan = training(config);
-    let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
-    let total_steps = steps_per_epoch * plan.epochs;
+    let phases = Phase::all(config, &setup.context, setup.train.len());
+    let total_steps = phases.last().map_or(0, Phase::end);
     let run_id = identity(config, &setup);
     let store = Store::new(output.join("checkpoints"), config.train.keep);
     store.restore()?;
@@ -87,67 +87,42 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
-    let exchange = Arc::new(Exchange::default());
-    let autodiff = compute.device.clone().autodiff();
-    let head = AnyExplainer::Tame(TameHead::new(setup.head.clone(), config.train.seed, &autodiff));
-    let trainee = Trainee::new(head, setup.context.clone(), exchange.clone());
-    let (optimizer, momentum) = config.optimizer.build()?;
-    let scheduled = Scheduled {
-        schedule: config.schedule.clone(),
-        lr: config.optimizer.lr(),
-        total: total_steps,
-        next: state.step,
-        momentum,
-    };
-    let mut learner = Learner::new(trainee, optimizer, scheduled);
-    let first = state.step;
-    if let Some(Checkpoint { head, optimizer, .. }) = checkpoint {
-        learner.load_model(head);
-        learner.load_optim(optimizer);
-    }
-
-    let train = Batches::new(setup.train.clone(), plan.clone(), first);
-    let valid = Batches::new(validated(config, &setup.valid), validation(config), 0);
-    let (train_state, valid_state) = (train.state(), valid.state());
-    let outcome = Arc::new(Mutex::new(Outcome::default()));
-    let batch_size = plan.batch_size;
-    let routine = Routine {
-        state,
-        steps_per_epoch,
-        checkpoint_every: config.train.checkpoint_every,
-        validate_every: config.train.validate_every,
-        log_every: config.train.log_every,
-        store: store.clone(),
+    let mut course = Course {
+        config,
+        head: &setup.head,
+        device: &compute.device,
+        train: setup.train.clone(),
+        valid: Batches::new(validated(config, &setup.valid), validation(config), 0),
+        output: &output,
+        store: &store,
+        quiet,
+        interrupter,
         saved,
-        log: output.join("metrics.jsonl"),
-        train_state: train_state.clone(),
-        valid_state: valid_state.clone(),
-        images: setup.train.clone(),
+        broken: Vec::new(),
+        waited: Duration::ZERO,
     };
-    let progress = TrainingProgress::new(total_steps * batch_size, first * batch_size, config.train.log_every, quiet);
-    let strategy = StepStrategy::new(compute.device.clone(), exchange, routine, outcome.clone());
-    let mut training = SupervisedTraining::new(&output, Arc::new(train), Arc::new(valid))
-        .renderer(Box::new(progress))
-        .with_metric_logger(burn::train::logger::InMemoryMetricLogger::default())
-        .with_application_logger(None)
-        .with_interrupter(interrupter.clone())
-        .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));
-    for index in 0..Term::ALL.len() {
-        training = training.metric_train_numeric(Term::new(index));
+    let mut at = Position { state, head: None, optimizer: None, best: None };
+    if let Some(Checkpoint { head, optimizer, .. }) = checkpoint {
+        (at.head, at.optimizer) = (Some(head), Some(optimizer));
     }
-    let result = training.launch(learner);
-
-    let outcome = std::mem::take(&mut *lock(&outcome));
-    if let Some(failure) = outcome.failure {
-        return Err(failure);
+    let mut last = None;
+    for (number, phase) in phases.iter().enumerate() {
+        let done = at.state.step >= phase.end() && phase.steps > 0;
+        if done && number + 1 < phases.len() {
+            continue;
+        }
+        let (trainee, next) = course.run(phase, at)?;
+        at = next;
+        last = Some((trainee, phase));
+        if at.state.step < phase.end() {
+            break; // stopped
+        }
     }
-    if let Some(error) = result.error {
-        return Err(FitError::Stopped(error.to_string()));
-    }
-    let Some(mut state) = outcome.state else { return Err(FitError::Stopped("the loop did not start".into())) };
-    let last = Trainee::new(result.model.head, setup.context.clone(), Arc::default());
-    let trainee = match (&outcome.best, &state.best) {
-        (Some(best), _) => best.clone(),
+    let Some((last, phase)) = last else { return Err(FitError::Stopped("it has no phase".into())) };
+    let Course { broken, waited, .. } = course;
+    let Position { mut state, best, .. } = at;
+    let trainee = match (best, &state.best) {
+        (Some(best), _) => best,
         // The best came before the checkpoint that this run went on from.
         (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run.clone()) {
             Ok(found) => last.clone().load_record(found.head),
@@ -159,17 +134,18 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         },
         (None, None) => last,
     };
-    let (train_state, valid_state) =
-        (std::mem::take(&mut *lock(&train_state)), std::mem::take(&mut *lock(&valid_state)));
+    let made = |phase: &Phase| state.step.clamp(phase.first, phase.end()) - phase.first;
+    let images: usize = phases.iter().map(|phase| made(phase) * phase.plan.batch_size).sum();
     let mut finished = Finished {
         artifact: None,
-        broken: train_state.broken.into_iter().chain(valid_state.broken).collect(),
-        waited: train_state.waited,
+        broken,
+        waited,
         notes,
         trainee,
-        context: setup.context.clone(),
+        context: phase.context.clone(),
         valid: setup.valid.clone(),
-        batch_size,
+        batch_size: config.train.batch_size,
+        images: images.saturating_sub(state.skipped * phase.plan.batch_size),
         class_names: setup.classifier.class_names.clone(),
         state,
     };
@@ -183,7 +159,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
 struct Setup {
     classifier: Classifier,
     context: Arc<Context>,
-    head: TameConfig,
+    head: AnyConfig,
     train: Arc<dyn ImageSet>,
     valid: Arc<dyn ImageSet>,
 }
@@ -192,16 +168,7 @@ impl Setup {
     fn new(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let mut classifier = Classifier::load(config, compute, quiet)?;
         let (preprocessing, classes) = (&classifier.preprocessing, classifier.backbone.spec().classes);
-        let mut head = match classifier.method {
-            Method::Ptame => TameConfig::ptame(&classifier.tap_specs, classes, preprocessing.crop)?,
-            _ => TameConfig::ttame(&classifier.tap_specs, classes, preprocessing.crop),
-        };
-        head.branches = !config.explainer.is_lcam();
-        head.fuse_bias = config.explainer.fuse_bias();
-        if let Some(side) = config.explainer.map_size() {
-            head.map_size = [side; 2];
-        }
-
+        let head = shape(config, &classifier)?;
         let [train, valid] = sets(config, preprocessing)?;
         let named = || Some(train.classes().to_vec()).filter(|names| names.len() == classes);
         classifier.class_names = classifier.class_names.or_else(named);
@@ -210,8 +177,7 @@ impl Setup {
             taps: classifier.ids.clone(),
             adapters: classifier.adapters.clone(),
             auxiliary: classifier.auxiliary.clone(),
-            masked: classifier.masked,
-            objective: config.objective.clone(),
+            task: Task::of(config), // another phase has another
             device: compute.device.clone(),
             clip_norm: config.optimizer.clip_norm(),
         };
@@ -219,10 +185,29 @@ impl Setup {
     }
 }
 
-/// How training images are read.
-pub(super) fn training(config: &Config) -> Plan {
+/// The shape of the explainer.
+fn shape(config: &Config, classifier: &Classifier) -> Result<AnyConfig, FitError> {
+    let (taps, classes, side) =
+        (&classifier.tap_specs, classifier.backbone.spec().classes, classifier.preprocessing.crop);
+    if let Explainer::MaskingModel(section) = &config.explainer {
+        return Ok(section.shape(taps, classes, side)?.into());
+    }
+    let mut head = match classifier.method {
+        Method::Ptame => TameConfig::ptame(taps, classes, side)?,
+        _ => TameConfig::ttame(taps, classes, side),
+    };
+    head.branches = !config.explainer.is_lcam();
+    head.fuse_bias = config.explainer.fuse_bias();
+    if let Some(side) = config.explainer.map_size() {
+        head.map_size = [side; 2];
+    }
+    Ok(head.into())
+}
+
+/// How training images are read, so many a batch.
+pub(super) fn training(config: &Config, batch_size: usize, epochs: usize) -> Plan {
     let has = |augment| config.data.augment.contains(&augment);
-    let mut plan = Plan::training(config.train.batch_size, config.train.epochs, config.train.seed);
+    let mut plan = Plan::training(batch_size, epochs, config.train.seed);
     plan.augment = data::Augment { crop: has(Augment::RandomCrop), flip: has(Augment::Flip) };
     plan.max_broken = config.data.max_broken;
     plan.workers = config.data.workers;
@@ -351,7 +336,7 @@ pub(super) fn start<T>(
 }
 
 fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) -> Result<PathBuf, FitError> {
-    let AnyExplainer::Tame(head) = finished.trainee.head.clone();
+    let head = finished.trainee.head.clone();
     let mut about = setup.classifier.describe(config, setup.head.clone());
     about.figures.insert("training steps".into(), finished.state.steps_made() as f64);
     about.figures.insert("training seconds".into(), finished.state.seconds.round());

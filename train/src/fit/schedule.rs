@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::config::{Cosine, OneCycle, Schedule};
+use crate::config::{Cosine, OneCycle, Schedule, StepDecay};
 
 /// What an optimizer step runs with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +22,10 @@ impl Schedule {
         match self {
             Self::OneCycle(cycle) => cycle.at(lr, step as f64, total as f64),
             Self::Cosine(cosine) => Rate { lr: lr * cosine.factor(step as f64, total as f64), momentum: None },
+            Self::StepDecay(StepDecay { every, factor }) => {
+                let falls = i32::try_from(step / every.max(&1)).unwrap_or(i32::MAX);
+                Rate { lr: lr * factor.powi(falls), momentum: None }
+            }
             Self::Constant(_) => Rate { lr, momentum: None },
         }
     }
@@ -115,5 +119,14 @@ mod tests {
         let plain = Schedule::Cosine(Cosine { warmup: 0.0, final_lr: 0.0 });
         close(plain.at(1.0, 5, 10).lr, 0.5);
         close(plain.at(1.0, 0, 10).lr, 1.0);
+    }
+
+    #[test]
+    fn the_staircase_falls_every_so_many_steps() {
+        let schedule = Schedule::StepDecay(StepDecay { every: 3, factor: 0.1 });
+        let rates: Vec<f64> = (0..8).map(|step| schedule.at(2.0, step, 8).lr).collect();
+        for (rate, expected) in rates.into_iter().zip([2.0, 2.0, 2.0, 0.2, 0.2, 0.2, 0.02, 0.02]) {
+            close(rate, expected);
+        }
     }
 }

@@ -33,6 +33,14 @@ use crate::metric::{MaskedConfidence, Summary};
 pub struct Routine {
     /// Where it stands.
     pub state: State,
+    /// The phase's name, where a run has several.
+    pub phase: Option<&'static str>,
+    /// Steps of the run before the phase.
+    pub first: usize,
+    /// Steps of the run up to the end of the phase.
+    pub end: usize,
+    /// Whether what the phase trains is validated.
+    pub validates: bool,
     /// Steps of an epoch.
     pub steps_per_epoch: usize,
     /// Steps between checkpoints.
@@ -141,7 +149,7 @@ impl Run<'_> {
     ) -> Result<(), FitError> {
         let mut log = self.open_log()?;
         self.validate(learner, valid, &mut log)?; // for which the run had no time before it was stopped
-        let total = self.routine.state.total_steps;
+        let end = self.routine.end;
         let total_images = train.num_items();
         let validate_every = match self.routine.validate_every {
             0 => self.routine.steps_per_epoch,
@@ -160,7 +168,9 @@ impl Run<'_> {
             let item = TrainingItem::new(output, progress, Some(step), Some(learner.lr_current()));
             let _ = processor.process_train(LearnerEvent::ProcessedItem(item));
 
-            self.routine.state.validation_due = step == total || reached(validate_every, before, step);
+            let first = self.routine.first;
+            let due = step == end || reached(validate_every, before.saturating_sub(first), step.saturating_sub(first));
+            self.routine.state.validation_due = self.routine.validates && due;
             self.validate(learner, valid, &mut log)?;
             if reached(self.routine.checkpoint_every, before, step) {
                 self.save(learner)?;
@@ -208,27 +218,28 @@ impl Run<'_> {
         self.routine.state.skipped += step - before;
         self.routine.state.step = step + 1;
         self.routine.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        if reached(self.routine.log_every, before, step + 1) || step + 1 == self.routine.state.total_steps {
+        if reached(self.routine.log_every, before, step + 1) || step + 1 == self.routine.end {
             self.log_step(log, step, learner.lr_current().base(), &figures)?;
         }
         Ok(output.item)
     }
 
-    /// The end of the last epoch, also where no image behind the last batch could be read.
+    /// The end of the phase's last epoch, also where no image behind the last batch could be read.
     fn finish(
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<Batch>,
         log: &mut File,
     ) -> Result<(), FitError> {
+        let end = self.routine.end;
         let state = &mut self.routine.state;
-        let missing = state.total_steps.saturating_sub(state.step);
+        let missing = end.saturating_sub(state.step);
         if missing > 0 {
             state.skipped += missing;
-            state.step = state.total_steps;
-            state.validation_due = true;
+            state.step = end;
+            state.validation_due = self.routine.validates;
         }
-        if state.skipped == state.total_steps {
+        if state.skipped == end {
             let first = lock(&self.routine.train_state).broken.first().map(|broken| broken.reason.clone());
             return Err(FitError::NothingRead(first.unwrap_or_default()));
         }
@@ -251,14 +262,16 @@ impl Run<'_> {
     }
 
     fn log_step(&mut self, log: &mut File, step: usize, lr: f64, figures: &Figures) -> Result<(), FitError> {
-        let [loss, ce, area, smooth, agreement] = figures.values;
         let rate = self.images_since_log as f64 / self.since_log.elapsed().as_secs_f64().max(1e-9);
         self.since_log = Instant::now();
         self.images_since_log = 0;
-        let line = json!({
-            "step": step + 1, "epoch": step / self.routine.steps_per_epoch.max(1) + 1, "lr": lr, "loss": loss, "ce": ce,
-            "area": area, "smooth": smooth, "agreement": agreement, "images_per_second": rate,
-        });
+        let epoch = (step - self.routine.first.min(step)) / self.routine.steps_per_epoch.max(1) + 1;
+        let mut line = json!({"step": step + 1, "epoch": epoch, "lr": lr});
+        if let Some(phase) = self.routine.phase {
+            line["phase"] = phase.into();
+        }
+        figures.named().for_each(|(name, value)| line[name] = value.into());
+        line["images_per_second"] = rate.into();
         self.note(log, line)
     }
 
@@ -338,8 +351,7 @@ fn is_best(best: Option<&Best>, ad50: f64, images: usize) -> bool {
 
 /// The first figure that is NaN or infinite.
 fn bad_figure(figures: &Figures) -> Option<String> {
-    let bad = figures.values.iter().zip(super::progress::Term::ALL).find(|(value, _)| !value.is_finite());
-    bad.map(|(value, (name, _))| format!("{name} is {value}"))
+    figures.named().find(|(_, value)| !value.is_finite()).map(|(name, value)| format!("{name} is {value}"))
 }
 
 /// Figures by their usual names, such as `AD(50)`.

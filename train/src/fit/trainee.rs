@@ -1,22 +1,22 @@
-//! One training step of a TAME-family head, and one validation step.
+//! What is trained, as burn-train knows it: its training step, by family, and its validation step.
 
 use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{ExecutionError, Tensor, TensorReadError, activation::sigmoid};
+use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use explainer_zoo::backbone::{BackboneError, Tap};
-use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View, min_max};
+use explainer_zoo::backbone::BackboneError;
+use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
 
 use super::clip::{GradientError, clip_gradients};
-use super::context::{Context, Masked};
-use super::progress::Figures;
+use super::context::{Context, Task};
+use super::progress::{Figures, Report};
+use super::step;
 use crate::data::Batch;
 use crate::metric::{Confidence, MaskedConfidence};
-use crate::objective::{Terms, cross_entropy, matching, upsample};
 
 /// The head and what it is trained with, as burn-train's learner holds it.
 #[derive(Module, Debug)]
@@ -50,10 +50,10 @@ impl std::fmt::Debug for Record {
 /// What a training step reports; values stay on the device until they are read.
 #[derive(Clone, Debug)]
 pub struct StepOutput {
-    /// The loss and its terms.
-    pub terms: Terms,
-    /// Share of the batch whose masked image is still classified as the whole one, `[1]`.
-    pub agreement: Tensor<1>,
+    /// What they are.
+    pub report: Report,
+    /// One value for each name of the report.
+    pub values: Tensor<1>,
     /// Images in the batch.
     pub images: usize,
 }
@@ -64,17 +64,15 @@ impl StepOutput {
     /// # Errors
     /// When the device failed to compute them.
     pub fn figures(&self) -> Result<Figures, TensorReadError> {
-        let Terms { total, ce, area, smooth } = self.terms.clone();
-        let all = Tensor::cat(vec![total, ce, area, smooth, self.agreement.clone()], 0).try_into_vec_as::<f32>()?;
-        let mut values = [f64::NAN; 5];
-        values.iter_mut().zip(all).for_each(|(value, read)| *value = f64::from(read));
-        Ok(Figures { values, images: self.images })
+        let values = self.values.clone().try_into_vec_as::<f32>()?.into_iter().map(f64::from).collect();
+        Ok(Figures { report: self.report, values, images: self.images })
     }
 }
 
 impl Adaptor<Figures> for StepOutput {
     fn adapt(&self) -> Figures {
-        self.figures().unwrap_or(Figures { values: [f64::NAN; 5], images: self.images })
+        let unread = |_| Figures { report: self.report, values: Vec::new(), images: self.images };
+        self.figures().unwrap_or_else(unread)
     }
 }
 
@@ -112,8 +110,8 @@ impl Trainee {
     pub fn explain(&self, pixels: Tensor<4>) -> (super::context::Clean, Tensor<4>) {
         let clean = self.context.clean(pixels);
         let view = View { images: &clean.images, features: &clean.features };
-        let maps = matching(self.head.maps(&view, ClassSelection::Of(clean.class.clone())));
-        (clean, min_max(maps))
+        let maps = self.head.maps(&view, ClassSelection::Each(clean.class.clone()));
+        (clean, self.head.shown(maps))
     }
 }
 
@@ -122,51 +120,11 @@ impl TrainStep for Trainee {
     type Output = StepOutput;
 
     fn step(&self, batch: Batch) -> TrainOutput<StepOutput> {
-        let context = &self.context;
-        let images = batch.len();
-        let clean = context.clean(batch.images(&context.device));
-        let view = View { images: &clean.images, features: &clean.features };
-        let maps = sigmoid(self.head.maps(&view, ClassSelection::Of(clean.class.clone())));
-        let mask = matching(maps.clone());
-
-        let class = clean.class.clone();
-        let cotangent = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
-            let class = class.clone().narrow(0, rows.start, rows.len());
-            context.objective.logit_gradient(logits, class, images)
+        let (gradients, output) = match &self.context.task {
+            Task::Tame(task) => step::tame(&self.head, task, &self.context, &batch),
+            Task::MaskingModel(task) => step::masking_model(&self.head, task, &self.context, &batch),
         };
-        // The classifier stands outside the head's graph: its gradient comes in as a constant.
-        let (masked, answer) = match (context.masked, clean.taps.first(), context.adapters.first()) {
-            (Masked::Feature, Some(tap), Some(adapter)) => {
-                let map = adapter.apply(tap.clone());
-                let [_, _, height, width] = map.dims();
-                let masked = map * upsample(mask, [height, width]);
-                let feature = adapter.restore(masked.clone().inner(), tap);
-                (masked, context.backbone.answer_at(clean.images, context.taps[0], feature, &cotangent))
-            }
-            (Masked::Image(masking), ..) => {
-                let masked = masking.apply(clean.images, mask, &context.backbone.spec().preprocessing);
-                let answer = context.backbone.answer(masked.clone().inner(), &cotangent);
-                (masked, answer)
-            }
-            (Masked::Feature, ..) => {
-                let answer = context.backbone.answer(clean.images.clone(), &cotangent);
-                (clean.images.autodiff(), answer)
-            }
-        };
-        let pulled = match (&answer.gradient, context.adapters.first()) {
-            (Tap::Map(gradient), _) => gradient.clone(),
-            (tokens, Some(adapter)) => adapter.apply(tokens.clone()),
-            (Tap::Tokens(_), None) => masked.clone().inner().zeros_like(),
-        };
-        let regulariser = context.objective.regulariser(maps);
-        let surrogate = (masked * pulled.autodiff()).sum() + regulariser.loss.clone();
-        let gradients = surrogate.backward();
-
-        let agrees = answer.logits.clone().argmax(1).reshape([images]).equal(clean.class.clone());
-        let agreement = agrees.float().mean();
-        let ce = cross_entropy(answer.logits, clean.class);
-        let terms = context.objective.terms(ce, &regulariser);
-        TrainOutput::new(self, gradients, StepOutput { terms, agreement, images })
+        TrainOutput::new(self, gradients, output)
     }
 
     fn optimize(self, optim: &mut ModuleOptimizer, lr: ModuleLearningRate, gradients: GradientsParams) -> Self {

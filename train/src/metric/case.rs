@@ -1,11 +1,13 @@
 //! Heat maps under measurement.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 
 use burn::tensor::{Bool, Tensor, TensorData};
 
 use super::subject::pick;
-use super::{Look, Memo, MetricError, Subject};
+use super::{Look, Memo, MetricError, Redraw, Sight, Subject};
+use crate::data::Truth;
 use crate::objective::upsample;
 
 /// N heat maps of a subject's images: one for each image, or any number for any of them.
@@ -16,6 +18,7 @@ pub struct Case<'a> {
     maps: Vec<f32>,
     sound: Vec<bool>,
     order: OnceCell<Vec<u32>>,
+    explainer: Option<&'a dyn Redraw>,
     memo: Memo,
 }
 
@@ -72,7 +75,36 @@ impl<'a> Case<'a> {
                 _ => full.iter_mut().for_each(|value| *value += 0.0),
             }
         }
-        Self { subject, of, maps: full, sound, order: OnceCell::new(), memo: Memo::default() }
+        Self { subject, of, maps: full, sound, order: OnceCell::new(), explainer: None, memo: Memo::default() }
+    }
+
+    /// The explainer that the maps are of, for metrics that ask it again; without it they are undefined.
+    #[must_use]
+    pub fn with_explainer(self, explainer: &'a dyn Redraw) -> Self {
+        Self { explainer: Some(explainer), memo: Memo::default(), ..self }
+    }
+
+    /// The explainer's maps `[n,1,h,w]` of images that `make` makes, a range of them at a time, for these classes of the
+    /// classifier's. Nothing without an explainer, and at a stage of the randomisation that it is not prepared for.
+    ///
+    /// # Errors
+    /// As [`Redraw::redraw`].
+    pub fn redraw(
+        &self,
+        classes: &[usize],
+        sight: Sight,
+        mut make: impl FnMut(Range<usize>) -> Tensor<4>,
+    ) -> Result<Option<Tensor<4>>, MetricError> {
+        let ready = |explainer: &&dyn Redraw| match sight {
+            Sight::Trained => true,
+            Sight::Randomised(stage) => stage < explainer.stages(),
+        };
+        let known = self.subject.backbone().spec().classes;
+        let asked = |_: &&dyn Redraw| !classes.is_empty() && classes.iter().all(|class| *class < known);
+        let Some(explainer) = self.explainer.filter(ready).filter(asked) else { return Ok(None) };
+        let portions = self.subject.portions(classes.len());
+        let drawn = portions.map(|range| explainer.redraw(make(range.clone()), &classes[range], sight));
+        Ok(Some(Tensor::cat(drawn.collect::<Result<_, _>>()?, 0)))
     }
 
     /// The images.
@@ -141,6 +173,12 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn clean(&self, map: usize) -> Look {
         self.subject.clean(self.of.get(map).copied().unwrap_or(usize::MAX))
+    }
+
+    /// What is known of the image of map `map` apart from its pixels.
+    #[must_use]
+    pub fn truth(&self, map: usize) -> Option<&'a Truth> {
+        self.subject.truth(*self.of.get(map)?)
     }
 
     /// For each frame its image, with the frame's most important pixels from `front` and the others from `back` (both

@@ -52,6 +52,9 @@ pub enum MetricError {
         /// Iterations made.
         iterations: usize,
     },
+    /// An explainer cannot be asked for further maps.
+    #[error("cannot explain once more: {0}")]
+    Redraw(String),
     /// An image cannot be compressed.
     #[error("cannot compress an image to measure its information: {0}")]
     Compress(String),

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use burn::tensor::Tensor;
 use image::{ExtendedColorType, codecs::webp::WebPEncoder};
 
-use super::{Better, Case, Look, Metric, MetricError, MetricSpec, Subject, curve};
+use super::{Better, Case, Look, Metric, MetricError, MetricSpec, Needs, Subject, curve};
 
 /// Shares of pixels shown, in percent.
 const PERCENTS: [f64; 13] = [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 13.0, 21.0, 34.0, 50.0, 75.0];
@@ -75,6 +75,7 @@ fn spec(name: &str, title: &str) -> MetricSpec {
         range: [0.0, 1.0],
         source: "Kapishnikov et al., 2019",
         passes: PERCENTS.len() + 1,
+        needs: Needs::Nothing,
     }
 }
 

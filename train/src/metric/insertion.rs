@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 
-use super::{Better, Case, Metric, MetricError, MetricSpec, Subject, curve};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Subject, curve};
 use crate::objective::gaussian_blur;
 
 /// Steps, unless the name gives another number: those of the paper.
@@ -78,6 +78,7 @@ fn spec(name: &str, steps: usize, better: Better) -> MetricSpec {
         range: [0.0, 1.0],
         source: "Petsiuk et al., 2018",
         passes: steps,
+        needs: Needs::Nothing,
     }
 }
 

@@ -21,7 +21,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
-use super::{Better, Case, Metric, MetricError, MetricSpec, Subject};
+use super::{Better, Case, Metric, MetricError, MetricSpec, Needs, Subject};
 use crate::objective::Masking;
 
 /// What is made of the two confidences.
@@ -71,7 +71,16 @@ impl Metric for Masked {
         };
         let title = format!("{title}, {}% of the pixels kept", self.kept);
         let name = self.name.clone();
-        MetricSpec { name, title, better, unit: "percent", range: [0.0, 100.0], source, passes: 1 }
+        MetricSpec {
+            name,
+            title,
+            better,
+            unit: "percent",
+            range: [0.0, 100.0],
+            source,
+            passes: 1,
+            needs: Needs::Nothing,
+        }
     }
 
     fn values(&self, case: &Case<'_>) -> Result<Vec<Option<f64>>, MetricError> {
@@ -81,15 +90,20 @@ impl Metric for Masked {
     }
 }
 
+/// Images `of` times a map each, of which `maps` has the H W values one after the other; 0 leaves black. Normalised.
+pub(super) fn mask(subject: &Subject<'_>, of: &[usize], maps: Vec<f32>) -> Tensor<4> {
+    let [height, width] = subject.size();
+    let maps = Tensor::from_data(TensorData::new(maps, [of.len(), 1, height, width]), &subject.device());
+    Masking::BeforeNorm.apply(subject.pick(of), maps, subject.preprocessing())
+}
+
 /// p~_t of each map with its top `percent` of pixels kept.
-fn confidences(case: &Case<'_>, percent: f64) -> Rc<Vec<f32>> {
+pub(super) fn confidences(case: &Case<'_>, percent: f64) -> Rc<Vec<f32>> {
     case.memo().get(&format!("masked {percent}"), || {
-        let [height, width] = case.subject().size();
         let (subject, of, maps) = (case.subject(), case.images(), case.maps().collect::<Vec<_>>());
         let looks = subject.look(of, |range| {
-            let kept: Vec<f32> = maps[range.clone()].iter().flat_map(|map| keep_top(map, percent)).collect();
-            let kept = Tensor::from_data(TensorData::new(kept, [range.len(), 1, height, width]), &subject.device());
-            Masking::BeforeNorm.apply(subject.pick(&of[range]), kept, subject.preprocessing())
+            let kept = maps[range.clone()].iter().flat_map(|map| keep_top(map, percent)).collect();
+            mask(subject, &of[range], kept)
         });
         looks.into_iter().map(|look| look.score).collect()
     })

@@ -11,7 +11,7 @@
 //!
 //! Cost: 9 forward passes.
 
-use super::{Better, Case, Frame, Metric, MetricError, MetricSpec, curve};
+use super::{Better, Case, Frame, Metric, MetricError, MetricSpec, Needs, curve};
 
 /// Percentages that turn black after the first, which is none.
 const PERCENTS: [f64; 9] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0];
@@ -57,6 +57,7 @@ fn spec(name: &str, title: &str, better: Better) -> MetricSpec {
         range: [0.0, 90.0],
         source: "Chefer et al., 2021",
         passes: PERCENTS.len(),
+        needs: Needs::Nothing,
     }
 }
 

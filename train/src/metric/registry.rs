@@ -1,10 +1,18 @@
 //! Every metric by name.
 
+use super::crop::{LocalisationError, Ssr};
+use super::fixations::Nss;
+use super::infidelity::{Infidelity, SQUARES};
 use super::information::{Aic, Sic};
 use super::insertion::{Deletion, Insertion, STEPS};
 use super::masked::{Figure, Masked};
 use super::perturbation::{Neg, Pos};
+use super::pointing::Pointing;
 use super::road::{First, Imputer, Removed, Road};
+use super::sanity::{CASCADE, Sanity, Similarity};
+use super::sensitivity::{MaxSensitivity, RADIUS};
+use super::soundness::{Completeness, Soundness};
+use super::spread::{Complexity, Sparsity};
 use super::{Metric, MetricError};
 
 /// A metric's name, the form of its parameter, and how it is made from that.
@@ -27,6 +35,20 @@ const METRICS: &[Entry] = &[
     ("road-lerf", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Linear)),
     ("road-morf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Most, Imputer::Telea)),
     ("road-lerf-telea", "[@PERCENT|@ptame|@ttame]", |v| v.road(First::Least, Imputer::Telea)),
+    ("ssr", "[@TIMES]", |v| boxed(Ssr { times: v.times()? })),
+    ("localisation-error", "[@TIMES]", |v| boxed(LocalisationError { times: v.times()? })),
+    ("pointing", "", |v| v.none(Pointing::Largest)),
+    ("energy-pointing", "", |v| v.none(Pointing::Energy)),
+    ("weighting", "", |v| v.none(Pointing::Weighting)),
+    ("sparsity", "", |v| v.none(Sparsity)),
+    ("complexity", "", |v| v.none(Complexity)),
+    ("nss", "", |v| v.none(Nss)),
+    ("completeness", "", |v| v.none(Completeness)),
+    ("soundness", "", |v| v.none(Soundness)),
+    ("max-sensitivity", "[@RADIUS]", |v| boxed(MaxSensitivity { radius: v.radius()? })),
+    ("infidelity", "[@SQUARES]", |n| boxed(Infidelity { squares: n.count(SQUARES)? })),
+    ("sanity-ssim", "[@STAGE]", |v| boxed(Sanity { similarity: Similarity::Ssim, stage: v.stage()? })),
+    ("sanity-spearman", "[@STAGE]", |v| boxed(Sanity { similarity: Similarity::Spearman, stage: v.stage()? })),
 ];
 
 /// The metric of this name: `NAME` or `NAME@PARAMETER`, such as `ad@50`.
@@ -65,6 +87,25 @@ impl Argument {
     /// A number of steps.
     fn count(&self, default: usize) -> Result<usize, MetricError> {
         self.read(default, "a whole number, 1 to 100000", |count| (1..=100_000).contains(count))
+    }
+
+    /// A threshold over the mean of a map.
+    fn times(&self) -> Result<f64, MetricError> {
+        self.read(1.0, "a number above 0, times the map's mean", |times| *times > 0.0 && times.is_finite())
+    }
+
+    /// The largest disturbance of a normalised value.
+    fn radius(&self) -> Result<f64, MetricError> {
+        self.read(RADIUS, "a number above 0, at most 10", |radius| *radius > 0.0 && *radius <= 10.0)
+    }
+
+    /// A stage of the cascading randomisation, from 0; its name counts from 1.
+    fn stage(&self) -> Result<Option<usize>, MetricError> {
+        if self.text.is_none() {
+            return Ok(None);
+        }
+        let expected = format!("a stage, 1 to {}", CASCADE.len());
+        self.read(1, &expected, |stage| (1..=CASCADE.len()).contains(stage)).map(|stage| Some(stage - 1))
     }
 
     /// ROAD with a paper's percentages, P-TAME's by default, or with one.
@@ -132,6 +173,8 @@ mod tests {
         );
         let road = ["road-morf@ptame", "road-lerf-telea@ttame", "road-lerf@30"].map(name);
         assert_eq!(road, ["road-morf", "road-lerf-telea@ttame", "road-lerf@30"]);
+        let asked = ["sanity-ssim", "sanity-spearman@4", "max-sensitivity@0.02", "infidelity@9"].map(name);
+        assert_eq!(asked, ["sanity-ssim", "sanity-spearman@4", "max-sensitivity", "infidelity@9"]);
     }
 
     #[test]
@@ -143,6 +186,8 @@ mod tests {
             assert!(problem.ends_with("expected a percentage above 0, at most 100"), "{problem}");
         }
         assert!(problem("road-morf@100").contains("expected a percentage above 0, below 100, or ptame or ttame"));
+        assert!(problem("sanity-ssim@5").ends_with("found `5` behind the @, expected a stage, 1 to 4"));
+        assert!(problem("max-sensitivity@0").ends_with("expected a number above 0, at most 10"));
         assert!(problem("insertion@0").contains("expected a whole number, 1 to 100000"));
         assert_eq!(problem("pos@3"), "metric `pos`: found `3` behind the @, expected nothing: it has no parameter");
     }

@@ -16,6 +16,22 @@ pub enum Better {
     Lower,
 }
 
+/// What a metric needs beside images, maps and the classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Where its objects are.
+    Objects,
+    /// Where people look.
+    Fixations,
+    /// The explainer, to ask it again.
+    Explainer,
+    /// The explainer, also while the classifier is random in part.
+    Randomised,
+}
+
 /// What is known of a metric without measuring.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricSpec {
@@ -34,6 +50,8 @@ pub struct MetricSpec {
     /// Forward passes of the classifier for one map, beside the clean pass of its image, if no other metric has made
     /// them already.
     pub passes: usize,
+    /// What else there must be. Images for which it is not there have no value.
+    pub needs: Needs,
 }
 
 /// A measure of how good a heat map is.

@@ -9,6 +9,7 @@ use explainer_zoo::backbone::Backbone;
 use explainer_zoo::image::Preprocessing;
 
 use super::{Memo, MetricError};
+use crate::data::Truth;
 use crate::objective::gaussian_blur;
 
 /// Perturbed images in memory at a time, unless [`Subject::with_budget`] says otherwise.
@@ -29,6 +30,7 @@ pub struct Subject<'a> {
     probabilities: Vec<f32>,
     count: usize,
     budget: NonZeroUsize,
+    truth: Vec<Truth>,
     memo: Memo,
 }
 
@@ -88,13 +90,38 @@ impl<'a> Subject<'a> {
         let [_, count] = logits.dims();
         let probabilities = softmax(logits, 1).into_data().iter::<f32>().collect();
         let memo = Memo::default();
-        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, memo }
+        Self { backbone, preprocessing, images, classes, probabilities, count, budget: BUDGET, truth: Vec::new(), memo }
     }
 
     /// At most `images` perturbed images are in memory at a time, by default 32. Figures do not depend on it.
     #[must_use]
     pub fn with_budget(self, images: NonZeroUsize) -> Self {
         Self { budget: images, ..self }
+    }
+
+    /// What is known of each image apart from its pixels; without it nothing is.
+    ///
+    /// # Errors
+    /// [`MetricError::Shape`] for another number than that of the images, or a mask of another size.
+    pub fn with_truth(self, truth: Vec<Truth>) -> Result<Self, MetricError> {
+        let [height, width] = self.size();
+        if truth.len() != self.len() {
+            let (found, expected) = (truth.len().to_string(), format!("{}, one an image", self.len()));
+            return Err(MetricError::Shape { what: "the number of annotated images", found, expected });
+        }
+        if let Some(mask) =
+            truth.iter().filter_map(|truth| truth.mask.as_ref()).find(|mask| mask.len() != height * width)
+        {
+            let (found, expected) = (mask.len().to_string(), (height * width).to_string());
+            return Err(MetricError::Shape { what: "the number of an object mask's pixels", found, expected });
+        }
+        Ok(Self { truth, ..self })
+    }
+
+    /// What is known of an image apart from its pixels, if anything was given.
+    #[must_use]
+    pub fn truth(&self, image: usize) -> Option<&Truth> {
+        self.truth.get(image)
     }
 
     /// Number of images B.
@@ -114,6 +141,12 @@ impl<'a> Subject<'a> {
     pub fn size(&self) -> [usize; 2] {
         let [_, _, height, width] = self.images.dims();
         [height, width]
+    }
+
+    /// The classifier.
+    #[must_use]
+    pub fn backbone(&self) -> &'a dyn Backbone {
+        self.backbone
     }
 
     /// Normalised images `[B,3,H,W]`.
@@ -143,8 +176,28 @@ impl<'a> Subject<'a> {
     /// The classifier's answer to whole image `image`.
     #[must_use]
     pub fn clean(&self, image: usize) -> Look {
-        let probabilities = self.probabilities.chunks(self.count.max(1)).nth(image).unwrap_or_default();
-        look(probabilities, self.class(image))
+        look(self.row(image), self.class(image))
+    }
+
+    /// The classifier's score of a class for whole image `image`, in 0..=1; NaN where there is no such class or image.
+    #[must_use]
+    pub fn score(&self, image: usize, class: usize) -> f32 {
+        self.row(image).get(class).copied().unwrap_or(f32::NAN)
+    }
+
+    /// The `count` most probable classes of whole image `image`, or all if there are fewer, best first; of equals the lower
+    /// index first.
+    #[must_use]
+    pub fn top(&self, image: usize, count: usize) -> Vec<usize> {
+        let row = self.row(image);
+        let mut order: Vec<usize> = (0..row.len()).collect();
+        order.sort_by(|a, b| row[*b].total_cmp(&row[*a]));
+        order.truncate(count);
+        order
+    }
+
+    fn row(&self, image: usize) -> &[f32] {
+        self.probabilities.chunks(self.count.max(1)).nth(image).unwrap_or_default()
     }
 
     /// Results that do not depend on a map, for metrics to share.
@@ -173,16 +226,37 @@ impl<'a> Subject<'a> {
 
     /// Classifies one image for each entry of `of`, which says which image it was made from. `make` makes those of a
     /// range of entries, normalised, `[n,3,H,W]`; it is called with as many at a time as the budget allows.
-    pub fn look(&self, of: &[usize], mut make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<Look> {
-        let mut looks = Vec::with_capacity(of.len());
-        for from in (0..of.len()).step_by(self.budget.get()) {
-            let range = from..of.len().min(from + self.budget.get());
+    pub fn look(&self, of: &[usize], make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<Look> {
+        self.classify(of, make, |row, image| look(row, self.class(*image)))
+    }
+
+    /// The score of another class for each image: of `classes[n]` for the one that `make` makes of entry n, as
+    /// [`Subject::look`] does.
+    pub fn scores(&self, classes: &[usize], make: impl FnMut(Range<usize>) -> Tensor<4>) -> Vec<f32> {
+        self.classify(classes, make, |row, class| row.get(*class).copied().unwrap_or(f32::NAN))
+    }
+
+    /// What `read` makes of an entry and the scores of the image that was made for it.
+    fn classify<T>(
+        &self,
+        entries: &[usize],
+        mut make: impl FnMut(Range<usize>) -> Tensor<4>,
+        read: impl Fn(&[f32], &usize) -> T,
+    ) -> Vec<T> {
+        let mut found = Vec::with_capacity(entries.len());
+        for range in self.portions(entries.len()) {
             let logits = self.backbone.observe(make(range.clone()), &[]).logits;
             let probabilities: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
-            let rows = probabilities.chunks(self.count.max(1)).zip(&of[range]);
-            looks.extend(rows.map(|(row, image)| look(row, self.class(*image))));
+            let rows = probabilities.chunks(self.count.max(1)).zip(&entries[range]);
+            found.extend(rows.map(|(row, entry)| read(row, entry)));
         }
-        looks
+        found
+    }
+
+    /// `count` entries, as many at a time as the budget allows.
+    pub(super) fn portions(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let budget = self.budget.get();
+        (0..count).step_by(budget).map(move |from| from..count.min(from + budget))
     }
 
     fn class(&self, image: usize) -> usize {

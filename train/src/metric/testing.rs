@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::backbone::{Answer, Backbone, BackboneSpec, Cotangent, Observed, Tap, TapId};
 use explainer_zoo::image::{Filter, Preprocessing};
 
-use super::Subject;
+use super::{Redraw, Sight, Subject};
 
 /// Images as they are: mean 0, standard deviation 1.
 pub fn plain() -> Preprocessing {
@@ -78,4 +78,38 @@ impl Backbone for Brightness {
     fn answer_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Answer {
         panic!("metrics ask for no gradient")
     }
+}
+
+/// An explainer that is a function of an image `[1,3,H,W]`, a class and what it looks at, to a map `[1,1,h,w]`.
+pub struct Drawn<F> {
+    stages: usize,
+    draw: F,
+}
+
+/// An explainer that is a function, and that knows so many stages of the randomisation.
+pub fn drawn<F: Fn(Tensor<4>, usize, Sight) -> Tensor<4>>(stages: usize, draw: F) -> Drawn<F> {
+    Drawn { stages, draw }
+}
+
+impl<F> std::fmt::Debug for Drawn<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drawn").field("stages", &self.stages).finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn(Tensor<4>, usize, Sight) -> Tensor<4>> Redraw for Drawn<F> {
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError> {
+        let draw = |(image, class): (usize, &usize)| (self.draw)(images.clone().narrow(0, image, 1), *class, sight);
+        Ok(Tensor::cat(classes.iter().enumerate().map(draw).collect(), 0))
+    }
+
+    fn stages(&self) -> usize {
+        self.stages
+    }
+}
+
+/// The map of an image that has one value everywhere.
+pub fn shade(image: Tensor<4>, value: f32) -> Tensor<4> {
+    let [_, _, height, width] = image.dims();
+    map(&vec![value; height * width], [height, width])
 }

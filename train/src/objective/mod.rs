@@ -2,6 +2,7 @@
 
 mod loss;
 mod masking;
+pub mod masking_model;
 mod selection;
 
 pub use loss::{Reading, Regulariser, Terms, area, cross_entropy, cross_entropy_gradient, smoothness};

@@ -1,8 +1,8 @@
 //! Small runs of the quickstart, for tests of whole runs.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 pub const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml");
 
@@ -26,6 +26,23 @@ pub fn finish(command: &mut Command) -> Output {
 /// What a program wrote to standard error.
 pub fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until a run has told of `steps` steps, one a line.
+#[allow(dead_code, reason = "not every test program interrupts runs")]
+pub fn wait_for_steps(child: &mut Child, steps: usize) {
+    let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert_eq!(lines.filter(|line| line.contains("images/s")).take(steps).count(), steps);
+}
+
+/// Starts a run and kills it, with no chance to tidy up (SIGKILL), as soon as it has told of `steps` steps.
+#[allow(dead_code, reason = "not every test program interrupts runs")]
+pub fn kill_after(steps: usize, run: &mut Command) {
+    let mut child = run.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+    wait_for_steps(&mut child, steps);
+    child.kill().expect("it runs still");
+    let status = child.wait().expect("it ends");
+    assert!(!status.success(), "{status}");
 }
 
 /// Tells why a test is skipped: on standard error, which is hidden where the test passes, and in the file that

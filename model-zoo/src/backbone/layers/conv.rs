@@ -4,8 +4,9 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
 
-use super::depthwise::depthwise;
+use super::depthwise::{Steps, depthwise};
 use super::rectify::rectify;
+use super::shift::shift;
 use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
 
@@ -97,7 +98,10 @@ impl Conv2d {
 
     /// `[B,input,H,W]` to `[B,output,H',W']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.convolution(x, self.bias.clone())
+        match &self.bias {
+            Some(bias) if has_own_gradients(&x) => shift(self.convolution(x, None), bias.clone(), 1),
+            bias => self.convolution(x, bias.clone()),
+        }
     }
 
     /// The convolution and the non-linearity behind it.
@@ -127,14 +131,10 @@ impl Conv2d {
                 (total / 2, total - total / 2)
             }),
         };
-        let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
-        if spec.groups == spec.input && spec.groups == spec.output && spec.groups > 1 && has_own_gradients(&x) {
-            let y = depthwise(x, self.weight.clone(), options);
-            return match bias {
-                Some(bias) => y + bias.reshape([1, spec.output, 1, 1]),
-                None => y,
-            };
+        if bias.is_none() && spec.groups == spec.input && spec.groups == spec.output && has_own_gradients(&x) {
+            return depthwise(x, self.weight.clone(), Steps { stride: spec.stride, padding });
         }
+        let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
         conv2d(x, self.weight.clone(), bias, options)
     }
 }

@@ -1,97 +1,121 @@
 //! A depthwise convolution whose gradient is a depthwise convolution.
 //!
 //! The gradient of a convolution with respect to its input is the convolution of the output's gradient, spread out by
-//! the stride, with the mirrored kernel. For one filter a channel that keeps to the fast depthwise path of a backend,
-//! where the general way through a transposed convolution takes several times as long.
+//! the stride, with the mirrored kernel. For one filter a channel both are the same loop over planes.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
-use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Shape, Slice, Tensor};
+use burn::tensor::{Shape, Tensor};
 
-/// The operation, by backend. The weights are constants: they get no gradient.
+use super::plain::{Plain, contiguous, tensor, values};
+use super::stencil::Stencil;
+
+/// The step and the zeros of a depthwise convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// Step between outputs.
+    pub stride: usize,
+    /// Zeros before and after the rows, and before and after the columns; each less than the kernel's side.
+    pub padding: [(usize, usize); 2],
+}
+
+/// The operation, by backend, for f32. The weights are constants: they get no gradient.
 #[backend_extension(Flex, Autodiff)]
 pub trait Depthwise: Backend {
     /// x `[B,C,H,W]`, weight `[C,1,k,k]` to `[B,C,H',W']`.
-    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, options: ConvOptions<2>) -> FloatTensor<Self>;
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, steps: Steps) -> FloatTensor<Self>;
 }
 
 impl Depthwise for Flex {
-    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, options: ConvOptions<2>) -> FloatTensor<Self> {
-        Self::conv2d(x, weight, None, options)
+    fn depthwise(x: Plain, weight: Plain, steps: Steps) -> Plain {
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let stencil = steps.forward(&x.shape(), &weight.shape());
+        filtered(&x, values(&weight), stencil)
     }
 }
 
-impl<B: Backend + Depthwise, C: CheckpointStrategy> Depthwise for Autodiff<B, C> {
-    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, options: ConvOptions<2>) -> FloatTensor<Self> {
+impl<C: CheckpointStrategy> Depthwise for Autodiff<Flex, C> {
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, steps: Steps) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
-        impl<B: Backend> Backward<B, 1> for ToInput {
-            type State = (FloatTensor<B>, Shape, ConvOptions<2>);
+        impl Backward<Flex, 1> for ToInput {
+            type State = (Plain, Stencil);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let (weight, input, options) = ops.state;
-                unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-                    input_gradient::<B>(gradient, weight, &input, &options)
+                let (weight, forward) = ops.state;
+                unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
+                    let side = forward.kernel * forward.kernel;
+                    let mirrored: Vec<f32> =
+                        values(&weight).chunks_exact(side).flat_map(|filter| filter.iter().rev().copied()).collect();
+                    filtered(&contiguous(gradient), &mirrored, transposed(forward))
                 });
             }
         }
 
-        let (plain, weight) = (x.primitive().clone(), weight.primitive().clone());
-        match ToInput.prepare::<C>([x.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = (weight.clone(), plain.shape(), options.clone());
-                prep.finish(state, B::depthwise(plain, weight, options))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::depthwise(plain, weight, options)),
+        let ((x, node), weight) = (x.into_parts(), contiguous(weight.into_primitive()));
+        let stencil = steps.forward(&x.shape(), &weight.shape());
+        let y = Flex::depthwise(x, weight.clone(), steps);
+        match ToInput.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((weight, stencil), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 }
 
-/// d/dx of <depthwise(x), gradient> for x of shape `input`.
-fn input_gradient<B: Backend>(
-    gradient: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    input: &Shape,
-    options: &ConvOptions<2>,
-) -> FloatTensor<B> {
-    let kernel = weight.shape();
-    let (batch, channels) = (input[0], input[1]);
-    let small = gradient.shape();
-    let spread: [usize; 2] = [0, 1].map(|axis| (small[axis + 2] - 1) * options.stride[axis] + 1);
-    let gradient = if options.stride == [1, 1] {
-        gradient
-    } else {
-        let zeros = B::float_zeros(
-            Shape::from(vec![batch, channels, spread[0], spread[1]]),
-            &gradient.device(),
-            gradient.dtype().into(),
-        );
-        let every = |axis: usize| Slice::new(0, None, options.stride[axis] as isize);
-        B::float_slice_assign(zeros, &[Slice::full(), Slice::full(), every(0), every(1)], gradient)
-    };
-    let padding = [0, 1].map(|axis| {
-        let before = kernel[axis + 2] - 1 - options.padding[axis].0;
-        (before, input[axis + 2] + kernel[axis + 2] - 1 - spread[axis] - before)
-    });
-    let mirrored = B::float_flip(weight, &[2, 3]);
-    B::conv2d(gradient, mirrored, None, ConvOptions::new_with_padding([1, 1], padding, [1, 1], channels))
+impl Steps {
+    /// The filter over planes of x `[B,C,H,W]` with weight `[C,1,k,k]`.
+    fn forward(self, x: &Shape, weight: &Shape) -> Stencil {
+        let (input, kernel) = ([x[2], x[3]], weight[3]);
+        let output = [0, 1].map(|axis| {
+            let (before, after) = self.padding[axis];
+            (input[axis] + before + after).saturating_sub(kernel) / self.stride + 1
+        });
+        Stencil {
+            input,
+            output,
+            before: self.padding.map(|(before, _)| before),
+            kernel,
+            stride: self.stride,
+            spread: 1,
+        }
+    }
+}
+
+/// The filter that takes the output's gradient to the input's, its kernel mirrored.
+fn transposed(forward: Stencil) -> Stencil {
+    Stencil {
+        input: forward.output,
+        output: forward.input,
+        before: forward.before.map(|before| forward.kernel - 1 - before),
+        kernel: forward.kernel,
+        stride: 1,
+        spread: forward.stride,
+    }
+}
+
+/// The planes of a contiguous x `[B,C,H,W]`, filtered.
+fn filtered(x: &Plain, filters: &[f32], stencil: Stencil) -> Plain {
+    let [height, width] = stencil.output;
+    let shape = Shape::from(vec![x.shape()[0], x.shape()[1], height, width]);
+    let mut output = vec![0.0; shape.num_elements()];
+    stencil.run(values(x), filters, &mut output);
+    tensor(output, shape)
 }
 
 /// x `[B,C,H,W]`, weight `[C,1,k,k]` to `[B,C,H',W']`.
-pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, options: ConvOptions<2>) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::depthwise(x.into_dispatch(), weight.into_dispatch(), options))
+pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, steps: Steps) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::depthwise(x.into_dispatch(), weight.into_dispatch(), steps))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::module::conv2d;
+    use burn::tensor::ops::ConvOptions;
     use burn::tensor::{Device, TensorData, Tolerance};
 
     use crate::weights::random::uniform;
@@ -108,11 +132,12 @@ mod tests {
         {
             for side in [8, 9] {
                 let weight = tensor("w", [4, 1, kernel, kernel]);
+                let steps = Steps { stride, padding: [padding; 2] };
                 let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 4);
                 let run = |special: bool| {
                     let x = tensor("x", [2, 4, side, side]).require_grad();
                     let y = match special {
-                        true => depthwise(x.clone(), weight.clone(), options.clone()),
+                        true => depthwise(x.clone(), weight.clone(), steps),
                         false => conv2d(x.clone(), weight.clone(), None, options.clone()),
                     };
                     let seed = tensor("g", y.dims());

@@ -119,8 +119,33 @@ pub fn rectify_gradient(y: &[f32], gradient: &mut [f32], limit: f32) {
     });
 }
 
+/// Planes x of `plane` values, one a channel in turn, to x + bias, in place.
+pub fn shift(x: &mut [f32], bias: &[f32], plane: usize) {
+    if plane == 0 || bias.is_empty() {
+        return;
+    }
+    let channels = bias.len();
+    let planes = rows(plane).next_multiple_of(channels);
+    x.par_chunks_mut(plane * planes).for_each(|x| {
+        widest(
+            #[inline(always)]
+            || {
+                for x in x.chunks_exact_mut(plane * channels) {
+                    if plane == 1 {
+                        x.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+                        continue;
+                    }
+                    for (x, bias) in x.chunks_exact_mut(plane).zip(bias) {
+                        x.iter_mut().for_each(|x| *x += bias);
+                    }
+                }
+            },
+        )
+    });
+}
+
 /// Runs `kernel`, a closure marked `#[inline(always)]`, with the widest instructions of the machine.
-fn widest(kernel: impl FnMut()) {
+pub fn widest(kernel: impl FnMut()) {
     /// Calls the closure's body: the shim that makes an `FnOnce` of it would not be inlined, and so not vectorised.
     struct Body<F>(F);
 
@@ -316,6 +341,7 @@ mod tests {
         softmax_gradient(&[], &mut [], 0, 1.0);
         layer_norm_gradient(&[], &[], 1e-6, &mut []);
         rectify(&mut [], &[], 0, 6.0);
+        shift(&mut [], &[], 0);
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod kernels;
 mod norm;
 mod plain;
 mod rectify;
+mod shift;
+mod stencil;
 mod transformer;
 
 pub use attention::Attention;

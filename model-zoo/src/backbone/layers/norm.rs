@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::{layer_norm, linear};
 
+use super::shift::shift;
 use super::{has_own_gradients, transformer};
 use crate::weights::WeightReader;
 
@@ -34,7 +35,11 @@ impl Linear {
 
     /// `[..., input]` to `[..., output]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.clone(), Some(self.bias.clone()))
+        let (weight, bias) = (self.weight.clone(), self.bias.clone());
+        match has_own_gradients(&x) {
+            true => shift(linear(x, weight, None), bias, D - 1),
+            false => linear(x, weight, Some(bias)),
+        }
     }
 }
 

@@ -1,10 +1,17 @@
 //! Access to the values of a tensor of the CPU backend.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
+use burn::tensor::{Shape, TensorData};
 
 /// A tensor outside any graph.
 pub type Plain = FloatTensor<Flex>;
+
+/// A tensor of these values in row-major order.
+pub fn tensor(values: Vec<f32>, shape: Shape) -> Plain {
+    Flex::float_from_data(TensorData::new(values, shape), &Default::default())
+}
 
 /// The tensor with its values in row-major order. Consumes `x`, so that a tensor nobody else holds stays writable
 /// without a copy.

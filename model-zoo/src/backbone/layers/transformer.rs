@@ -10,10 +10,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{DType, Shape, Slice, Tensor};
+use burn::tensor::{Shape, Slice, Tensor};
 
 use super::kernels;
-use super::plain::{Plain, contiguous, values, values_mut};
+use super::plain::{Plain, contiguous, tensor, values, values_mut};
 
 /// The operations, by backend, for f32.
 #[backend_extension(Flex, Autodiff)]
@@ -67,9 +67,10 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
         match Gelu.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let mut value = contiguous(x);
-                let mut slope = Flex::float_empty(value.shape(), &value.device(), DType::F32.into());
-                kernels::gelu_with_slope(values_mut(&mut value), values_mut(&mut slope));
-                prep.finish(slope, value)
+                let shape = value.shape();
+                let mut slope = vec![0.0; shape.num_elements()];
+                kernels::gelu_with_slope(values_mut(&mut value), &mut slope);
+                prep.finish(tensor(slope, shape), value)
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::frozen_gelu(x)),
         }

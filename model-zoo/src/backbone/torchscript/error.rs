@@ -13,6 +13,12 @@ pub enum TorchScriptError {
          build with `--features tch`"
     )]
     NotBuilt,
+    /// Its weights are not ours to replace.
+    #[error(
+        "backbone torchscript: the weights of a TorchScript cannot be made random, its layers have no order that is \
+         known; leave the sanity check out"
+    )]
+    Sealed,
     /// A TorchScript is a file.
     #[error("backbone torchscript: found weights `{0}`, expected a TorchScript file, hf:// or https://")]
     NoFile(WeightSource),

@@ -4,7 +4,7 @@
 //! `INS.history` `[n]`, all f64; `INS.plays` and `INS.wins` `[5]`, i64. Rows are in the order of [`Family::ALL`]. The
 //! shape that no tensor tells is in the file's metadata. JSON would not do: its numbers may come back rounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -16,7 +16,8 @@ use super::metric::Metric;
 use super::mixture::{Mixture, MixtureConfig};
 use super::posterior::Arm;
 
-/// Keys of the metadata.
+/// Key of the metadata; its value is a JSON object with the three keys below.
+const ABOUT: &str = "mixtures";
 const METRICS: &str = "metrics";
 const THETA_PRECISION: &str = "theta_precision";
 const HISTORY: &str = "history";
@@ -95,11 +96,14 @@ impl Mixtures {
             }
         }
         let names: Vec<&str> = self.0.iter().map(|mixture| mixture.metric.name()).collect();
-        let metadata = HashMap::from([
-            (METRICS.to_owned(), names.join(",")),
-            (THETA_PRECISION.to_owned(), config.theta_precision.to_string()),
-            (HISTORY.to_owned(), config.history.to_string()),
+        let about = BTreeMap::from([
+            (METRICS, names.join(",")),
+            (THETA_PRECISION, config.theta_precision.to_string()),
+            (HISTORY, config.history.to_string()),
         ]);
+        let about = serde_json::to_string(&about).map_err(|error| failed(error.to_string()))?;
+        // One entry: those of a hash map are written in any order, and equal mixtures must be equal files.
+        let metadata = HashMap::from([(ABOUT.to_owned(), about)]);
         let views = tensors
             .iter()
             .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?)))
@@ -120,7 +124,10 @@ impl Mixtures {
 /// The mixtures in a file, or what is wrong with it.
 fn read(bytes: &[u8]) -> Result<Vec<Mixture>, String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let metadata = header.metadata().clone().unwrap_or_default();
+    let about = header.metadata().as_ref().and_then(|metadata| metadata.get(ABOUT));
+    let about = about.ok_or_else(|| format!("its metadata lack {ABOUT:?}"))?;
+    let metadata: BTreeMap<String, String> =
+        serde_json::from_str(about).map_err(|error| format!("{ABOUT:?} of its metadata: {error}"))?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let about = |key: &str| metadata.get(key).ok_or_else(|| format!("its metadata lack {key:?}"));
     let theta_precision: f64 = number(about(THETA_PRECISION)?, THETA_PRECISION)?;

@@ -13,7 +13,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::{ClassSelection, Explainer, View};
+use super::{ClassSelection, Explainer, View, min_max};
 use crate::backbone::TapSpec;
 use crate::backbone::layers::pointwise;
 use crate::weights::random::uniform;
@@ -197,7 +197,8 @@ impl Pointwise {
 impl Explainer for TameHead {
     fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
         let (mut weight, mut bias) = (self.fuser.weight.val(), self.fuser.bias.as_ref().map(|b| b.val()));
-        if let ClassSelection::Of(classes) = classes {
+        let each = matches!(classes, ClassSelection::Each(_));
+        if let ClassSelection::Of(classes) | ClassSelection::Each(classes) = classes {
             weight = weight.select(0, classes.clone());
             bias = bias.map(|bias| bias.select(0, classes));
         }
@@ -214,16 +215,62 @@ impl Explainer for TameHead {
                 _ => feature.clone(),
             };
             let slice = weight.clone().narrow(1, offset, channels);
-            parts.push(pointwise(attended, slice, None));
+            parts.push(if each { own_row(attended, slice) } else { pointwise(attended, slice, None) });
             offset += channels;
         }
         let [height, width] = self.config.map_size;
         let batch = view.images.dims()[0];
-        let empty = || Tensor::zeros([batch, rows, height, width], &view.images.device());
+        let (maps, shape) = if each { (1, [rows, 1, 1, 1]) } else { (rows, [1, rows, 1, 1]) };
+        let empty = || Tensor::zeros([batch, maps, height, width], &view.images.device());
         let fused = self.config.upsampling.sum(parts, self.config.map_size).unwrap_or_else(empty);
         match bias {
-            Some(bias) => fused + bias.reshape([1, rows, 1, 1]),
+            Some(bias) => fused + bias.reshape(shape),
             None => fused,
+        }
+    }
+
+    fn shown(&self, raw: Tensor<4>) -> Tensor<4> {
+        min_max(raw)
+    }
+}
+
+/// A 1x1 convolution to one channel with weights of its own for every image: x `[B,C,H,W]`, weight `[B,C,1,1]` to
+/// `[B,1,H,W]`.
+fn own_row(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let weight = weight.reshape([batch, 1, channels]);
+    weight.matmul(x.reshape([batch, channels, height * width])).reshape([batch, 1, height, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Int, Tolerance};
+
+    #[test]
+    fn each_images_own_class_has_the_map_it_has_among_all() {
+        let device = Device::flex();
+        for (fuse_bias, upsampling) in [(true, Upsampling::Resize), (false, Upsampling::Doubling)] {
+            let config = TameConfig {
+                channels: vec![3, 5],
+                classes: 7,
+                map_size: [4, 4],
+                branches: true,
+                fuse_bias,
+                upsampling,
+            };
+            let head = TameHead::new(config, 1, &device);
+            let tensor = |name: &str, shape: [usize; 4]| -> Tensor<4> {
+                Tensor::from_data(TensorData::new(uniform(3, name, shape.iter().product()), shape), &device)
+            };
+            let (images, features) =
+                (tensor("x", [2, 3, 8, 8]), [tensor("a", [2, 3, 4, 4]), tensor("b", [2, 5, 2, 2])]);
+            let view = View { images: &images, features: &features };
+            let all = head.maps(&view, ClassSelection::All);
+            let own = head.maps(&view, ClassSelection::Each(Tensor::<1, Int>::from_ints([6, 2], &device)));
+            let [first, second] = [(0, 6), (1, 2)].map(|(b, k)| all.clone().narrow(0, b, 1).narrow(1, k, 1));
+            let expected = Tensor::cat(vec![first, second], 0);
+            own.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-6));
         }
     }
 }

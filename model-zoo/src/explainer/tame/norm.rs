@@ -50,7 +50,7 @@ impl BatchNorm {
     }
 
     /// A tensor by PyTorch's name: `weight`, `bias`, `running_mean` or `running_var`.
-    pub(super) fn part(&self, name: &str) -> TensorData {
+    pub(crate) fn part(&self, name: &str) -> TensorData {
         match name {
             "weight" => self.gamma.val().into_data(),
             "bias" => self.beta.val().into_data(),

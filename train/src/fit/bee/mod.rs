@@ -78,7 +78,7 @@ pub fn run(
     drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
 
     let setup = Setup::new(config, section, &compute, quiet)?;
-    let plan = training(config);
+    let plan = training(config, config.train.batch_size, config.train.epochs);
     let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
     let (batch_size, total_steps) = (plan.batch_size, steps_per_epoch * plan.epochs);
     let run_id = identified(config, &setup.weights, setup.train.as_ref());

@@ -1,4 +1,4 @@
-//! Adam with decoupled weight decay as `torch.optim.AdamW`.
+//! Adam as `torch.optim.AdamW`, whose weight decay is apart from the gradient, and as `torch.optim.Adam`.
 
 use burn::{
     optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource},
@@ -10,6 +10,8 @@ use crate::config;
 
 /// AdamW (Loshchilov and Hutter, 2019), optionally with AMSGrad. As in PyTorch the maximum is taken over the
 /// uncorrected squared-gradient means, and a moving beta1 corrects the bias with its present value's power.
+///
+/// Adam (Kingma and Ba, 2015) differs in the weight decay alone: an L2 penalty, added to the gradient.
 #[derive(Clone, Debug)]
 pub(super) struct AdamW {
     beta1: Momentum,
@@ -17,13 +19,21 @@ pub(super) struct AdamW {
     eps: f64,
     amsgrad: bool,
     weight_decay: f64,
+    /// Whether weight decay is an L2 penalty.
+    penalty: bool,
 }
 
 impl AdamW {
     /// With the `weight_decay` given in place of the section's own, and beta1 read from `beta1`.
     pub fn new(settings: &config::AdamW, weight_decay: f64, beta1: Momentum) -> Self {
         let config::AdamW { betas: [_, beta2], eps, amsgrad, .. } = *settings;
-        Self { beta1, beta2, eps, amsgrad, weight_decay }
+        Self { beta1, beta2, eps, amsgrad, weight_decay, penalty: false }
+    }
+
+    /// Adam, likewise.
+    pub fn adam(settings: &config::Adam, weight_decay: f64, beta1: Momentum) -> Self {
+        let config::Adam { betas: [_, beta2], eps, .. } = *settings;
+        Self { beta1, beta2, eps, amsgrad: false, weight_decay, penalty: true }
     }
 }
 
@@ -67,6 +77,10 @@ impl Optimizer for AdamW {
         state: Option<AdamWState<D>>,
     ) -> (Tensor<D>, Option<AdamWState<D>>) {
         let (beta1, beta2) = (self.beta1.get(), self.beta2);
+        let gradient = match self.weight_decay {
+            decay if self.penalty && decay != 0.0 => gradient + parameter.clone().mul_scalar(decay),
+            _ => gradient,
+        };
         let mean_part = gradient.clone().mul_scalar(1.0 - beta1);
         let square_part = gradient.square().mul_scalar(1.0 - beta2);
         let (step, mean, square, largest) = match state {
@@ -89,8 +103,8 @@ impl Optimizer for AdamW {
         let denominator = denominator.div_scalar(correction2.sqrt()).add_scalar(self.eps);
         let update = mean.clone().mul_scalar(lr / correction1) / denominator;
         let parameter = match self.weight_decay {
-            0.0 => parameter,
-            decay => parameter.mul_scalar(1.0 - lr * decay),
+            decay if !self.penalty && decay != 0.0 => parameter.mul_scalar(1.0 - lr * decay),
+            _ => parameter,
         };
         (parameter - update, Some(AdamWState { step, mean, square, largest_square }))
     }
@@ -139,5 +153,24 @@ mod tests {
         let (largest, last) = run(true);
         assert_eq!(largest, Some(50.0));
         assert!(last < 5.0, "{last}");
+    }
+
+    #[test]
+    fn adams_weight_decay_goes_through_its_moments() {
+        let device = Device::default();
+        let adam = AdamW::adam(&config::Adam::default(), 0.5, Momentum::new(0.9));
+        let (mut parameter, mut state) = (Tensor::<1>::full([1], 2.0, &device), None);
+        // By hand: g = slope + 0.5 w, m and v its running means, w -= 0.1 m^ / (sqrt v^ + eps).
+        let (mut w, mut mean, mut square) = (2.0_f64, 0.0, 0.0);
+        for (step, slope) in [(1, 0.3_f64), (2, -2.0), (3, 0.0)] {
+            (parameter, state) = adam.step(0.1, parameter, Tensor::full([1], slope, &device), state);
+            let g = slope + 0.5 * w;
+            mean = 0.9 * mean + 0.1 * g;
+            square = 0.999 * square + 0.001 * g * g;
+            let (mean, square) = (mean / (1.0 - 0.9_f64.powi(step)), square / (1.0 - 0.999_f64.powi(step)));
+            w -= 0.1 * mean / (square.sqrt() + 1e-8);
+            let found = parameter.clone().into_scalar::<f32>();
+            assert!((f64::from(found) - w).abs() < 1e-5, "step {step}: {found} instead of {w}");
+        }
     }
 }

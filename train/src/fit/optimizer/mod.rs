@@ -1,4 +1,4 @@
-//! SGD and AdamW with PyTorch's arithmetic and a momentum that a schedule can move.
+//! SGD, AdamW and Adam with PyTorch's arithmetic and a momentum that a schedule can move.
 //!
 //! Burn's own optimizers fix their momentum at construction, dampen SGD's by default, and differ from PyTorch in
 //! AdamW's defaults (eps, weight decay); these take every figure from the config's section.
@@ -30,7 +30,7 @@ pub enum OptimizerError {
 }
 
 impl config::Optimizer {
-    /// Builds the optimizer and the knob that a schedule moves its momentum (AdamW: its first beta) with, by
+    /// Builds the optimizer and the knob that a schedule moves its momentum (AdamW, Adam: the first beta) with, by
     /// [`Momentum::set`] before a step.
     ///
     /// Without `decay_biases` all parameters that PyTorch names `*.bias` are spared weight decay, those of BatchNorm
@@ -50,6 +50,11 @@ impl config::Optimizer {
                 let knob = Momentum::new(section.betas[0]);
                 let adamw = |decay| AdamW::new(section, decay, knob.clone());
                 Ok((grouped(adamw(section.weight_decay), adamw(0.0), section.decay_biases)?, knob))
+            }
+            Self::Adam(section) => {
+                let knob = Momentum::new(section.betas[0]);
+                let adam = |decay| AdamW::adam(section, decay, knob.clone());
+                Ok((grouped(adam(section.weight_decay), adam(0.0), section.decay_biases)?, knob))
             }
         }
     }
@@ -92,11 +97,17 @@ mod tests {
         Head { linear, norm }
     }
 
-    fn sections(decay_biases: bool) -> [config::Optimizer; 3] {
+    fn sections(decay_biases: bool) -> [config::Optimizer; 4] {
         let sgd = config::Sgd { weight_decay: 0.1, decay_biases, ..config::Sgd::default() };
         let amsgrad = config::AdamW { weight_decay: 0.1, decay_biases, amsgrad: true, ..config::AdamW::default() };
         let adamw = config::AdamW { amsgrad: false, ..amsgrad.clone() };
-        [config::Optimizer::Sgd(sgd), config::Optimizer::AdamW(adamw), config::Optimizer::AdamW(amsgrad)]
+        let adam = config::Adam { weight_decay: 0.1, decay_biases, ..config::Adam::default() };
+        [
+            config::Optimizer::Sgd(sgd),
+            config::Optimizer::AdamW(adamw),
+            config::Optimizer::AdamW(amsgrad),
+            config::Optimizer::Adam(adam),
+        ]
     }
 
     /// One step under the gradient `slope` for every parameter.

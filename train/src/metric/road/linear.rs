@@ -7,6 +7,11 @@
 //!
 //! Solved by conjugate gradients with a modified incomplete Cholesky factorisation (Gustafsson, 1978) as the
 //! preconditioner, for the three colours side by side: some tens of iterations on a hole of half the image.
+//!
+//! Why no library: faer 0.24 would add more than 66 seconds of processor time to a clean build (at `opt-level` 1, without
+//! its own crate: nano-gemm alone 59); sprs 0.11 takes 2, but its one solver, BiCGSTAB on sparse vectors without
+//! preconditioner, needs half a minute for one colour of 5017 pixels, for which this one takes 0.02 seconds for all three;
+//! its Cholesky factorisation is under the LGPL.
 
 use super::super::MetricError;
 

@@ -33,7 +33,7 @@ use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::{Better, Case, Frame, Look, Metric, MetricError, MetricSpec, Subject, curve};
+use super::{Better, Case, Frame, Look, Metric, MetricError, MetricSpec, Needs, Subject, curve};
 use crate::data::stream;
 
 /// Percentages removed in the P-TAME paper.
@@ -113,6 +113,7 @@ impl Metric for Road {
             range,
             source: "Rong et al., 2022",
             passes: self.removed.percents().len(),
+            needs: Needs::Nothing,
         }
     }
 

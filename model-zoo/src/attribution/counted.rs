@@ -1,0 +1,101 @@
+//! Passes through a backbone, counted where they are made.
+
+use std::ops::{Add, AddAssign};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::tensor::Tensor;
+use serde::Serialize;
+
+use crate::backbone::{Answer, Attended, Backbone, BackboneError, BackboneSpec, Cotangent, Observed, Tap, TapId};
+
+/// Images that went through a backbone.
+///
+/// A feature put in the place of a tap counts as one image, although the part of the network before the tap may have run
+/// once for several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Passes {
+    /// Forward.
+    pub forward: u64,
+    /// Backward, each after a forward pass that is counted as well.
+    pub backward: u64,
+}
+
+impl Add for Passes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { forward: self.forward + other.forward, backward: self.backward + other.backward }
+    }
+}
+
+impl AddAssign for Passes {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+/// A backbone that counts what goes through it and is otherwise the one it stands for.
+#[derive(Debug)]
+pub struct Counted<'a> {
+    backbone: &'a dyn Backbone,
+    forward: AtomicU64,
+    backward: AtomicU64,
+}
+
+impl<'a> Counted<'a> {
+    /// Counts from 0.
+    pub fn new(backbone: &'a dyn Backbone) -> Self {
+        Self { backbone, forward: AtomicU64::new(0), backward: AtomicU64::new(0) }
+    }
+
+    /// What was counted so far.
+    pub fn passes(&self) -> Passes {
+        Passes { forward: self.forward.load(Ordering::Relaxed), backward: self.backward.load(Ordering::Relaxed) }
+    }
+
+    fn count(&self, images: usize, backward: bool) {
+        self.forward.fetch_add(images as u64, Ordering::Relaxed);
+        if backward {
+            self.backward.fetch_add(images as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Backbone for Counted<'_> {
+    fn spec(&self) -> &BackboneSpec {
+        self.backbone.spec()
+    }
+
+    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed {
+        self.count(images.dims()[0], false);
+        self.backbone.observe(images, taps)
+    }
+
+    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
+        self.count(images.dims()[0], true);
+        self.backbone.answer(images, cotangent)
+    }
+
+    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
+        self.count(feature.batch(), true);
+        self.backbone.answer_at(images, tap, feature, cotangent)
+    }
+
+    fn replaces_taps(&self) -> bool {
+        self.backbone.replaces_taps()
+    }
+
+    fn failure(&self) -> Option<BackboneError> {
+        self.backbone.failure()
+    }
+
+    fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
+        self.count(feature.batch(), false);
+        self.backbone.classify_at(images, tap, feature)
+    }
+
+    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<Attended>> {
+        self.count(images.dims()[0], cotangent.is_some());
+        self.backbone.attention(images, cotangent)
+    }
+}

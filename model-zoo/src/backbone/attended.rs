@@ -1,0 +1,117 @@
+//! What the heads of a transformer attend to.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+use super::Cotangent;
+use super::network::{Watch, cat};
+
+/// One block's attention, for B images of N tokens, the class token and others of the prefix first.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// softmax(Q K^T / sqrt(d)), `[B,H,N,N]`: row i is how much token i takes of each token.
+    pub weights: Tensor<4>,
+    /// V, `[B,H,N,d]`.
+    pub values: Tensor<4>,
+    /// Gradients of <logits, cotangent>, where they were asked for.
+    pub gradient: Option<AttendedGradient>,
+}
+
+/// How the logits react to a block's attention.
+#[derive(Clone, Debug)]
+pub struct AttendedGradient {
+    /// With respect to the weights, `[B,H,N,N]`.
+    pub weights: Tensor<4>,
+    /// With respect to what the heads see, weights times values side by side, `[B,N,H d]`.
+    pub heads: Tensor<3>,
+}
+
+impl Attended {
+    /// The blocks of all chunks, chunk after chunk; `None` for a network without attention.
+    pub(super) fn stack(chunks: Vec<Vec<Self>>) -> Option<Vec<Self>> {
+        let blocks = chunks.first().map_or(0, Vec::len);
+        let mut parts: Vec<Vec<Self>> = (0..blocks).map(|_| Vec::new()).collect();
+        for chunk in chunks {
+            parts.iter_mut().zip(chunk).for_each(|(parts, part)| parts.push(part));
+        }
+        let block = |parts: Vec<Self>| {
+            let gradients: Option<Vec<_>> = parts.iter().map(|part| part.gradient.clone()).collect();
+            Self {
+                weights: cat(parts.iter().map(|part| part.weights.clone()).collect()),
+                values: cat(parts.into_iter().map(|part| part.values).collect()),
+                gradient: gradients.map(|parts| AttendedGradient {
+                    weights: cat(parts.iter().map(|part| part.weights.clone()).collect()),
+                    heads: cat(parts.into_iter().map(|part| part.heads).collect()),
+                }),
+            }
+        };
+        (blocks > 0).then(|| parts.into_iter().map(block).collect())
+    }
+}
+
+/// Keeps the attention of every block.
+///
+/// For gradients a leaf of zeros is added to what the network goes on with: the gradient with respect to it is that with
+/// respect to the sum, which is no leaf itself.
+pub(super) struct Attend {
+    gradients: bool,
+    blocks: Vec<Attended>,
+    leaves: Vec<(Tensor<4>, Option<Tensor<3>>)>,
+}
+
+impl Attend {
+    /// With or without gradients.
+    pub(super) fn new(gradients: bool) -> Self {
+        Self { gradients, blocks: Vec::new(), leaves: Vec::new() }
+    }
+
+    /// The blocks, given the logits of the images `range`.
+    pub(super) fn finish(
+        mut self,
+        logits: Tensor<2>,
+        range: Range<usize>,
+        cotangent: Option<Cotangent<'_>>,
+    ) -> Vec<Attended> {
+        if let Some(cotangent) = cotangent.filter(|_| !self.blocks.is_empty()) {
+            let seed = cotangent(logits.clone().without_autodiff(), range).without_autodiff();
+            let gradients = (logits * seed.autodiff()).sum().backward();
+            for (block, (weights, heads)) in self.blocks.iter_mut().zip(self.leaves) {
+                // No path from the leaf to the logits means that they do not react to it.
+                let to_weights = weights.grad(&gradients).unwrap_or_else(|| block.weights.zeros_like());
+                let to_heads = heads.map(|heads| {
+                    let zeros = || heads.clone().without_autodiff().zeros_like();
+                    heads.grad(&gradients).unwrap_or_else(zeros).without_autodiff()
+                });
+                block.gradient =
+                    to_heads.map(|heads| AttendedGradient { weights: to_weights.without_autodiff(), heads });
+            }
+        }
+        self.blocks
+    }
+}
+
+impl Watch for Attend {
+    fn attends(&self) -> bool {
+        true
+    }
+
+    fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
+        let plain = weights.clone().without_autodiff();
+        let values = values.clone().without_autodiff();
+        self.blocks.push(Attended { weights: plain.clone(), values, gradient: None });
+        if !self.gradients {
+            return weights;
+        }
+        let leaf = plain.zeros_like().autodiff().require_grad();
+        self.leaves.push((leaf.clone(), None));
+        weights + leaf
+    }
+
+    fn heads(&mut self, seen: Tensor<3>) -> Tensor<3> {
+        let Some((_, slot)) = self.leaves.last_mut() else { return seen };
+        let leaf = seen.clone().without_autodiff().zeros_like().autodiff().require_grad();
+        *slot = Some(leaf.clone());
+        seen + leaf
+    }
+}

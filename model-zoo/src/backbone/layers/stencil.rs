@@ -1,0 +1,244 @@
+//! One small filter over each plane of a batch: the loops of a depthwise convolution and of its input gradient.
+//!
+//! A plane is copied into a padded buffer, its rows and columns dealt out by their remainder on division by the stride.
+//! There every tap of the filter is a shift by a constant number of values, whatever the stride, so that the outputs of
+//! all rows are one long row: the compiler vectorises it, and narrow planes fill the registers as well as wide ones.
+
+use rayon::prelude::*;
+
+use super::kernels::widest;
+
+/// Outputs that are summed at a time, small enough to stay in the first cache with the inputs of one filter row.
+const BLOCK: usize = 1 << 10;
+/// Output values a thread takes at a time.
+const SHARE: usize = 1 << 14;
+
+/// How a square filter runs over a plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Stencil {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Zeros before the first row and the first column. As many as needed come after the last.
+    pub before: [usize; 2],
+    /// Side of the filter.
+    pub kernel: usize,
+    /// Step between the filter's places.
+    pub stride: usize,
+    /// Step between the inputs: `spread - 1` zeros stand between two of them.
+    pub spread: usize,
+}
+
+impl Stencil {
+    /// Filters the planes `x`: output[y][x] = sum over i, j of filter[i][j] padded[stride y + i][stride x + j], summed row
+    /// by row. `filters` holds `kernel * kernel` values a channel; plane p takes those of channel p modulo their number.
+    pub fn run(&self, x: &[f32], filters: &[f32], output: &mut [f32]) {
+        let [from, to, taps] = [self.input, self.output, [self.kernel; 2]].map(|[rows, columns]| rows * columns);
+        let channels = filters.len() / taps.max(1);
+        if from == 0 || to == 0 || channels == 0 {
+            return;
+        }
+        let planes = (SHARE / to).max(1);
+        let jobs = output.par_chunks_mut(to * planes).zip(x.par_chunks(from * planes)).enumerate();
+        jobs.for_each_init(
+            || (vec![0.0; self.padded()], vec![0.0; self.row()]),
+            |(padded, sums), (job, (output, x))| {
+                for (i, (output, x)) in output.chunks_exact_mut(to).zip(x.chunks_exact(from)).enumerate() {
+                    let channel = (job * planes + i) % channels;
+                    let filter = &filters[channel * taps..][..taps];
+                    widest(
+                        #[inline(always)]
+                        || {
+                            self.pad(x, padded);
+                            self.sum(padded, filter, sums);
+                            self.gather(sums, output);
+                        },
+                    );
+                }
+            },
+        );
+    }
+
+    /// Columns of the padded plane with one remainder.
+    #[inline(always)]
+    fn width(&self) -> usize {
+        self.output[1] + (self.kernel - 1) / self.stride
+    }
+
+    /// Values of the padded plane with one remainder of rows and one of columns.
+    #[inline(always)]
+    fn phase(&self) -> usize {
+        (self.output[0] + (self.kernel - 1) / self.stride) * self.width()
+    }
+
+    /// Values of the padded plane.
+    #[inline(always)]
+    fn padded(&self) -> usize {
+        self.stride * self.stride * self.phase()
+    }
+
+    /// Values from the first output to the last, those between the rows included.
+    #[inline(always)]
+    fn row(&self) -> usize {
+        (self.output[0] - 1) * self.width() + self.output[1]
+    }
+
+    /// Deals the plane out. What is padding stays as it is.
+    #[inline(always)]
+    fn pad(&self, x: &[f32], padded: &mut [f32]) {
+        let (stride, spread) = (self.stride, self.spread);
+        let [rows, columns] = self.output.map(|side| (side - 1) * stride + self.kernel);
+        for (i, x) in x.chunks_exact(self.input[1]).enumerate() {
+            let row = self.before[0] + i * spread;
+            if row >= rows {
+                break;
+            }
+            let from = row % stride * stride * self.phase() + row / stride * self.width();
+            let count = columns.saturating_sub(self.before[1]).div_ceil(spread).min(x.len());
+            if stride == 1 {
+                let to = &mut padded[from + self.before[1]..];
+                deal(&x[..count], 1, to, spread);
+                continue;
+            }
+            // Columns that are `stride` apart on the padded plane are as far apart in x.
+            for first in 0..stride.min(count) {
+                let column = self.before[1] + first * spread;
+                let to = &mut padded[from + column % stride * self.phase() + column / stride..];
+                deal(&x[first..count], stride, to, spread);
+            }
+        }
+    }
+
+    /// The outputs without what lies between the rows.
+    #[inline(always)]
+    fn gather(&self, sums: &[f32], output: &mut [f32]) {
+        let (count, width) = (self.output[1], self.width());
+        for y in 0..self.output[0] {
+            output[y * count..][..count].copy_from_slice(&sums[y * width..][..count]);
+        }
+    }
+
+    #[inline(always)]
+    fn sum(&self, padded: &[f32], filter: &[f32], sums: &mut [f32]) {
+        for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+            sums.fill(0.0);
+            for (i, weights) in filter.chunks_exact(self.kernel).enumerate() {
+                let row = i % self.stride * self.stride * self.phase() + i / self.stride * self.width() + block * BLOCK;
+                let tap = |j: usize| &padded[row + j % self.stride * self.phase() + j / self.stride..];
+                match self.kernel {
+                    3 => add::<3>(sums, weights, tap),
+                    5 => add::<5>(sums, weights, tap),
+                    _ => (0..self.kernel).for_each(|j| add::<1>(sums, &weights[j..], |_| tap(j))),
+                }
+            }
+        }
+    }
+}
+
+/// Every `apart`-th value of `x`, from the first, to every `spread`-th of `to`.
+#[inline(always)]
+fn deal(x: &[f32], apart: usize, to: &mut [f32], spread: usize) {
+    let count = x.len().div_ceil(apart);
+    if count == 0 {
+        return;
+    }
+    match (apart, spread) {
+        (1, 1) => to[..count].copy_from_slice(x),
+        (2, 1) => {
+            let (pairs, last) = x.as_chunks::<2>();
+            let (to, end) = to[..count].split_at_mut(pairs.len());
+            to.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[0]);
+            end.copy_from_slice(last);
+        }
+        (1, 2) => {
+            let (to, end) = to[..2 * count - 1].as_chunks_mut::<2>();
+            to.iter_mut().zip(x).for_each(|(to, x)| to[0] = *x);
+            end.copy_from_slice(&x[count - 1..]);
+        }
+        _ => (0..count).for_each(|i| to[i * spread] = x[i * apart]),
+    }
+}
+
+/// Adds the sum over j < N of `weights[j] * tap(j)` to `sums`.
+#[inline(always)]
+fn add<'a, const N: usize>(sums: &mut [f32], weights: &[f32], tap: impl Fn(usize) -> &'a [f32]) {
+    let count = sums.len();
+    let mut taps = [&[][..]; N];
+    for (j, values) in taps.iter_mut().enumerate() {
+        *values = &tap(j)[..count];
+    }
+    let weights = &weights[..N];
+    for i in 0..count {
+        let mut sum = sums[i];
+        for j in 0..N {
+            sum += weights[j] * taps[j][i];
+        }
+        sums[i] = sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::random::uniform;
+
+    /// The definition, one output at a time.
+    fn by_definition(stencil: Stencil, x: &[f32], filters: &[f32]) -> Vec<f32> {
+        let Stencil { input, output, before, kernel, stride, spread } = stencil;
+        let channels = filters.len() / (kernel * kernel);
+        let at = |plane: &[f32], place: [usize; 2]| {
+            let place: Option<Vec<usize>> = (0..2)
+                .map(|axis| place[axis].checked_sub(before[axis]))
+                .map(|p| p.filter(|p| p.is_multiple_of(spread)).map(|p| p / spread))
+                .collect();
+            match place.as_deref() {
+                Some([y, x]) if *y < input[0] && *x < input[1] => plane[y * input[1] + x],
+                _ => 0.0,
+            }
+        };
+        let mut all = Vec::new();
+        for (p, plane) in x.chunks(input[0] * input[1]).enumerate() {
+            let filter = &filters[p % channels * kernel * kernel..][..kernel * kernel];
+            for y in 0..output[0] {
+                for x in 0..output[1] {
+                    let taps = (0..kernel * kernel).map(|t| [t / kernel, t % kernel]);
+                    all.push(
+                        taps.map(|[i, j]| filter[i * kernel + j] * at(plane, [y * stride + i, x * stride + j])).sum(),
+                    );
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_filter_is_its_definition() {
+        for kernel in [1, 3, 4, 5, 7] {
+            for (stride, spread) in [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (2, 3)] {
+                for (input, before) in [([9, 9], [1, 1]), ([8, 5], [0, 2]), ([1, 1], [3, 0]), ([40, 61], [2, 1])] {
+                    let output = [0, 1].map(|axis| {
+                        let padded: usize = (input[axis] - 1) * spread + 1 + 2 * before[axis] + 1;
+                        padded.saturating_sub(kernel) / stride + 1
+                    });
+                    let stencil = Stencil { input, output, before, kernel, stride, spread };
+                    let signed = |name: &str, n: usize| -> Vec<f32> {
+                        uniform(3, name, n).into_iter().map(|v| v - 0.5).collect()
+                    };
+                    let (x, filters) = (signed("x", 6 * input[0] * input[1]), signed("f", 3 * kernel * kernel));
+                    let mut y = vec![f32::NAN; 6 * output[0] * output[1]];
+                    stencil.run(&x, &filters, &mut y);
+                    for (y, expected) in y.iter().zip(by_definition(stencil, &x, &filters)) {
+                        assert!((y - expected).abs() < 1e-5, "{stencil:?}: {y} for {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_planes_are_no_planes() {
+        let stencil = Stencil { input: [0, 4], output: [1, 4], before: [1, 1], kernel: 3, stride: 1, spread: 1 };
+        stencil.run(&[], &[0.0; 9], &mut []);
+    }
+}

@@ -1,0 +1,165 @@
+//! Any explainer of this crate, and the shape of any.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{ClassSelection, Explainer, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, View};
+
+/// Any explainer of this crate.
+#[derive(Module, Debug)]
+pub enum AnyExplainer {
+    /// T-TAME, TAME, P-TAME and L-CAM: one family of attention heads.
+    Tame(TameHead),
+    /// The fast masking model.
+    Masking(MaskingModel),
+}
+
+impl Explainer for AnyExplainer {
+    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+        match self {
+            Self::Tame(head) => head.maps(view, classes),
+            Self::Masking(model) => model.maps(view, classes),
+        }
+    }
+
+    fn shown(&self, raw: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Tame(head) => head.shown(raw),
+            Self::Masking(model) => model.shown(raw),
+        }
+    }
+}
+
+impl AnyExplainer {
+    /// Its shape.
+    pub fn config(&self) -> AnyConfig {
+        match self {
+            Self::Tame(head) => AnyConfig::Tame(head.config().clone()),
+            Self::Masking(model) => AnyConfig::Masking(model.config().clone()),
+        }
+    }
+
+    /// Every tensor by PyTorch's name, in [`AnyConfig::tensors`]' order: shape and values.
+    pub fn values(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        match self {
+            Self::Tame(head) => head.values(),
+            Self::Masking(model) => model.values(),
+        }
+    }
+
+    /// Whether it has a class selector that is trained by [`AnyExplainer::presence`].
+    pub fn has_selector(&self) -> bool {
+        matches!(self, Self::Masking(model) if model.selector.is_some())
+    }
+
+    /// [`MaskingModel::presence`]; zeros where there is no selector.
+    pub fn presence(&self, top: Tensor<4>, class: Tensor<1, Int>) -> Tensor<1> {
+        match self {
+            Self::Tame(_) => Tensor::zeros([top.dims()[0]], &top.device()),
+            Self::Masking(model) => model.presence(top, class),
+        }
+    }
+}
+
+impl From<TameHead> for AnyExplainer {
+    fn from(head: TameHead) -> Self {
+        Self::Tame(head)
+    }
+}
+
+impl From<MaskingModel> for AnyExplainer {
+    fn from(model: MaskingModel) -> Self {
+        Self::Masking(model)
+    }
+}
+
+/// The shape of any explainer of this crate, written as that of its family: only a masking model has `sides`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum AnyConfig {
+    /// Of an attention head.
+    Tame(TameConfig),
+    /// Of a masking model.
+    Masking(MaskingModelConfig),
+}
+
+impl From<TameConfig> for AnyConfig {
+    fn from(config: TameConfig) -> Self {
+        Self::Tame(config)
+    }
+}
+
+impl From<MaskingModelConfig> for AnyConfig {
+    fn from(config: MaskingModelConfig) -> Self {
+        Self::Masking(config)
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        match value.get("sides") {
+            Some(_) => serde_json::from_value(value).map(Self::Masking),
+            None => serde_json::from_value(value).map(Self::Tame),
+        }
+        .map_err(D::Error::custom)
+    }
+}
+
+impl AnyConfig {
+    /// A fresh explainer, its weights drawn from `seed`.
+    pub fn explainer(&self, seed: u64, device: &Device) -> AnyExplainer {
+        match self {
+            Self::Tame(config) => TameHead::new(config.clone(), seed, device).into(),
+            Self::Masking(config) => MaskingModel::new(config.clone(), seed, device).into(),
+        }
+    }
+
+    /// An explainer whose tensors, in row-major order, are `values(name, shape)`.
+    pub fn from_values(&self, values: impl Fn(&str, &[usize]) -> Vec<f32>, device: &Device) -> AnyExplainer {
+        match self {
+            Self::Tame(config) => TameHead::from_values(config.clone(), values, device).into(),
+            Self::Masking(config) => MaskingModel::from_values(config.clone(), values, device).into(),
+        }
+    }
+
+    /// Names and shapes of the tensors as PyTorch has them, running statistics included.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        match self {
+            Self::Tame(config) => config.tensors(),
+            Self::Masking(config) => config.tensors(),
+        }
+    }
+
+    /// Channels of each tap, in order.
+    pub fn channels(&self) -> &[usize] {
+        match self {
+            Self::Tame(config) => &config.channels,
+            Self::Masking(config) => &config.channels,
+        }
+    }
+
+    /// Number of classes K.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Tame(config) => config.classes,
+            Self::Masking(config) => config.classes,
+        }
+    }
+
+    /// Side of the maps `[h,w]`.
+    pub fn map_size(&self) -> [usize; 2] {
+        match self {
+            Self::Tame(config) => config.map_size,
+            Self::Masking(config) => config.map_size(),
+        }
+    }
+
+    /// Whether an explainer of this shape is one of `method`.
+    pub fn is_of(&self, method: Method) -> bool {
+        matches!(self, Self::Masking(_)) == (method == Method::MaskingModel)
+    }
+}

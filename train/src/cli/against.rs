@@ -1,0 +1,163 @@
+//! What `evaluate` compares an explainer with: a method without training, or the values of another evaluation.
+
+use super::BadUsage;
+use crate::explain::{ExplainError, Loaded};
+use crate::metric::{Case, Metric, MetricError, Redraw, Results, Row, Sight, Subject};
+use burn::tensor::Tensor;
+use explainer_zoo::attribution::{AttributionError, Attributor, Comparator, Passes, Setup};
+use explainer_zoo::backbone::Backbone;
+use serde::Serialize;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// What an explainer is compared with.
+#[derive(Clone, Debug)]
+pub enum Other {
+    /// A method without training.
+    Method(Comparator),
+    /// Values of an evaluation.
+    File(PathBuf),
+}
+
+/// A method where it is the name of one, else a file; what looks like a misspelt name is refused with those there are.
+pub(super) fn other(text: &str) -> Result<Other, AttributionError> {
+    match text.parse() {
+        Ok(method) => Ok(Other::Method(method)),
+        Err(AttributionError::Unknown { .. }) if text.contains(['.', '/', '\\']) || Path::new(text).exists() => {
+            Ok(Other::File(text.into()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A metric's values of the images of a batch.
+pub(super) type Column = Vec<Option<f64>>;
+
+/// The values of all metrics.
+pub(super) fn columns(case: &Case<'_>, metrics: &[Box<dyn Metric>]) -> Result<Vec<Column>, MetricError> {
+    metrics.iter().map(|metric| metric.measure(case)).collect()
+}
+
+/// The values of the image at a place of the batch.
+pub(super) fn row(columns: &[Column], place: usize) -> Vec<Option<f64>> {
+    columns.iter().map(|column| column.get(place).copied().flatten()).collect()
+}
+
+/// Passes for an image.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct PerImage {
+    pub forward: f64,
+    pub backward: f64,
+}
+
+/// The values to compare with: as they were read, or as they are measured.
+#[derive(Debug)]
+pub(super) struct Theirs {
+    name: String,
+    method: Option<Box<dyn Attributor>>,
+    results: Results,
+    passes: Passes,
+}
+
+impl Theirs {
+    /// A method, to be measured by these metrics with so many perturbed images in memory at a time.
+    pub(super) fn of(
+        method: &Comparator,
+        loaded: &Loaded,
+        metrics: Vec<String>,
+        per_call: NonZeroUsize,
+    ) -> Result<Self, BadUsage> {
+        let preprocessing = &loaded.artifact.config.preprocessing;
+        let setup = Setup { preprocessing, per_call: per_call.get(), ..Setup::new(loaded.backbone.as_ref()) };
+        let made = method.attributor(&setup).map_err(|error| BadUsage(format!("--against: {error}")))?;
+        let results = Results { metrics, rows: Vec::new() };
+        Ok(Self { name: method.to_string(), method: Some(made), results, passes: Passes::default() })
+    }
+
+    /// Values that were read.
+    pub(super) fn read(file: &Path, results: Results) -> Self {
+        Self { name: file.display().to_string(), method: None, results, passes: Passes::default() }
+    }
+
+    /// The method's name, or the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The values.
+    pub(super) fn results(&self) -> &Results {
+        &self.results
+    }
+
+    /// Passes that a method made for an image, on average.
+    pub(super) fn passes(&self) -> Option<PerImage> {
+        let images = self.results.rows.len().max(1) as f64;
+        let Passes { forward, backward } = self.passes;
+        let passes = || PerImage { forward: forward as f64 / images, backward: backward as f64 / images };
+        self.method.is_some().then(passes)
+    }
+
+    /// Measures the method's maps of a batch, if it is a method. `randomised` are explainers of a classifier of which ever
+    /// more is random, for metrics that ask for it.
+    pub(super) fn measure(
+        &mut self,
+        subject: &Subject<'_>,
+        metrics: &[Box<dyn Metric>],
+        randomised: &[Loaded],
+    ) -> Result<Vec<Column>, ExplainError> {
+        let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
+        let found = method.explain(subject.backbone(), subject.images(), subject.classes())?;
+        self.passes += found.passes;
+        let asked = Asked { method, trained: subject.backbone(), randomised };
+        Ok(columns(&Case::new(subject, found.maps)?.with_explainer(&asked), metrics)?)
+    }
+
+    /// Keeps an image's values.
+    pub(super) fn add(&mut self, row: Row) {
+        self.results.rows.push(row);
+    }
+}
+
+/// A method under measurement, and the classifiers that it may be asked about.
+#[derive(Debug)]
+struct Asked<'a> {
+    method: &'a dyn Attributor,
+    trained: &'a dyn Backbone,
+    randomised: &'a [Loaded],
+}
+
+impl Redraw for Asked<'_> {
+    fn redraw(&self, images: Tensor<4>, classes: &[usize], sight: Sight) -> Result<Tensor<4>, MetricError> {
+        let backbone = match sight {
+            Sight::Trained => self.trained,
+            Sight::Randomised(stage) => {
+                self.randomised.get(stage).map_or(self.trained, |loaded| loaded.backbone.as_ref())
+            }
+        };
+        let found = self.method.explain(backbone, &images, classes);
+        found.map(|found| found.maps).map_err(|error| MetricError::Redraw(error.to_string()))
+    }
+
+    fn stages(&self) -> usize {
+        self.randomised.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_methods_paths_are_files_and_the_rest_is_refused() {
+        assert!(matches!(other("grad-cam"), Ok(Other::Method(method)) if method.to_string() == "grad-cam"));
+        assert!(matches!(other("rise@500"), Ok(Other::Method(method)) if method.to_string() == "rise@500"));
+        for file in ["ttame.csv", "runs/ttame", "./grad-cam"] {
+            assert!(matches!(other(file), Ok(Other::File(path)) if path == Path::new(file)));
+        }
+        let problem = |text: &str| other(text).unwrap_err().to_string();
+        assert!(
+            problem("gard-cam").starts_with("unknown attribution method `gard-cam`; known are grad-cam, grad-cam++")
+        );
+        assert!(problem("rise@0").contains("found `0` behind the @, expected a whole number"));
+    }
+}

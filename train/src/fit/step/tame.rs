@@ -1,0 +1,75 @@
+//! The TAME family: one pass through the classifier, with the image (or the feature map) masked by its map.
+
+use burn::tensor::{Gradients, Tensor, activation::sigmoid};
+use explainer_zoo::backbone::Tap;
+use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
+
+use crate::data::Batch;
+use crate::fit::context::{Context, Masked};
+use crate::fit::progress::Report;
+use crate::fit::trainee::StepOutput;
+use crate::objective::{Objective, Terms, cross_entropy, matching, upsample};
+
+/// What a TAME-family head is trained for.
+#[derive(Clone, Debug)]
+pub struct TameTask {
+    /// What the maps mask.
+    pub masked: Masked,
+    /// The loss.
+    pub objective: Objective,
+}
+
+impl TameTask {
+    /// The loss, its terms, and the share of the batch whose masked image is still classified as the whole one.
+    pub const REPORT: Report =
+        &[("loss", false), ("ce", false), ("area", false), ("smooth", false), ("agreement", true)];
+}
+
+/// A step of `head`.
+pub fn tame(head: &AnyExplainer, task: &TameTask, context: &Context, batch: &Batch) -> (Gradients, StepOutput) {
+    let images = batch.len();
+    let clean = context.clean(batch.images(&context.device));
+    let view = View { images: &clean.images, features: &clean.features };
+    let maps = sigmoid(head.maps(&view, ClassSelection::Of(clean.class.clone())));
+    let mask = matching(maps.clone());
+
+    let class = clean.class.clone();
+    let cotangent = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
+        let class = class.clone().narrow(0, rows.start, rows.len());
+        task.objective.logit_gradient(logits, class, images)
+    };
+    // The classifier stands outside the head's graph: its gradient comes in as a constant.
+    let (masked, answer) = match (task.masked, clean.taps.first(), context.adapters.first()) {
+        (Masked::Feature, Some(tap), Some(adapter)) => {
+            let map = adapter.apply(tap.clone());
+            let [_, _, height, width] = map.dims();
+            let masked = map * upsample(mask, [height, width]);
+            let feature = adapter.restore(masked.clone().inner(), tap);
+            (masked, context.backbone.answer_at(clean.images, context.taps[0], feature, &cotangent))
+        }
+        (Masked::Image(masking), ..) => {
+            let masked = masking.apply(clean.images, mask, &context.backbone.spec().preprocessing);
+            let answer = context.backbone.answer(masked.clone().inner(), &cotangent);
+            (masked, answer)
+        }
+        (Masked::Feature, ..) => {
+            let answer = context.backbone.answer(clean.images.clone(), &cotangent);
+            (clean.images.autodiff(), answer)
+        }
+    };
+    let pulled = match (&answer.gradient, context.adapters.first()) {
+        (Tap::Map(gradient), _) => gradient.clone(),
+        (tokens, Some(adapter)) => adapter.apply(tokens.clone()),
+        (Tap::Tokens(_), None) => masked.clone().inner().zeros_like(),
+    };
+    let regulariser = task.objective.regulariser(maps);
+    let surrogate = (masked * pulled.autodiff()).sum() + regulariser.loss.clone();
+    let gradients = surrogate.backward();
+
+    let agrees = answer.logits.clone().argmax(1).reshape([images]).equal(clean.class.clone());
+    let agreement = agrees.float().mean();
+    let ce = cross_entropy(answer.logits, clean.class);
+    let Terms { total, ce, area, smooth } = task.objective.terms(ce, &regulariser);
+    let values = Tensor::cat(vec![total, ce, area, smooth, agreement], 0);
+    (gradients, StepOutput { report: TameTask::REPORT, values, images })
+}
