@@ -4,7 +4,7 @@ use super::against::{Other, PerImage, Theirs, columns, other, row};
 use super::images::{Images, scenes};
 use super::shared::{self, Meter, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{ImageSet, Loader, Objects, Plan};
+use crate::data::{Loader, Objects, Plan};
 use crate::explain::Asked;
 use crate::metric::{
     Better, Case, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::backbone::{Answer, Backbone, BackboneSpec, Cotangent, Observed, Tap, TapId};
 use explainer_zoo::image::{Filter, Preprocessing};
 
-use super::{Redraw, Sight, Subject};
+use super::{MetricError, Redraw, Sight, Subject};
 
 /// Images as they are: mean 0, standard deviation 1.
 pub fn plain() -> Preprocessing {
