@@ -10,13 +10,15 @@ use explainer_tests::{
     assert_close, compute, facts, one_hot, photographs, predicted, real_backbone, relative_error, skip, tap_values,
     values,
 };
-use explainer_zoo::backbone::{Backbone, open, torchscript};
+use explainer_zoo::backbone::{Backbone, Tap, open, torchscript};
 use explainer_zoo::image::Preprocessing;
 
 /// Of logits and taps, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;
-/// Of gradients, likewise.
-const GRADIENT: f32 = 1e-3;
+/// Of gradients: the norm of the difference over the norm. Single pixels are not determined so well in f32, where a
+/// rectifier's argument lies at rounding distance from its bend: on EfficientNet-Lite0 PyTorch's own f32 and f64 differ by
+/// 8e-3 of the largest value, and by 1.7e-3 in norm.
+const GRADIENT: f32 = 5e-3;
 
 /// The exported file, or none, with the reason printed.
 fn exported(name: &str) -> Option<PathBuf> {
@@ -32,6 +34,16 @@ fn exported(name: &str) -> Option<PathBuf> {
 fn check(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     eprintln!("{what}: off by {:.1e} of the largest value, {tolerance:.0e} allowed", relative_error(found, expected));
     assert_close(what, found, expected, tolerance);
+}
+
+/// [`check`] of gradients.
+fn check_gradient(what: &str, found: Tap, expected: Tap) {
+    let (found, expected) = (tap_values(found), tap_values(expected));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>().sqrt();
+    let off = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
+    eprintln!("{what}: off by {off:.1e} in norm, {GRADIENT:.0e} allowed");
+    assert!(off <= GRADIENT, "{what}: off by {off:.1e} in norm, more than {GRADIENT:.0e}");
 }
 
 fn is_the_native_one(name: &str) {
@@ -62,13 +74,13 @@ fn is_the_native_one(name: &str) {
 
     let cotangent = |logits: Tensor<2>, rows: Range<usize>| one_hot(&logits, &classes[rows]);
     let (answer, expected) = (script.answer(images.clone(), &cotangent), native.answer(images.clone(), &cotangent));
-    check(&format!("{name} gradient"), &tap_values(answer.gradient), &tap_values(expected.gradient), GRADIENT);
+    check_gradient(&format!("{name} gradient"), answer.gradient, expected.gradient);
 
     for ((id, own), (feature, name)) in ids.iter().zip(own).zip(seen.taps.into_iter().zip(names)) {
         let answer = script.answer_at(images.clone(), *id, feature.clone(), &cotangent);
         let expected = native.answer_at(images.clone(), own, feature, &cotangent);
         check(&format!("logits at {name}"), &values(answer.logits), &values(expected.logits), FORWARD);
-        check(&format!("gradient at {name}"), &tap_values(answer.gradient), &tap_values(expected.gradient), GRADIENT);
+        check_gradient(&format!("gradient at {name}"), answer.gradient, expected.gradient);
     }
     assert!(script.failure().is_none());
 }

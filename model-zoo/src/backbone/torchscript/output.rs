@@ -116,8 +116,8 @@ mod tests {
     fn every_form_is_understood() {
         let (logits, tap) = (|| zeros(&[2, 5]), || zeros(&[2, 8, 7, 7]));
         assert!(names(logits()).is_empty());
-        let tensors = || vec![Tensor::zeros([2, 3, 4], (Kind::Float, Device::Cpu)); 0];
-        assert!(names(IValue::Tuple(vec![logits(), IValue::TensorList(tensors())])).is_empty());
+
+        assert!(names(IValue::Tuple(vec![logits(), IValue::TensorList(Vec::new())])).is_empty());
         assert_eq!(names(IValue::Tuple(vec![logits(), IValue::Tuple(vec![tap(), tap()])])), ["first", "1"]);
         let dict = IValue::GenericDict(vec![(IValue::String("b".into()), tap()), (IValue::String("a".into()), tap())]);
         assert_eq!(names(IValue::Tuple(vec![logits(), dict])), ["b", "a"]);

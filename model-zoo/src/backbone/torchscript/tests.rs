@@ -68,6 +68,14 @@ fn assert_golden(what: &str, found: &[f32], limit: f32) {
     assert!(off <= limit * largest && found.iter().all(|v| v.is_finite()), "{what} is {off} off, of {largest}");
 }
 
+/// The norm of the difference from PyTorch's values over the norm of these.
+fn off_in_norm(what: &str, found: &[f32]) -> f32 {
+    let expected: Vec<f32> = golden(what).iter::<f32>().collect();
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>().sqrt();
+    norm(&mut found.iter().zip(&expected).map(|(f, e)| f - e)) / norm(&mut expected.iter().copied())
+}
+
 /// The cotangent of class 3.
 fn third(logits: Tensor<2>, _: Range<usize>) -> Tensor<2> {
     let [rows, classes] = logits.dims();
@@ -81,7 +89,8 @@ fn logits(tensor: Tensor<2>) -> Vec<f32> {
 
 #[test]
 fn numbers_are_pytorchs_on_every_device() {
-    for (name, limit) in [("tiny.pt", CLOSE), ("frozen.pt", CLOSE), ("bfloat16.pt", COARSE)] {
+    // PyTorch's own gradient in bf16 is 0.11 off, where rectifiers close.
+    for (name, limit, norm) in [("tiny.pt", CLOSE, CLOSE), ("frozen.pt", CLOSE, CLOSE), ("bfloat16.pt", COARSE, 0.2)] {
         for device in ["flex", "tch"] {
             let backbone = load(name, device).unwrap();
             let images = images(&Compute::new(device, None).unwrap().device);
@@ -96,7 +105,8 @@ fn numbers_are_pytorchs_on_every_device() {
             assert_golden("second", &values(observed.taps.pop().unwrap()), limit);
             let answer = backbone.answer(images, &third);
             assert_golden("logits", &logits(answer.logits), limit);
-            assert_golden("gradient", &kept(answer.gradient), limit);
+            let off = off_in_norm("gradient", &kept(answer.gradient));
+            assert!(off <= norm, "{name} on {device}: the gradient is {off} off in norm");
             assert!(backbone.failure().is_none());
         }
     }
