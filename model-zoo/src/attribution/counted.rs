@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use burn::tensor::Tensor;
 use serde::Serialize;
 
-use crate::backbone::{Answer, Attended, Backbone, BackboneSpec, Cotangent, Observed, Tap, TapId};
+use crate::backbone::{Answer, Attended, Backbone, BackboneError, BackboneSpec, Cotangent, Observed, Tap, TapId};
 
 /// Images that went through a backbone.
 ///
@@ -92,6 +92,14 @@ impl<B: Deref<Target: Backbone> + Debug + Send + Sync> Backbone for Counted<B> {
     fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
         self.count(feature.batch(), true);
         self.backbone.answer_at(images, tap, feature, cotangent)
+    }
+
+    fn replaces_taps(&self) -> bool {
+        self.backbone.replaces_taps()
+    }
+
+    fn failure(&self) -> Option<BackboneError> {
+        self.backbone.failure()
     }
 
     fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {

@@ -48,6 +48,17 @@ pub enum AttributionError {
         /// The layer.
         layer: String,
     },
+    /// Nothing can be put in the layer's place.
+    #[error(
+        "this method puts features in the place of layer {layer}, which backbone {backbone} cannot; write the TorchScript \
+         with model-zoo/scripts/export_torchscript.py, or choose a method that explains any classifier, such as rise"
+    )]
+    Fixed {
+        /// The backbone.
+        backbone: String,
+        /// The layer.
+        layer: String,
+    },
     /// The method looks at attention, and there is none.
     #[error(
         "{method} looks at the tokens and the attention of a vision transformer, which backbone {backbone} does not show; \

@@ -48,6 +48,17 @@ pub enum SiteError {
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     NotSquare(#[from] NotSquare),
+    /// The backbone's taps cannot be replaced.
+    #[error(
+        "a path through tap {tap} puts other features in its place, which backbone {backbone} cannot; take `image`, or \
+         write the TorchScript with model-zoo/scripts/export_torchscript.py"
+    )]
+    Fixed {
+        /// The tap.
+        tap: String,
+        /// The backbone.
+        backbone: String,
+    },
 }
 
 impl Site {
@@ -66,6 +77,9 @@ impl Site {
         // One name was asked for, and one tap was found.
         let Some(id) = ids.first().copied() else { return Ok(Self::Image) };
         let spec = backbone.tap(id);
+        if !backbone.replaces_taps() {
+            return Err(SiteError::Fixed { tap: name.into(), backbone: backbone.spec().name.clone() });
+        }
         Ok(Self::Tap { id, adapter: Adapter::new(spec, side)?, stride: spec.stride })
     }
 

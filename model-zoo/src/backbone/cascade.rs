@@ -1,6 +1,7 @@
 //! Cascading randomisation (Adebayo et al., 2018): a backbone of which ever more is random, from the logits to the image.
 
-use super::load::open;
+use super::load::read;
+use super::torchscript::{self, TorchScriptError};
 use super::{BackboneError, Frozen};
 use crate::device::Compute;
 use crate::weights::random;
@@ -26,8 +27,11 @@ pub fn cascade(
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Frozen>, BackboneError> {
+    if name == torchscript::NAME {
+        return Err(TorchScriptError::Sealed.into());
+    }
     let mut randomised = |first: usize| {
-        let (architecture, reader, digest) = open(name, weights, sha256, compute, progress)?;
+        let (architecture, reader, digest) = read(name, weights, sha256, compute, progress)?;
         let made = move |name: &str, shape: &[usize]| random::values(SEED, name, shape);
         Frozen::new(architecture, reader.with_random_from(first, Box::new(made)), digest, compute)
     };

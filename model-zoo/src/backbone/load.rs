@@ -1,15 +1,50 @@
 //! A backbone by its name and the place of its weights.
 
+use std::sync::Arc;
+
 use super::registry::{architecture, names};
-use super::{Architecture, BackboneError, Frozen};
+use super::torchscript::{self, TorchScriptError};
+use super::{Architecture, Backbone, BackboneError, Frozen};
 use crate::device::Compute;
+use crate::image::Preprocessing;
 use crate::weights::WeightReader;
 use crate::weights::source::{Progress, SourceSettings, WeightSource};
 
 /// The weights of the quickstart's classifier, built into the program.
 const SHAPES_RESNET: &[u8] = include_bytes!("../../assets/shapes_resnet.safetensors");
 
-/// Loads backbone `name` from `weights` (any form of [`WeightSource`]) and checks the SHA-256 if one is given.
+/// Opens backbone `name`, an architecture's or [`torchscript::NAME`], from `weights` (any form of [`WeightSource`]) and
+/// checks the SHA-256 if one is given.
+///
+/// A TorchScript is the whole classifier in one file; `preprocessing` is how it wants its images and goes before what the
+/// file says. An architecture has its own. `progress` is told of a download's bytes done and, where known, in all.
+///
+/// # Errors
+/// [`BackboneError`] says which of name, source, checksum, tensors or program is wrong.
+pub fn open(
+    name: &str,
+    weights: &str,
+    sha256: Option<&str>,
+    preprocessing: Option<&Preprocessing>,
+    compute: &Compute,
+    progress: &mut Progress<'_>,
+) -> Result<Arc<dyn Backbone>, BackboneError> {
+    if name != torchscript::NAME {
+        return Ok(Arc::new(load(name, weights, sha256, compute, progress)?));
+    }
+    if !cfg!(feature = "tch") {
+        return Err(TorchScriptError::NotBuilt.into());
+    }
+    let source: WeightSource = weights.parse()?;
+    source.check(sha256)?;
+    if matches!(source, WeightSource::Embedded | WeightSource::Random { .. }) {
+        return Err(TorchScriptError::NoFile(source).into());
+    }
+    let found = source.resolve(sha256, &SourceSettings::from_env(), progress)?;
+    torchscript::load(&found.path, found.sha256, preprocessing, compute)
+}
+
+/// Loads the architecture `name` from `weights` (any form of [`WeightSource`]) and checks the SHA-256 if one is given.
 ///
 /// `progress` is told of a download's bytes done and, where known, in all.
 ///
@@ -22,20 +57,19 @@ pub fn load(
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<Frozen, BackboneError> {
-    let (architecture, reader, digest) = open(name, weights, sha256, compute, progress)?;
+    let (architecture, reader, digest) = read(name, weights, sha256, compute, progress)?;
     Frozen::new(architecture, reader, digest, compute)
 }
 
 /// An architecture, a reader of its weights, and the SHA-256 of the file that they are in.
-pub(super) fn open(
+pub(super) fn read(
     name: &str,
     weights: &str,
     sha256: Option<&str>,
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<(Architecture, WeightReader, Option<String>), BackboneError> {
-    let architecture = architecture(name)
-        .ok_or_else(|| BackboneError::UnknownBackbone { name: name.into(), known: names().to_vec() })?;
+    let architecture = architecture(name).ok_or_else(|| BackboneError::unknown(name))?;
     let source: WeightSource = weights.parse()?;
     source.check(sha256)?;
     let device = &compute.device;
@@ -56,4 +90,43 @@ pub(super) fn open(
         }
     };
     Ok((architecture, reader, digest))
+}
+
+impl BackboneError {
+    /// No backbone is called `name`.
+    pub fn unknown(name: &str) -> Self {
+        let known = names().into_iter().chain([torchscript::NAME]).collect();
+        Self::UnknownBackbone { name: name.into(), known }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str, weights: &str) -> String {
+        open(name, weights, None, None, &Compute::default(), &mut |_, _| {}).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_told_all_there_are() {
+        let text = refused("resnet51", "random");
+        assert!(text.contains("resnet50") && text.ends_with("torchscript"), "{text}");
+    }
+
+    #[cfg(not(feature = "tch"))]
+    #[test]
+    fn a_torchscript_is_told_how_to_build_for_it() {
+        let text = refused("torchscript", "/nonexistent/model.pt");
+        assert!(text.contains("scripts/libtorch") && text.contains("--features tch"), "{text}");
+    }
+
+    #[cfg(feature = "tch")]
+    #[test]
+    fn a_torchscript_is_a_file() {
+        for weights in ["random:3", "embedded"] {
+            let text = refused("torchscript", weights);
+            assert!(text.contains(weights) && text.contains("expected a TorchScript file"), "{text}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Frozen image classifiers: the [`Backbone`] trait, its engine on Burn ([`Frozen`]) and the architectures.
+//! Frozen image classifiers: the [`Backbone`] trait, its engine on Burn ([`Frozen`]) with the architectures, and
+//! LibTorch's ([`torchscript`]).
 //!
 //! A backbone answers two questions. [`Backbone::observe`]: what does it see (logits and tapped feature maps, no
 //! graph)? [`Backbone::answer`]: how do its logits react to a change of its input (a gradient, computed inside)?
@@ -16,22 +17,25 @@ mod network;
 pub mod registry;
 mod resnet;
 mod spec;
+pub mod torchscript;
 mod vgg;
 pub mod vit;
 mod workers;
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 pub use attended::{Attended, AttendedGradient};
 pub use cascade::cascade;
 pub use frozen::Frozen;
-pub use load::load;
+pub use load::{load, open};
 pub use network::{Network, Tap, Unwatched, Watch};
 pub use registry::{architecture, names};
 pub use spec::{Architecture, BackboneSpec, TapSpec, imagenet};
+pub use torchscript::TorchScriptError;
 
 use crate::weights::WeightsError;
 use crate::weights::source::WeightSourceError;
@@ -96,6 +100,19 @@ pub trait Backbone: Debug + Send + Sync {
         None
     }
 
+    /// Whether [`Backbone::answer_at`] can put a feature in the place of a tap. A network of this crate can.
+    fn replaces_taps(&self) -> bool {
+        true
+    }
+
+    /// Why a call since the last time this was asked could not be answered: what it returned is NaN throughout.
+    ///
+    /// Networks of this crate answer always. An engine that runs a program of someone else's cannot promise that, and
+    /// whoever calls it asks at the end of what belongs together, such as a training step.
+    fn failure(&self) -> Option<BackboneError> {
+        None
+    }
+
     /// The taps of these names.
     ///
     /// # Errors
@@ -118,7 +135,15 @@ pub trait Backbone: Debug + Send + Sync {
     }
 }
 
-/// Why a backbone cannot be had.
+/// Whether all of `backbones` have answered since the last time they were asked.
+///
+/// # Errors
+/// The first [`Backbone::failure`].
+pub fn answered<'a>(backbones: impl IntoIterator<Item = &'a Arc<dyn Backbone>>) -> Result<(), BackboneError> {
+    backbones.into_iter().find_map(|backbone| backbone.failure()).map_or(Ok(()), Err)
+}
+
+/// Why a backbone cannot be had, or cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneError {
     /// No architecture of this name.
@@ -153,6 +178,9 @@ pub enum BackboneError {
         /// The backbone.
         name: String,
     },
+    /// A TorchScript cannot be used.
+    #[error(transparent)]
+    TorchScript(#[from] TorchScriptError),
     /// The worker threads cannot be started.
     #[error("cannot start {threads} worker threads: {reason}; try fewer with --threads")]
     Threads {

@@ -114,6 +114,14 @@ impl Preprocessing {
         images * per_channel(self.std, &device) + per_channel(self.mean, &device)
     }
 
+    /// Whether sizes, mean and standard deviation are such: `1 <= crop <= resize <= 65536`, finite numbers, standard
+    /// deviations above 0.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let finite = self.mean.iter().chain(&self.std).all(|value| value.is_finite());
+        (1..=self.resize).contains(&self.crop) && self.resize <= MAX_SIDE && finite && self.std.iter().all(|v| *v > 0.0)
+    }
+
     /// The same pixels for another backbone: this size and crop, the mean and standard deviation of `other`.
     #[must_use]
     pub fn normalised_as(&self, other: &Self) -> Self {

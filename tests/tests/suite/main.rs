@@ -10,3 +10,5 @@ mod objective_parity;
 mod optimizer_parity;
 mod preprocessing;
 mod real_parity;
+#[cfg(feature = "tch")]
+mod torchscript;

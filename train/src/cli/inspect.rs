@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{ArgGroup, Args};
 use explainer_zoo::artifact::bee::{BeeArtifact, is_bee};
 use explainer_zoo::artifact::{Artifact, ArtifactConfig, AuxiliaryRecord, CONFIG};
-use explainer_zoo::backbone::{self, Architecture, Backbone, BackboneError};
+use explainer_zoo::backbone::{self, BackboneError, TapSpec, torchscript};
 use explainer_zoo::image::{Filter, Preprocessing};
 use explainer_zoo::weights::source::Progress;
 use serde_json::Value;
@@ -162,30 +162,39 @@ fn flatten(key: String, value: &Value, rows: &mut Vec<Row>) {
 
 /// An architecture's taps and preprocessing, and what only its weights tell if they are given.
 fn backbone(name: &str, weights: Option<&str>, global: &Global) -> anyhow::Result<String> {
-    let Some(architecture) = backbone::architecture(name) else {
-        let error = BackboneError::UnknownBackbone { name: name.into(), known: backbone::names().to_vec() };
-        return Err(BadUsage(error.to_string()).into());
-    };
-    let mut about = vec![row("backbone", name)];
-    if let Some(weights) = weights {
-        let compute = shared::compute(global)?;
-        let load = |progress: &mut Progress<'_>| backbone::load(name, weights, None, &compute, progress);
-        let loaded = with_download_bar(global.quiet, load)?;
-        let spec = loaded.spec();
-        about.push(row("weights", weights));
-        about.push(row("weights SHA-256", spec.weights_sha256.as_deref().unwrap_or("none, they come from no file")));
-        about.push(row("classes", spec.classes));
+    let architecture = backbone::architecture(name);
+    if architecture.is_none() && name != torchscript::NAME {
+        return Err(BadUsage(BackboneError::unknown(name).to_string()).into());
     }
-    about.extend(preprocessing(&architecture.preprocessing));
-    Ok(format!("{}\n{}", rows(&about), taps(&architecture)))
+    let mut about = vec![row("backbone", name)];
+    let Some(weights) = weights else {
+        let Some(known) = architecture else {
+            return Err(BadUsage("--backbone torchscript: give the file with --weights".into()).into());
+        };
+        about.extend(preprocessing(&known.preprocessing));
+        let own = |taps: &[&str]| taps.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (defaults, auxiliary) = (own(known.default_taps), known.auxiliary_taps.map(own));
+        let side = known.preprocessing.crop;
+        return Ok(format!("{}\n{}", rows(&about), taps(&known.taps, &defaults, auxiliary.as_deref(), side)));
+    };
+    let compute = shared::compute(global)?;
+    let load = |progress: &mut Progress<'_>| backbone::open(name, weights, None, None, &compute, progress);
+    let loaded = with_download_bar(global.quiet, load)?;
+    let spec = loaded.spec();
+    about.push(row("weights", weights));
+    about.push(row("weights SHA-256", spec.weights_sha256.as_deref().unwrap_or("none, they come from no file")));
+    about.push(row("classes", spec.classes));
+    about.extend(preprocessing(&spec.preprocessing));
+    let auxiliary = Some(&spec.auxiliary_taps[..]).filter(|taps| *taps != spec.default_taps);
+    let taps = taps(&spec.taps, &spec.default_taps, auxiliary, spec.preprocessing.crop);
+    Ok(format!("{}\n{taps}", rows(&about)))
 }
 
 /// The table of taps, `*` before those that are used unless others are chosen.
-fn taps(architecture: &Architecture) -> String {
-    let side = architecture.preprocessing.crop;
+fn taps(taps: &[TapSpec], defaults: &[String], auxiliary: Option<&[String]>, side: usize) -> String {
     let mut table = Table::new(["tap", "channels", "stride", "grid", "kind"]);
-    for tap in &architecture.taps {
-        let chosen = if architecture.default_taps.contains(&tap.name.as_str()) { "*" } else { " " };
+    for tap in taps {
+        let chosen = if defaults.contains(&tap.name) { "*" } else { " " };
         let grid = tap.grid(side);
         let kind = match tap.prefix_tokens {
             None => "map".to_owned(),
@@ -194,7 +203,7 @@ fn taps(architecture: &Architecture) -> String {
         let name = format!("{chosen} {}", tap.name);
         table.row([name, tap.channels.to_string(), tap.stride.to_string(), format!("{grid} x {grid}"), kind]);
     }
-    let auxiliary = architecture.auxiliary_taps.map(|taps| format!(", as P-TAME's auxiliary {}", taps.join(", ")));
+    let auxiliary = auxiliary.map(|taps| format!(", as P-TAME's auxiliary {}", taps.join(", ")));
     format!(
         "{}\n* taken by default{}; the grid is that of images of {side} x {side} pixels\n",
         table.text(),
@@ -240,6 +249,8 @@ mod tests {
         assert!(message.contains("config.json") && message.contains("state.json"), "{message}");
         let error = inspected(None, Some("resnet51")).unwrap_err();
         assert!(error.is::<BadUsage>() && error.to_string().contains("resnet50"), "{error}");
+        let error = inspected(None, Some("torchscript")).unwrap_err();
+        assert!(error.is::<BadUsage>() && error.to_string().contains("--weights"), "{error}");
     }
 
     #[test]

@@ -166,7 +166,9 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
     let known = finished.valid.object(0, Crop::Centre).is_some();
     if known {
         let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
-        for row in closing::compare(finished)? {
+        let rows = closing::compare(finished)?;
+        finished.context.answered()?;
+        for row in rows {
             let mut cells = vec![row.name.to_string()];
             cells.extend(row.figures.iter().flat_map(|f| [format!("{:.2}", f.ad), format!("{:.2}", f.ic)]));
             cells.push(row.inside.map_or_else(|| "-".into(), |share| format!("{share:.1}%")));

@@ -4,7 +4,7 @@ use super::{
     Auxiliary, Backbone, Config, Data, Encoder, Explainer, Masking, Objective, Optimizer, PhaseSettings, Phases,
     Schedule, SelectorPhase, Train,
 };
-use explainer_zoo::backbone::{TapSpec, architecture};
+use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
 use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 
 impl Config {
@@ -19,6 +19,7 @@ impl Config {
         if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
             check_weights("auxiliary", name, weights, sha256.as_deref(), &mut found);
         }
+        self.check_preprocessing(&mut found);
         self.check_bee(&mut found);
         self.check_data(&mut found);
         self.check_optimizer(&mut found);
@@ -97,6 +98,24 @@ impl Config {
                     found.push(format!("{section}.taps: `{tap}` is there twice"));
                 }
             }
+        }
+    }
+
+    fn check_preprocessing(&self, found: &mut Vec<String>) {
+        let Some(own) = &self.backbone.preprocessing else { return };
+        if self.backbone.name != torchscript::NAME {
+            found.push(format!(
+                "backbone.preprocessing: found some, but `{}` has its own; remove it (data.resize and data.crop change \
+                 the sizes), or set backbone.name to `{}`",
+                self.backbone.name,
+                torchscript::NAME
+            ));
+        }
+        if own.crop > own.resize {
+            found.push(format!(
+                "backbone.preprocessing.crop: found {}, expected at most backbone.preprocessing.resize ({})",
+                own.crop, own.resize
+            ));
         }
     }
 
@@ -248,7 +267,12 @@ impl Config {
 
 /// What can be said of the weights of the backbone `name` in the section `section` without looking at them.
 fn check_weights(section: &str, name: &str, weights: &str, sha256: Option<&str>, found: &mut Vec<String>) {
-    if weights == "embedded" && name != "shapes_resnet" {
+    if name == torchscript::NAME && (weights == "embedded" || weights.starts_with("random")) {
+        found.push(format!(
+            "{section}.weights: found `{weights}`, but a TorchScript is a file; write one with \
+             model-zoo/scripts/export_torchscript.py"
+        ));
+    } else if weights == "embedded" && name != "shapes_resnet" {
         found.push(format!(
             "{section}.weights: `embedded` belongs to the backbone `shapes_resnet`, found `{name}`; \
              give a file, hf://owner/name or an https:// address"

@@ -10,6 +10,7 @@ mod compare;
 mod masking_model;
 mod optim;
 mod overrides;
+mod preprocessing;
 mod range;
 mod sections;
 mod tagged;
@@ -22,6 +23,7 @@ pub use masking_model::{
     SelectorPhase, Upsampling,
 };
 pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
+pub use preprocessing::{Interpolation, Preprocessing};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,
 };

@@ -69,6 +69,16 @@ pub(super) fn side(value: &usize, _: &()) -> Checked {
     expect((8..=4096).contains(value), value, "a side of 8 to 4096 pixels")
 }
 
+/// A mean of each channel, for values in 0..=1.
+pub(super) fn channel_means(values: &[f32; 3], _: &()) -> Checked {
+    expect(values.iter().all(|value| value.is_finite()), format!("{values:?}"), "three finite numbers")
+}
+
+/// A standard deviation of each channel, likewise.
+pub(super) fn channel_deviations(values: &[f32; 3], _: &()) -> Checked {
+    expect(values.iter().all(|v| v.is_finite() && *v > 0.0), format!("{values:?}"), "three finite numbers above 0")
+}
+
 /// A name or path that is not blank.
 pub(super) fn not_blank(value: &str, _: &()) -> Checked {
     expect(!value.trim().is_empty(), "an empty text", "a name or path")

@@ -2,6 +2,7 @@
 
 use super::bee::Bee;
 use super::masking_model::MaskingModel;
+use super::preprocessing::Preprocessing;
 use super::range::{
     at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
 };
@@ -119,13 +120,14 @@ pub struct AuxiliaryHead {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Backbone {
-    /// Architecture, by its registered name: `vgg16`, `resnet50`, `vit_b_16`, ...
+    /// Architecture, by its registered name: `vgg16`, `resnet50`, `vit_b_16`, ...; or `torchscript`, any classifier as
+    /// a TorchScript file, run by LibTorch (Cargo feature `tch`).
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
     pub name: String,
-    /// Where the trained weights are: a file (`.safetensors`, `.pth`, `.pt`), `hf://owner/name[@revision][/file]`, an
-    /// `https://` address, `embedded` (the classifier of the procedural images, `shapes_resnet`), or `random` (for
-    /// timing only: explaining it means nothing).
+    /// Where the trained weights are, or the TorchScript: a file (`.safetensors`, `.pth`, `.pt`),
+    /// `hf://owner/name[@revision][/file]`, an `https://` address, `embedded` (the classifier of the procedural images,
+    /// `shapes_resnet`), or `random` (for timing only: explaining it means nothing).
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
     pub weights: String,
@@ -145,6 +147,11 @@ pub struct Backbone {
     #[garde(skip)]
     #[serde(default)]
     pub classes: Option<PathBuf>,
+    /// How a TorchScript wants its images; by default what `export_torchscript.py` wrote into the file. Every other
+    /// backbone has its own, of which `data.resize` and `data.crop` change the sizes.
+    #[garde(dive)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
 }
 
 /// The second frozen classifier, whose feature maps the explainer reads. Its classes need not be the explained one's.

@@ -343,3 +343,39 @@ fn the_schema_describes_every_key() {
     walk(&CompareConfig::schema(), "compare", &mut bare);
     assert_eq!(bare, [] as [&str; 0]);
 }
+
+const TORCHSCRIPT: &str = "backbone={name: torchscript, weights: model.pt}";
+const PREPARED: &str =
+    "backbone.preprocessing={resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}";
+
+#[test]
+fn a_torchscript_may_be_told_how_it_wants_its_images() {
+    let config = with(&[TORCHSCRIPT]).unwrap();
+    assert!(!config.to_yaml().unwrap().contains("preprocessing"), "it would make other runs of those before it");
+    let config = with(&[TORCHSCRIPT, PREPARED]).unwrap();
+    let own = config.backbone.preprocessing.clone().unwrap();
+    assert_eq!((own.filter, own.mean[0]), (Interpolation::Bilinear, 0.485));
+    assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
+    assert!(explainer_zoo::image::Preprocessing::from(&own).is_sound());
+}
+
+#[test]
+fn what_cannot_be_a_torchscript_is_refused() {
+    for weights in ["random", "random:3", "embedded"] {
+        let message = refusal(&[TORCHSCRIPT, &format!("backbone.weights={weights}")]);
+        assert!(
+            message.contains(&format!("backbone.weights: found `{weights}`, but a TorchScript is a file")),
+            "{message}"
+        );
+    }
+    let message = refusal(&[PREPARED]);
+    assert!(message.contains("backbone.preprocessing: found some, but `resnet50` has its own"), "{message}");
+    let message = refusal(&[TORCHSCRIPT, PREPARED, "backbone.preprocessing.resize=200"]);
+    assert!(message.contains("backbone.preprocessing.crop: found 224, expected at most"), "{message}");
+    let message = refusal(&[TORCHSCRIPT, PREPARED, "backbone.preprocessing.std=[1, 1, 0]"]);
+    assert!(message.contains("backbone.preprocessing.std`: found [1.0, 1.0, 0.0], expected three finite"), "{message}");
+    let message = refusal(&[TORCHSCRIPT, PREPARED, "backbone.preprocessing.filter=nearest"]);
+    assert!(message.contains("nearest"), "{message}");
+    let message = refusal(&["explainer={method: ptame}", "auxiliary={name: torchscript, weights: random}"]);
+    assert!(message.contains("auxiliary.weights: found `random`, but a TorchScript is a file"), "{message}");
+}

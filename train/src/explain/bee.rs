@@ -9,7 +9,7 @@ use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::BeeArtifact;
 use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::attribution::{Counted, Passes};
-use explainer_zoo::backbone::Backbone;
+use explainer_zoo::backbone::{Backbone, answered};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, Mode};
 use explainer_zoo::weights::source::Progress;
@@ -76,7 +76,8 @@ impl LoadedBee {
     ) -> Result<Self, ExplainError> {
         let artifact = BeeArtifact::load(folder, &compute.device)?;
         let config = &artifact.config;
-        let backbone = load(&config.backbone, moved.backbone, "--weights", compute, progress)?;
+        let prepared = Some(&config.preprocessing);
+        let backbone = load(&config.backbone, moved.backbone, prepared, "--weights", compute, progress)?;
         let mut matched = vec![config.verify_backbone(backbone.spec())?];
         let counted = Arc::new(Counted::new(backbone));
         let backbone: Arc<dyn Backbone> = counted.clone();
@@ -86,7 +87,7 @@ impl LoadedBee {
             None if moved.context.is_some() => return Err(ExplainError::NoContext),
             None => backbone.clone(),
             Some(record) => {
-                let context = load(record, moved.context, "--context-weights", compute, progress)?;
+                let context = load(record, moved.context, None, "--context-weights", compute, progress)?;
                 matched.push(config.verify_context(context.spec())?);
                 let context = Arc::new(Counted::new(context));
                 counted_context = Some(context.clone());
@@ -158,7 +159,10 @@ impl LoadedBee {
                 let case = Case::of(&subject, maps.clone(), vec![0; maps.dims()[0]])?;
                 Ok(self.scores.score(metric, &case)?)
             };
-            let best = self.bee.explain(mixture, &seen, 0, draws, mode, score)?;
+            let best = self.bee.explain(mixture, &seen, 0, draws, mode, score);
+            // Where a classifier could not be asked, whatever went wrong afterwards went wrong for that.
+            answered([self.bee.backbone(), self.bee.encoder().backbone()])?;
+            let best = best?;
             let [_, _, height, width] = best.map.dims();
             let map = HeatMap::new(height, width, best.map.into_data().iter::<f32>().collect())?;
             let probability = probabilities.get(class).copied().unwrap_or(0.0);

@@ -17,10 +17,11 @@ use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRe
 use explainer_zoo::attribution::AttributionError;
 use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
-use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId};
+use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, answered};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
+use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
 use crate::data::Truth;
@@ -190,11 +191,13 @@ impl Loaded {
         if config.auxiliary.is_none() && moved.auxiliary.is_some() {
             return Err(ExplainError::NoAuxiliary { method: config.method });
         }
-        let backbone = load(&config.backbone, moved.backbone, "--weights", compute, progress)?;
+        let prepared = Some(&config.preprocessing);
+        let backbone = load(&config.backbone, moved.backbone, prepared, "--weights", compute, progress)?;
         let mut matched = vec![config.verify_backbone(backbone.spec())?];
         let mut auxiliary = None;
         if let (Some(record), Some(preprocessing)) = (&config.auxiliary, config.auxiliary_preprocessing()) {
-            let lends = load(&record.backbone, moved.auxiliary, "--auxiliary-weights", compute, progress)?;
+            let prepared = Some(&preprocessing);
+            let lends = load(&record.backbone, moved.auxiliary, prepared, "--auxiliary-weights", compute, progress)?;
             matched.push(config.verify_auxiliary(lends.spec())?);
             auxiliary = Some(Auxiliary::new(lends, &config.taps, preprocessing)?);
         }
@@ -225,7 +228,13 @@ impl Loaded {
         let probabilities: Vec<Vec<f32>> =
             rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
         let maps = self.draw(&images, &features, &classes);
+        self.answered()?;
         Ok(Explained { images, logits, classes, probabilities, maps })
+    }
+
+    /// Whether the classifiers have answered since the last time they were asked.
+    fn answered(&self) -> Result<(), BackboneError> {
+        answered([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
     }
 
     /// What classifier and head see of normalised images `[B,3,H,W]`, which are `pixels` in 0..=1.
@@ -281,7 +290,10 @@ impl Loaded {
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
         let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
-        measure(&subject, maps)
+        let measured = measure(&subject, maps);
+        // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
+        self.answered()?;
+        measured
     }
 }
 
@@ -317,23 +329,24 @@ impl Explained {
     }
 }
 
-/// The classifier that `record` names, from `moved` if that is given; `option` is how to give it.
+/// The classifier that `record` names, from `moved` if that is given; `option` is how to give it. `prepared` is for a
+/// TorchScript that does not say how it wants its images.
 fn load(
     record: &BackboneRecord,
     moved: Option<&str>,
+    prepared: Option<&Preprocessing>,
     option: &'static str,
     compute: &Compute,
     progress: &mut Progress<'_>,
 ) -> Result<Arc<dyn Backbone>, ExplainError> {
     let BackboneRecord { name, weights, sha256 } = record;
     let (place, sha256) = place(weights, moved, sha256.as_deref());
-    let backbone = backbone::load(name, place, sha256, compute, progress).map_err(|source| match source {
+    backbone::open(name, place, sha256, prepared, compute, progress).map_err(|source| match source {
         BackboneError::Source(_) if moved.is_none() => {
             ExplainError::Weights { backbone: name.clone(), weights: place.into(), source, option }
         }
         other => other.into(),
-    })?;
-    Ok(Arc::new(backbone))
+    })
 }
 
 /// Where weights are to be had, and the SHA-256 that they must have, if that is known of them.

@@ -37,18 +37,16 @@ pub(super) struct Classifier {
 impl Classifier {
     pub fn load(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let wanted = &config.backbone;
-        let load = |name: &str, weights: &str, sha256: Option<&str>| -> Result<Arc<dyn Backbone>, BackboneError> {
-            let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
-            Ok(Arc::new(with_download_bar(quiet, load)?))
-        };
-        let backbone = load(&wanted.name, &wanted.weights, wanted.sha256.as_deref())?;
+        let backbone = explained(wanted, compute, quiet)?;
         let spec = backbone.spec();
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
         let auxiliary = match &config.auxiliary {
             None => None,
             Some(section) => {
                 let (name, weights) = (&section.name, &section.weights);
-                let lends = load(name, weights, section.sha256.as_deref()).map_err(AuxiliaryError::from)?;
+                let sha256 = section.sha256.as_deref();
+                let load = |progress: &mut Progress<'_>| backbone::open(name, weights, sha256, None, compute, progress);
+                let lends = with_download_bar(quiet, load).map_err(AuxiliaryError::from)?;
                 let taps = section.taps.clone().unwrap_or_else(|| lends.spec().auxiliary_taps.clone());
                 let preprocessing = preprocessing.normalised_as(&lends.spec().preprocessing);
                 Some(Auxiliary::new(lends, &taps, preprocessing)?)
@@ -77,6 +75,12 @@ impl Classifier {
             Explainer::MaskingModel(_) => Method::MaskingModel,
             Explainer::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
         };
+        if tap_specs.is_empty() {
+            return Err(FitError::NoTaps { backbone: spec.name.clone() });
+        }
+        if method == Method::LcamFm && !backbone.replaces_taps() {
+            return Err(FitError::FixedTaps { backbone: spec.name.clone(), asks: "explainer.method lcam_fm" });
+        }
         let class_names = class_names(wanted, spec.classes)?;
         Ok(Self { backbone, preprocessing, method, taps, tap_specs, ids, adapters, auxiliary, class_names })
     }
@@ -93,6 +97,19 @@ impl Classifier {
         about.masking = masking_name(&Task::of(config));
         about
     }
+}
+
+/// The classifier to explain.
+pub(super) fn explained(
+    wanted: &config::Backbone,
+    compute: &Compute,
+    quiet: bool,
+) -> Result<Arc<dyn Backbone>, BackboneError> {
+    let config::Backbone { name, weights, sha256, preprocessing, .. } = wanted;
+    let preprocessing = preprocessing.as_ref().map(Preprocessing::from);
+    with_download_bar(quiet, |progress| {
+        backbone::open(name, weights, sha256.as_deref(), preprocessing.as_ref(), compute, progress)
+    })
 }
 
 /// Names of the classes: of `backbone.classes`, else ImageNet's where there are 1000.

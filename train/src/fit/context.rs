@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::auxiliary::Auxiliary;
-use explainer_zoo::backbone::{Backbone, TapId};
+use explainer_zoo::backbone::{Backbone, BackboneError, TapId, answered};
 
 use super::step::{MaskingTask, PhaseName, TameTask};
 use crate::config::{Config, Explainer};
@@ -79,6 +79,14 @@ pub struct Clean {
 }
 
 impl Context {
+    /// Whether the classifiers have answered since the last time they were asked.
+    ///
+    /// # Errors
+    /// Why one of them did not; what it returned is NaN.
+    pub fn answered(&self) -> Result<(), BackboneError> {
+        answered([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
+    }
+
     /// The clean pass: images `[B,3,H,W]` in 0..1, without a graph. An auxiliary sees the same pixels, with its own
     /// mean and standard deviation.
     pub fn clean(&self, pixels: Tensor<4>) -> Clean {

@@ -55,6 +55,26 @@ pub enum FitError {
         /// What was asked for.
         found: usize,
     },
+    /// The head would have nothing to look at.
+    #[error(
+        "backbone {backbone} shows no taps; export it with some (export_torchscript.py --taps), or use explainer.method \
+         ptame, which reads another classifier's"
+    )]
+    NoTaps {
+        /// The backbone.
+        backbone: String,
+    },
+    /// No feature can be put in the place of a tap.
+    #[error(
+        "{asks} puts another feature in the place of a tap, which backbone {backbone} cannot; write the TorchScript with \
+         model-zoo/scripts/export_torchscript.py"
+    )]
+    FixedTaps {
+        /// The backbone.
+        backbone: String,
+        /// What asks for it.
+        asks: &'static str,
+    },
     /// The procedural images have one size.
     #[error(
         "the images of `shapes` have {expected} pixels a side, the crop is {found}; use backbone shapes_resnet without data.crop"

@@ -193,7 +193,9 @@ impl Run<'_> {
         }
         let step = batch.step;
         let indices = batch.indices.clone();
-        let output = TrainStep::step(&learner.model(), batch);
+        let model = learner.model();
+        let output = TrainStep::step(&model, batch);
+        model.answered()?;
         let figures = output.item.figures().map_err(|e| FitError::Device(e.to_string()))?;
         if let Some(name) = bad_figure(&figures) {
             return Err(self.not_finite(step, &indices, name));
@@ -291,6 +293,7 @@ impl Run<'_> {
                 return Ok(());
             }
             rows.extend(burn::train::InferenceStep::step(&model, batch).0);
+            model.answered()?;
         }
         if let Some(failure) = lock(&self.routine.valid_state).failure.take() {
             return Err(failure.into());

@@ -8,6 +8,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
 
 use super::clip::{GradientError, clip_gradients};
@@ -95,6 +96,14 @@ impl Trainee {
     /// A head in its surroundings.
     pub fn new(head: AnyExplainer, context: Arc<Context>, exchange: Arc<Exchange>) -> Self {
         Self { head, context, exchange }
+    }
+
+    /// As [`Context::answered`].
+    ///
+    /// # Errors
+    /// Why a classifier did not answer.
+    pub fn answered(&self) -> Result<(), BackboneError> {
+        self.context.answered()
     }
 
     /// The maps of each image's predicted class as inference shows them: images `[B,3,H,W]` in 0..1 to `[B,1,h,w]`.

@@ -185,8 +185,10 @@ impl Run<'_> {
         let score = |metric: Metric, maps: &Tensor<4>| -> Result<_, FitError> {
             Ok(setup.scores.score(metric, &Case::new(&subject, maps.clone())?)?)
         };
-        let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score)?;
-        for Lesson { metric, score, reward, .. } in lessons {
+        let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score);
+        // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
+        setup.answered()?;
+        for Lesson { metric, score, reward, .. } in lessons? {
             let sum = self.tally.entry(metric).or_default();
             *sum = (sum.0 + 1, sum.1 + score, sum.2 + usize::from(reward));
         }

@@ -8,14 +8,14 @@ use burn::tensor::{Device, Tensor};
 use explainer_zoo::artifact::BackboneRecord;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
 use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
-use explainer_zoo::backbone::{self, Backbone, BackboneError};
+use explainer_zoo::backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
 use super::super::checkpoint::State;
-use super::super::classifier::{class_names, preprocessing};
+use super::super::classifier::{class_names, explained, preprocessing};
 use super::super::run::{sets, validation};
 use super::{FitError, Measured};
 use crate::config::{self, Config};
@@ -49,12 +49,8 @@ impl Setup {
         compute: &Compute,
         quiet: bool,
     ) -> Result<Self, FitError> {
-        let load = |name: &str, weights: &str, sha256: Option<&str>| -> Result<Arc<dyn Backbone>, BackboneError> {
-            let load = |progress: &mut Progress<'_>| backbone::load(name, weights, sha256, compute, progress);
-            Ok(Arc::new(with_download_bar(quiet, load)?))
-        };
         let wanted = &config.backbone;
-        let backbone = load(&wanted.name, &wanted.weights, wanted.sha256.as_deref())?;
+        let backbone = explained(wanted, compute, quiet)?;
         let spec = backbone.spec();
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
         let class_names = class_names(wanted, spec.classes)?;
@@ -66,7 +62,9 @@ impl Setup {
         let (encoder, context) = match &section.context {
             None => (backbone.clone(), None),
             Some(context) => {
-                let other = load(&context.name, &context.weights, context.sha256.as_deref())?;
+                let (name, place, sha256) = (&context.name, &context.weights, context.sha256.as_deref());
+                let load = |progress: &mut Progress<'_>| backbone::open(name, place, sha256, None, compute, progress);
+                let other = with_download_bar(quiet, load)?;
                 weights.extend(other.spec().weights_sha256.clone());
                 let record = BackboneRecord::new(other.spec(), &context.weights);
                 (other, Some(record))
@@ -108,6 +106,11 @@ impl Setup {
             history: section.history,
         };
         Mixtures::prior(&self.metrics, &shape, seed)
+    }
+
+    /// Whether the classifiers have answered since the last time they were asked.
+    pub(super) fn answered(&self) -> Result<(), FitError> {
+        Ok(backbone::answered([self.bee.backbone(), self.bee.encoder().backbone()])?)
     }
 
     pub(super) fn see(&self, batch: &Batch) -> Seen {
@@ -155,6 +158,7 @@ impl Setup {
                 }
                 number += 1;
             }
+            self.answered()?;
         }
         let mean = |(metric, (own, other, images)): (Metric, (f64, f64, usize))| {
             let count = images as f64;

@@ -1,0 +1,313 @@
+"""Writes a torchvision or timm classifier as a TorchScript that `backbone: {name: torchscript, ...}` reads.
+
+    python model-zoo/scripts/export_torchscript.py timm/tf_efficientnet_lite0 model.pt --taps blocks.2 blocks.4 blocks.6
+    python model-zoo/scripts/export_torchscript.py torchvision/convnext_tiny model.pt --weights mine.pth --taps features.5
+    python model-zoo/scripts/export_torchscript.py timm/resnet50 --layers
+
+Needs torch, and timm or torchvision; safetensors for such weights. Use the PyTorch that the program runs with: an older
+LibTorch may not know what a newer one writes.
+
+The file has three methods:
+
+    forward(images [B,3,H,W]) -> (logits [B,K], {tap: feature}), or logits alone without --taps
+    replaced(images, i, feature) -> logits with `feature` in the place of tap i
+    explainer_record() -> JSON: how images are prepared, and what else the program wants to know
+
+A classifier of any other kind: `from export_torchscript import export`.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+
+FORMAT = 1
+# Most that the written file may differ from the model it was made of, relative to the largest value.
+LIMITS = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+class Tapped(torch.nn.Module):
+    """A classifier whose `taps` are shown, or replaced."""
+
+    def __init__(self, model, taps):
+        super().__init__()
+        self.model = model
+        # In a plain object: none of it is part of the module that is written.
+        self.shared = Shared()
+        self.shared.hooks = [model.get_submodule(n).register_forward_hook(self.shared.hook(n)) for n in taps]
+
+    def all(self, images):
+        """Logits and taps."""
+        self.shared.seen.clear()
+        logits = self.model(images)
+        return (logits, *self.shared.seen.values()) if self.shared.seen else logits
+
+
+class Shared:
+    """What passes between hooks and methods."""
+
+    def __init__(self):
+        self.seen, self.other, self.last = {}, {}, {}
+
+    def hook(self, name):
+        def show(module, inputs, output):
+            if not torch.is_tensor(output) or output.dim() not in (3, 4):
+                found = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+                sys.exit(f"tap {name} is {found}, no map [B,C,H,W] and no tokens [B,N,C]; take another layer")
+            if name in self.seen:
+                sys.exit(f"tap {name} runs more than once in a forward pass; take another layer")
+            if name not in self.last:
+                self.last[name] = channels_last(output.shape)
+            self.seen[name] = output.permute(0, 3, 1, 2) if self.last[name] else output
+            if name in self.other:
+                feature = self.other[name]
+                return feature.permute(0, 2, 3, 1) if self.last[name] else feature
+            return None
+
+        return show
+
+
+def channels_last(shape):
+    """Whether a map is [B,H,W,C], as Swin's are: its square side then comes first."""
+    return len(shape) == 4 and shape[1] == shape[2] != shape[3]
+
+
+def replacing(number, name):
+    """The method that puts another feature in the place of one tap."""
+
+    def replaced(self, images, feature):
+        self.shared.seen.clear()
+        self.shared.other = {name: feature}
+        logits = self.model(images)
+        self.shared.other = {}
+        return logits
+
+    replaced.__name__ = f"replaced_{number}"
+    return replaced
+
+
+def export(model, path, preprocessing, taps=(), prefix_tokens=0, dtype=torch.float32, frozen=False, title=None):
+    """Writes `model` to `path`. `preprocessing`: resize, crop, filter (bilinear or bicubic), mean, std.
+
+    `taps` are module paths. `prefix_tokens` stand before the patches of tokens. `frozen` folds weights and BatchNorm into
+    the program, after which taps cannot be replaced.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)  # it has no gradient
+    torch.manual_seed(0)
+    model = model.eval().to(dtype)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    unknown = [name for name in taps if name not in dict(model.named_modules())]
+    if unknown:
+        sys.exit(f"no layer {', '.join(unknown)}; --layers lists them")
+
+    side = preprocessing["crop"]
+    # Two of them, and a gradient: neither the size of the batch nor a pass without a graph must end up in the program.
+    images = torch.randn(2, 3, side, side, dtype=dtype).requires_grad_(True)
+    tapped = Tapped(model, taps)
+    logits, *features = tapped.all(images) if taps else [tapped.all(images)]
+    order = list(tapped.shared.seen)
+    missing = [name for name in taps if name not in order]
+    if missing:
+        sys.exit(f"{', '.join(missing)}: not reached in a forward pass; take other layers")
+    for name in order:
+        if tapped.shared.last[name]:
+            print(f"{name}: channels came last and are put first")
+    methods = {"all": images}
+    if not frozen:
+        own = {f"replaced_{i}": replacing(i, name) for i, name in enumerate(order)}
+        tapped.__class__ = type("Tapped", (Tapped,), own)
+        for i in range(len(order)):
+            methods[f"replaced_{i}"] = (images, features[i].detach().clone().requires_grad_(True))
+    traced = torch.jit.trace_module(tapped, methods, check_trace=False)
+
+    record = {
+        "format": FORMAT,
+        "model": title or type(model).__name__,
+        "torch": torch.__version__,
+        "preprocessing": preprocessing,
+        "dtype": str(dtype).removeprefix("torch."),
+        "taps": order,
+        "prefix_tokens": {n: prefix_tokens for n, f in zip(order, features) if f.dim() == 3},
+        "replaces": not frozen and bool(order),
+    }
+    for source in sources(order, record, frozen):
+        traced.define(source)
+    if frozen:
+        traced = torch.jit.freeze(traced.eval(), preserved_attrs=["explainer_record"])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.jit.save(traced, path)
+    print(f"{path}: logits {tuple(logits.shape[1:])}" + "".join(f", {n} {tuple(f.shape[1:])}" for n, f in zip(order, features)))
+    check(tapped, path, images, LIMITS[dtype])
+    for hook in tapped.shared.hooks:
+        hook.remove()
+
+
+def sources(taps, record, frozen):
+    """The methods that the program calls."""
+    yield f"def explainer_record(self) -> str:\n    return {json.dumps(record)!r}\n"
+    if not taps:
+        yield "def forward(self, images: Tensor) -> Tensor:\n    return self.all(images)\n"
+        return
+    values = ", ".join(f"tap_{i}" for i in range(len(taps)))
+    named = ", ".join(f"{name!r}: tap_{i}" for i, name in enumerate(taps))
+    yield (
+        "def forward(self, images: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:\n"
+        f"    logits, {values} = self.all(images)\n"
+        f"    return logits, {{{named}}}\n"
+    )
+    if not frozen:
+        cases = "".join(f"    if tap == {i}:\n        return self.replaced_{i}(images, feature)\n" for i in range(len(taps)))
+        yield (
+            "def replaced(self, images: Tensor, tap: int, feature: Tensor) -> Tensor:\n"
+            f"{cases}    raise RuntimeError('there is no such tap')\n"
+        )
+
+
+def check(tapped, path, images, limit):
+    """Compares what was written with the model: logits, taps, gradient, on another number of images."""
+    loaded = torch.jit.load(path)
+    images = torch.cat([images, images[:1] * 0.5]).detach()
+
+    def run(call):
+        leaf = images.clone().requires_grad_(True)
+        returned = call(leaf)
+        logits, taps = returned if isinstance(returned, tuple) and isinstance(returned[1], dict) else (returned, {})
+        if isinstance(logits, tuple):
+            logits, taps = logits[0], dict(zip(tapped.shared.seen, logits[1:]))
+        (gradient,) = torch.autograd.grad(logits.float().square().sum(), leaf)
+        return {"logits": logits, **taps, "gradient": gradient}
+
+    expected, found = run(tapped.all), run(loaded)
+    for name, value in expected.items():
+        scale = value.abs().max().item()
+        error = (found[name] - value).abs().max().item() / max(scale, 1e-30)
+        print(f"  {name}: off by {error:.1e} of the largest value")
+        if not error <= limit:
+            sys.exit(f"{name}: more than {limit:.0e} off; this classifier cannot be traced")
+
+
+def from_timm(name, weights, classes, options):
+    """A timm model, its preprocessing and its tokens before the patches."""
+    import timm
+
+    state = state_dict(weights)
+    if state is not None:
+        head = timm.get_pretrained_cfg(name).classifier
+        head = head[0] if isinstance(head, (tuple, list)) else head
+        classes = state[f"{head}.weight"].shape[0]
+    options = options if classes is None else options | {"num_classes": classes}
+    model = timm.create_model(name, pretrained=weights is None, scriptable=True, exportable=True, **options)
+    if state is not None:
+        model.load_state_dict(state)
+    data = timm.data.resolve_model_data_config(model)
+    crop = data["input_size"][-1]
+    preprocessing = {
+        "resize": math.floor(crop / data["crop_pct"]),
+        "crop": crop,
+        "filter": data["interpolation"],
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+    }
+    return model, preprocessing, getattr(model, "num_prefix_tokens", 0)
+
+
+def from_torchvision(name, weights, classes, options):
+    """A torchvision model and its preprocessing."""
+    from torchvision import models
+
+    published = models.get_model_weights(name).DEFAULT
+    state = state_dict(weights)
+    if state is not None:
+        # The last matrix among the weights is the head.
+        heads = [tensor for key, tensor in state.items() if key.endswith("weight") and tensor.dim() == 2]
+        classes = heads[-1].shape[0]
+    if weights is None:
+        model = models.get_model(name, weights=published, **options)
+    else:
+        options = options if classes is None else options | {"num_classes": classes}
+        model = models.get_model(name, weights=None, **options)
+    if state is not None:
+        model.load_state_dict(state)
+    own = published.transforms()
+    preprocessing = {
+        "resize": own.resize_size[0],
+        "crop": own.crop_size[0],
+        "filter": own.interpolation.value,
+        "mean": list(own.mean),
+        "std": list(own.std),
+    }
+    return model, preprocessing, 1 if hasattr(model, "class_token") else 0
+
+
+def state_dict(weights):
+    """The tensors of a file; none where there is none."""
+    if weights in (None, "random"):
+        return None
+    if weights.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(weights)
+    return torch.load(weights, map_location="cpu", weights_only=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="timm/NAME or torchvision/NAME")
+    parser.add_argument("output", nargs="?", help="the file to write")
+    parser.add_argument("--weights", help="a file of weights, or `random`; by default the published ones are downloaded")
+    parser.add_argument("--classes", type=int, help="number of classes with random weights")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=N", help="a number for the model's constructor")
+    parser.add_argument("--taps", nargs="+", default=[], metavar="LAYER", help="layers to show, by module path")
+    parser.add_argument("--layers", action="store_true", help="list the layers that can be taps, and stop")
+    parser.add_argument("--bfloat16", action="store_true", help="weights and computation in bf16")
+    parser.add_argument("--frozen", action="store_true", help="fold BatchNorm; taps cannot be replaced then")
+    parser.add_argument("--resize", type=int, help="short side after resizing")
+    parser.add_argument("--crop", type=int, help="side of the crop; not every model can have another one")
+    parser.add_argument("--filter", choices=["bilinear", "bicubic"])
+    parser.add_argument("--mean", type=float, nargs=3)
+    parser.add_argument("--std", type=float, nargs=3)
+    options = parser.parse_args()
+
+    library, _, name = options.model.partition("/")
+    if library not in ("timm", "torchvision") or not name:
+        parser.error(f"{options.model}: expected timm/NAME or torchvision/NAME")
+    source = from_timm if library == "timm" else from_torchvision
+    own = {key: int(value) for key, _, value in (option.partition("=") for option in options.option)}
+    model, preprocessing, prefix = source(name, options.weights, options.classes, own)
+    for key in preprocessing:
+        given = getattr(options, key)
+        preprocessing[key] = preprocessing[key] if given is None else given
+    if preprocessing["filter"] not in ("bilinear", "bicubic"):
+        parser.error(f"images are resized by {preprocessing['filter']}; choose with --filter")
+    if options.layers:
+        return layers(model, preprocessing["crop"])
+    if options.output is None:
+        parser.error("say which file to write")
+    dtype = torch.bfloat16 if options.bfloat16 else torch.float32
+    export(model, options.output, preprocessing, options.taps, prefix, dtype, options.frozen, options.model)
+    return None
+
+
+def layers(model, side):
+    """Prints the layers that show maps or tokens."""
+
+    def show(name):
+        def hook(module, inputs, output):
+            if torch.is_tensor(output) and output.dim() in (3, 4):
+                print(f"{name:40} {tuple(output.shape[1:])}")
+
+        return hook
+
+    for name, module in model.eval().named_modules():
+        if name:
+            module.register_forward_hook(show(name))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, side, side))
+
+
+if __name__ == "__main__":
+    main()

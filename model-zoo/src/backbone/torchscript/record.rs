@@ -1,0 +1,108 @@
+//! What a TorchScript says of itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use tch::{CModule, IValue, Kind};
+
+use super::TorchScriptError;
+use super::output::{kind_of, reason};
+use crate::image::Preprocessing;
+
+/// The method that returns the record.
+const METHOD: &str = "explainer_record";
+/// The format that this crate reads.
+const FORMAT: u64 = 1;
+
+/// The JSON that `explainer_record()` returns.
+#[derive(Debug, Deserialize)]
+pub struct Record {
+    format: u64,
+    /// How images are prepared.
+    pub preprocessing: Preprocessing,
+    /// The type of its weights.
+    #[serde(default)]
+    pub dtype: Precision,
+    /// Names of taps that are returned as a list.
+    #[serde(default)]
+    pub taps: Vec<String>,
+    /// Tokens before the patches, by tap.
+    #[serde(default)]
+    pub prefix_tokens: BTreeMap<String, usize>,
+    /// Whether it has the method `replaced`.
+    #[serde(default)]
+    pub replaces: bool,
+}
+
+/// The type that a network computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32
+    #[default]
+    Float32,
+    /// bf16: logits, taps and gradients come back as f32.
+    Bfloat16,
+}
+
+impl Precision {
+    /// LibTorch's name of it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Float32 => Kind::Float,
+            Self::Bfloat16 => Kind::BFloat16,
+        }
+    }
+}
+
+/// The record of a module, if it has one.
+pub fn read(module: &CModule, path: &Path) -> Result<Option<Record>, TorchScriptError> {
+    let wrong = |reason: String| TorchScriptError::Record { path: path.into(), reason };
+    let text = match module.method_is::<IValue>(METHOD, &[]) {
+        Ok(IValue::String(text)) => text,
+        Ok(other) => return Err(wrong(format!("found {}, expected a string of JSON", kind_of(&other)))),
+        Err(error) if error.to_string().contains("is not defined") => return Ok(None),
+        Err(error) => return Err(wrong(reason(&error))),
+    };
+    parse(&text).map(Some).map_err(wrong)
+}
+
+fn parse(text: &str) -> Result<Record, String> {
+    let record: Record = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if record.format != FORMAT {
+        return Err(format!("found format {}, this program reads {FORMAT}", record.format));
+    }
+    if !record.preprocessing.is_sound() {
+        return Err(format!(
+            "found {:?}, expected 1 <= crop <= resize, finite numbers, std above 0",
+            record.preprocessing
+        ));
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = r#"{"format": 1, "model": "timm/x",
+        "preprocessing": {"resize": 256, "crop": 224, "filter": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
+
+    #[test]
+    fn a_record_is_checked() {
+        let record = parse(SOUND).unwrap();
+        assert_eq!((record.preprocessing.crop, record.dtype, record.replaces), (224, Precision::Float32, false));
+        for (from, to, reason) in [
+            ("\"format\": 1", "\"format\": 2", "found format 2"),
+            ("0.5]}", "0.0]}", "std above 0"),
+            ("224", "2240", "crop <= resize"),
+            ("bicubic", "nearest", "nearest"),
+            ("\"model\"", "\"dtype\": \"int8\", \"model\"", "int8"),
+            ("{", "", "line 1"),
+        ] {
+            let error = parse(&SOUND.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
