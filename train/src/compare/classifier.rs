@@ -57,7 +57,8 @@ impl Classifier {
         let first = learned.clone().next();
         let load = |record: &BackboneRecord| {
             let (name, weights, sha256) = (&record.name, &record.weights, digest(record));
-            with_download_bar(quiet, |progress| backbone::load(name, weights, sha256, compute, progress))
+            let prepared = first.as_ref().map(|(_, trained)| &trained.about.preprocessing);
+            with_download_bar(quiet, |progress| backbone::open(name, weights, sha256, prepared, compute, progress))
         };
         // What the records say is compared before anything is loaded, where all of it is in records.
         let mut opened = None;
@@ -102,7 +103,7 @@ impl Classifier {
             }
             None => first.and_then(|(_, trained)| trained.about.class_names.clone()),
         };
-        Ok(Self { backbone: Arc::new(backbone), preprocessing, record, names })
+        Ok(Self { backbone, preprocessing, record, names })
     }
 
     /// The predictions for images `[B,3,H,W]` in 0..=1, cropped as the preprocessing has it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
-use explainer_zoo::backbone::Backbone;
+use explainer_zoo::backbone::{Backbone, answered};
 use explainer_zoo::device::Compute;
 
 use super::contender::Drawn;
@@ -117,6 +117,7 @@ impl Measuring<'_> {
                 Some((metric.spec().name, sum))
             })
             .collect();
+        answered([&self.classifier.backbone])?;
         let row = |(place, (index, class)): (usize, (&usize, &usize))| Measured {
             index: *index,
             image: set.id(*index),
