@@ -90,8 +90,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, or makes it, for values with this fingerprint. Values with another one are given up; which parts of
-    /// the fingerprint are others is said in words.
+    /// Opens the file, or makes it, for values with this fingerprint. A file with another one is renamed to `.jsonl.old`,
+    /// and which parts of the fingerprint are others is said in words.
     ///
     /// # Errors
     /// [`CompareError::Output`].
@@ -114,7 +114,10 @@ impl Journal {
                 entries.push(entry);
             }
         } else if !text.is_empty() {
-            given_up = Some(before.map_or("the file is damaged".into(), |before| changes(&before, &fingerprint)));
+            let aside = path.with_extension("jsonl.old");
+            fs::rename(path, &aside).map_err(failed)?;
+            let why = before.map_or("its journal is damaged".into(), |before| changes(&before, &fingerprint));
+            given_up = Some(format!("{why}; what there was is in {}", aside.display()));
         }
         let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
         file.set_len(kept as u64).map_err(failed)?;
@@ -266,7 +269,8 @@ mod tests {
         // A fingerprint that was cut off is none.
         fs::write(&path, &whole[..20]).unwrap();
         let (again, given_up) = Journal::open(&path, fingerprint(&["ad@50"])).unwrap();
-        assert_eq!((given_up.as_deref(), again.done().len()), (Some("the file is damaged"), 0));
+        assert!(given_up.is_some_and(|why| why.starts_with("its journal is damaged; what there was is in ")));
+        assert_eq!(again.done().len(), 0);
     }
 
     #[test]
@@ -276,7 +280,10 @@ mod tests {
         Journal::open(&path, fingerprint(&["ad@50"])).unwrap().0.add(&entry(0, 2)).unwrap();
         let other = Fingerprint { images: "c".into(), ..fingerprint(&["ic@50"]) };
         let (journal, given_up) = Journal::open(&path, other.clone()).unwrap();
-        assert_eq!(given_up.as_deref(), Some("the images and the metrics changed"));
+        assert!(
+            given_up.is_some_and(|why| why.starts_with("the images and the metrics changed; what there was is in "))
+        );
+        assert!(fs::metadata(path.with_extension("jsonl.old")).unwrap().len() > 0);
         assert!(journal.done().is_empty());
         assert_eq!(Journal::open(&path, other).unwrap().1, None);
         assert!(Journal::open(&folder.path().join("no/a.jsonl"), fingerprint(&[])).is_err());

@@ -58,6 +58,14 @@ impl Report {
 
     fn figures_section(&self) -> String {
         let mut head = String::from("<th scope=\"col\" data-sort=\"text\"><span class=\"title\">explainer</span></th>");
+        // What an explanation costs comes first: on a narrow page the last columns have to be scrolled to.
+        for (name, what) in [("images", "measured"), ("passes", "forward / backward"), ("ms", "an image")] {
+            let sort = if name == "images" { "down" } else { "up" };
+            let _ = write!(
+                head,
+                "<th scope=\"col\" data-sort=\"{sort}\"><span class=\"title\">{name}</span><small>{what}</small></th>"
+            );
+        }
         for spec in &self.metrics {
             let (word, better) = direction(spec);
             let title = escape(&format!("{}, in {}, {word} is better ({})", spec.title, spec.unit, spec.source));
@@ -68,31 +76,25 @@ impl Report {
                  <small>{word} is better</small></th>"
             );
         }
-        for (name, what) in [("images", "measured"), ("passes", "forward / backward"), ("ms", "an image")] {
-            let sort = if name == "images" { "down" } else { "up" };
-            let _ = write!(
-                head,
-                "<th scope=\"col\" data-sort=\"{sort}\"><span class=\"title\">{name}</span><small>{what}</small></th>"
-            );
-        }
         let mut rows = String::new();
         for (place, one) in self.explainers.iter().enumerate() {
             let _ = write!(rows, "<tr><th scope=\"row\">{}</th>", self.labelled(place));
+            let (passes, time) = (one.cost.passes(), one.cost.milliseconds);
+            let few = if one.images < self.measured() { " class=\"few\"" } else { "" };
+            let _ = write!(
+                rows,
+                "<td{few} data-value=\"{0}\">{0}</td><td data-value=\"{passes}\">{1}</td>\
+                 <td data-value=\"{time}\">{time:.1}</td>",
+                one.images,
+                escape(&one.cost.text())
+            );
             for ((spec, figure), best) in self.metrics.iter().zip(&one.figures).zip(&one.best) {
                 let class = if *best { " class=\"best\"" } else { "" };
                 let value = figure.mean.map_or(String::new(), |mean| mean.to_string());
                 let (mean, ends) = (number(spec, figure.mean), interval(spec, figure));
                 let _ = write!(rows, "<td{class} data-value=\"{value}\">{mean}<small>{ends}</small></td>");
             }
-            let (passes, time) = (one.cost.passes(), one.cost.milliseconds);
-            let few = if one.images < self.measured() { " class=\"few\"" } else { "" };
-            let _ = writeln!(
-                rows,
-                "<td{few} data-value=\"{0}\">{0}</td><td data-value=\"{passes}\">{1}</td>\
-                 <td data-value=\"{time}\">{time:.1}</td></tr>",
-                one.images,
-                escape(&one.cost.text())
-            );
+            rows += "</tr>\n";
         }
         format!(
             "<section>\n<h2>Figures</h2>\n<p>Means with 95% intervals (bootstrap over the images). The best mean of a column \
