@@ -50,14 +50,14 @@ pub enum AttributionError {
     },
     /// Nothing can be put in the layer's place.
     #[error(
-        "this method puts features in the place of layer {layer}, which backbone {backbone} cannot; write the TorchScript \
-         with model-zoo/scripts/export_torchscript.py, or choose a method that explains any classifier, such as rise"
+        "{method} puts features in the place of a layer's, which backbone {backbone} cannot; write the TorchScript with \
+         model-zoo/scripts/export_torchscript.py, or choose a method that only looks, such as score-cam or rise"
     )]
     Fixed {
+        /// The method.
+        method: &'static str,
         /// The backbone.
         backbone: String,
-        /// The layer.
-        layer: String,
     },
     /// The method looks at attention, and there is none.
     #[error(

@@ -49,14 +49,10 @@ impl Layer {
     /// The layer of this name, for square images of `side` pixels.
     ///
     /// # Errors
-    /// [`AttributionError::Layer`] lists those there are; [`AttributionError::Fixed`] for an engine that cannot put features
-    /// in the place of a tap.
+    /// [`AttributionError::Layer`] lists those there are.
     pub fn named(backbone: &dyn Backbone, name: &str, side: usize) -> Result<Self, AttributionError> {
         let unknown = || AttributionError::NoLayer { method: "this method", backbone: backbone.spec().name.clone() };
         let id = backbone.taps(&[name.to_owned()])?.pop().ok_or_else(unknown)?;
-        if !backbone.replaces_taps() {
-            return Err(AttributionError::Fixed { backbone: backbone.spec().name.clone(), layer: name.into() });
-        }
         Ok(Self { id, adapter: Adapter::new(backbone.tap(id), side)? })
     }
 

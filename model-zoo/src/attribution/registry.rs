@@ -43,6 +43,14 @@ impl<'a> Setup<'a> {
         Layer::named(self.backbone, name, self.preprocessing.crop)
     }
 
+    /// A layer that the method puts features in the place of, or takes gradients with respect to.
+    fn open_layer(&self, method: &'static str) -> Result<Layer, AttributionError> {
+        if !self.backbone.replaces_taps() {
+            return Err(AttributionError::Fixed { method, backbone: self.backbone.spec().name.clone() });
+        }
+        self.layer(method)
+    }
+
     fn patches(&self, method: &'static str) -> Result<Patches, AttributionError> {
         Patches::of(self.backbone, self.preprocessing.crop, method)
     }
@@ -82,18 +90,18 @@ impl Entry {
 
 /// One line a method.
 const METHODS: &[Entry] = &[
-    Entry::plain("grad-cam", "Grad-CAM", |s, _| made(GradCam { layer: s.layer("grad-cam")? })),
-    Entry::plain("grad-cam++", "Grad-CAM++", |s, _| made(GradCamPlusPlus { layer: s.layer("grad-cam++")? })),
-    Entry::plain("layer-cam", "LayerCAM", |s, _| made(LayerCam { layer: s.layer("layer-cam")? })),
+    Entry::plain("grad-cam", "Grad-CAM", |s, _| made(GradCam { layer: s.open_layer("grad-cam")? })),
+    Entry::plain("grad-cam++", "Grad-CAM++", |s, _| made(GradCamPlusPlus { layer: s.open_layer("grad-cam++")? })),
+    Entry::plain("layer-cam", "LayerCAM", |s, _| made(LayerCam { layer: s.open_layer("layer-cam")? })),
     Entry::plain("score-cam", "Score-CAM", |s, _| {
         made(ScoreCam { layer: s.layer("score-cam")?, per_call: s.per_call })
     }),
     Entry::plain("ablation-cam", "Ablation-CAM", |s, _| {
-        made(AblationCam { layer: s.layer("ablation-cam")?, per_call: s.per_call })
+        made(AblationCam { layer: s.open_layer("ablation-cam")?, per_call: s.per_call })
     }),
-    Entry::plain("abs-cam", "Abs-CAM", |s, _| made(AbsCam { layer: s.layer("abs-cam")? })),
+    Entry::plain("abs-cam", "Abs-CAM", |s, _| made(AbsCam { layer: s.open_layer("abs-cam")? })),
     Entry::plain("fd-cam", "FD-CAM", |s, _| {
-        made(FdCam { layer: s.layer("fd-cam")?, quantile: 0.95, per_call: s.per_call })
+        made(FdCam { layer: s.open_layer("fd-cam")?, quantile: 0.95, per_call: s.per_call })
     }),
     Entry::counted("rise", "RISE", ("MASKS", 8000), |s, count| {
         made(Rise { masks: Masks::Random { count, side: 7, keep: 0.5, seed: s.seed }, per_call: s.per_call })
@@ -106,7 +114,7 @@ const METHODS: &[Entry] = &[
         made(SmoothGrad { samples, noise: 0.15, seed: s.seed, per_call: s.per_call })
     }),
     Entry::counted("iia", "IIA", ("STEPS", 10), |s, steps| {
-        let (layer, preprocessing) = (s.layer("iia")?, s.preprocessing.clone());
+        let (layer, preprocessing) = (s.open_layer("iia")?, s.preprocessing.clone());
         made(Iia { layer, steps, preprocessing, per_call: s.per_call })
     }),
     Entry::counted("opti-cam", "Opti-CAM", ("STEPS", 50), |s, steps| {

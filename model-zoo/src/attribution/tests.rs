@@ -80,6 +80,32 @@ impl Backbone for Linear {
     }
 }
 
+/// A classifier whose taps can be looked at and not replaced.
+#[derive(Debug)]
+struct Sealed(Linear);
+
+impl Backbone for Sealed {
+    fn spec(&self) -> &BackboneSpec {
+        self.0.spec()
+    }
+
+    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed {
+        self.0.observe(images, taps)
+    }
+
+    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
+        self.0.answer(images, cotangent)
+    }
+
+    fn answer_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Answer {
+        panic!("a method that replaces taps is refused")
+    }
+
+    fn replaces_taps(&self) -> bool {
+        false
+    }
+}
+
 /// 1 and -1 in turn, in rows and in columns: what a blur leaves nothing of.
 fn chessboard(i: usize) -> f32 {
     if (i / SIDE + i % SIDE).is_multiple_of(2) { 1.0 } else { -1.0 }
@@ -104,6 +130,18 @@ fn method(name: &str, backbone: &dyn Backbone) -> Box<dyn Attributor> {
 
 fn maps(name: &str, backbone: &dyn Backbone, images: &Tensor<4>, classes: &[usize]) -> Tensor<4> {
     method(name, backbone).explain(backbone, images, classes).unwrap().maps
+}
+
+#[test]
+fn only_methods_that_replace_taps_need_them_replaceable() {
+    let (sealed, images) = (Sealed(Linear::random()), images(1));
+    for name in ["score-cam", "sidu", "opti-cam@2", "rise@4", "integrated-gradients@2", "smooth-grad@2"] {
+        assert_eq!(maps(name, &sealed, &images, &[0]).dims()[..2], [1, 1], "{name}");
+    }
+    for name in ["grad-cam", "grad-cam++", "layer-cam", "ablation-cam", "abs-cam", "fd-cam", "iia@2"] {
+        let refused = name.parse::<Comparator>().unwrap().attributor(&Setup::new(&sealed)).unwrap_err().to_string();
+        assert!(refused.contains("puts features in the place of a layer's"), "{name}: {refused}");
+    }
 }
 
 #[test]
