@@ -3,7 +3,6 @@
 mod blur;
 mod decode;
 mod preprocessing;
-mod resize;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use thiserror::Error;

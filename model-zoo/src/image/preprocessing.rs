@@ -1,10 +1,10 @@
 //! Upright RGB to the pixels that a backbone expects.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use explainer_kernels::{planes, resize};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::resize::resize;
 use super::{ImageError, Pixels};
 
 /// The interpolation used when a photograph is resized; both are antialiased.
@@ -16,6 +16,15 @@ pub enum Filter {
     Bilinear,
     /// Catmull-Rom (PIL's `bicubic`).
     Bicubic,
+}
+
+impl From<Filter> for explainer_kernels::Filter {
+    fn from(filter: Filter) -> Self {
+        match filter {
+            Filter::Bilinear => Self::Bilinear,
+            Filter::Bicubic => Self::Bicubic,
+        }
+    }
 }
 
 /// Where the square crop is taken from the resized photograph.
@@ -96,8 +105,8 @@ impl Preprocessing {
         let [width, height, full_width, full_height, top, left] =
             [u64::from(width), u64::from(height), full_width, full_height, top, left].map(|n| n as usize);
         let part = (left..left + self.crop, top..top + self.crop);
-        let cropped = resize(image.as_raw(), (width, height), (full_width, full_height), part, self.filter);
-        Ok(channels_first(&cropped, self.crop, flip))
+        let cropped = resize(image.as_raw(), (width, height), (full_width, full_height), part, self.filter.into());
+        Ok(Pixels { values: planes(&cropped, self.crop, flip), height: self.crop, width: self.crop })
     }
 
     /// Brings a batch `[B, 3, H, W]` of values in 0..=1 to what the backbone expects: `(x - mean) / std`.
@@ -156,20 +165,6 @@ fn at(fraction: f32, side: u64, crop: usize) -> u64 {
     ((f64::from(fraction) * (free + 1) as f64) as u64).min(free)
 }
 
-/// Interleaved 8-bit RGB of a square to `[3, side, side]` in 0..=1.
-fn channels_first(interleaved: &[u8], side: usize, flip: bool) -> Pixels {
-    let plane = side * side;
-    let mut values = vec![0.0; 3 * plane];
-    for (index, pixel) in interleaved.chunks_exact(3).enumerate() {
-        let (row, column) = (index / side, index % side);
-        let target = row * side + if flip { side - 1 - column } else { column };
-        for (channel, value) in pixel.iter().enumerate() {
-            values[channel * plane + target] = f32::from(*value) / 255.0;
-        }
-    }
-    Pixels { values, height: side, width: side }
-}
-
 fn per_channel(values: [f32; 3], device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), device)
 }
@@ -197,7 +192,7 @@ mod tests {
         let (width, height) = p.resized(image.width(), image.height());
         let (width, height) = (width as usize, height as usize);
         let size = (image.width() as usize, image.height() as usize);
-        let full = resize(image.as_raw(), size, (width, height), (0..width, 0..height), p.filter);
+        let full = resize(image.as_raw(), size, (width, height), (0..width, 0..height), p.filter.into());
         let mut values = Vec::new();
         for channel in 0..3 {
             for row in top..top + p.crop {

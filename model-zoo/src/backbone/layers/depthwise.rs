@@ -9,9 +9,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
+use explainer_kernels::Stencil;
 
 use super::plain::{Plain, contiguous, tensor, values};
-use super::stencil::Stencil;
 
 /// The step and the zeros of a depthwise convolution.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,10 @@
 mod attention;
 mod conv;
 mod depthwise;
-mod kernels;
 mod norm;
 mod plain;
 mod rectify;
 mod shift;
-mod stencil;
 mod transformer;
 
 pub use attention::Attention;

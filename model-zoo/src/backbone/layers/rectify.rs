@@ -6,8 +6,8 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
+use explainer_kernels::elements;
 
-use super::kernels;
 use super::plain::{Plain, contiguous, values, values_mut};
 
 /// The operation, by backend, for f32. The bias is a constant: it gets no gradient.
@@ -21,7 +21,7 @@ impl Rectify for Flex {
     fn rectify(x: Plain, bias: Plain, limit: f32) -> Plain {
         let (mut x, bias) = (contiguous(x), contiguous(bias));
         let shape = x.shape();
-        kernels::rectify(values_mut(&mut x), values(&bias), shape[2] * shape[3], limit);
+        elements::rectify(values_mut(&mut x), values(&bias), shape[2] * shape[3], limit);
         x
     }
 }
@@ -38,7 +38,7 @@ impl<C: CheckpointStrategy> Rectify for Autodiff<Flex, C> {
                 let (y, limit) = ops.state;
                 unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
                     let (y, mut gradient) = (contiguous(y), contiguous(gradient));
-                    kernels::rectify_gradient(values(&y), values_mut(&mut gradient), limit);
+                    elements::rectify_gradient(values(&y), values_mut(&mut gradient), limit);
                     gradient
                 });
             }

@@ -6,8 +6,8 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
+use explainer_kernels::elements;
 
-use super::kernels;
 use super::plain::{Plain, contiguous, values, values_mut};
 
 /// The operation, by backend, for f32. The bias is a constant: it gets no gradient.
@@ -21,7 +21,7 @@ impl Shift for Flex {
     fn shift(x: Plain, bias: Plain, axis: usize) -> Plain {
         let (mut x, bias) = (contiguous(x), contiguous(bias));
         let plane = x.shape()[axis + 1..].iter().product();
-        kernels::shift(values_mut(&mut x), values(&bias), plane);
+        elements::shift(values_mut(&mut x), values(&bias), plane);
         x
     }
 }

@@ -11,8 +11,8 @@ use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Slice, Tensor};
+use explainer_kernels::elements;
 
-use super::kernels;
 use super::plain::{Plain, contiguous, tensor, values, values_mut};
 
 /// The operations, by backend, for f32.
@@ -36,7 +36,7 @@ pub trait Transformer: Backend {
 impl Transformer for Flex {
     fn frozen_gelu(x: Plain) -> Plain {
         let mut x = contiguous(x);
-        kernels::gelu(values_mut(&mut x));
+        elements::gelu(values_mut(&mut x));
         x
     }
 
@@ -69,7 +69,7 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
                 let mut value = contiguous(x);
                 let shape = value.shape();
                 let mut slope = vec![0.0; shape.num_elements()];
-                kernels::gelu_with_slope(values_mut(&mut value), &mut slope);
+                elements::gelu_with_slope(values_mut(&mut value), &mut slope);
                 prep.finish(tensor(slope, shape), value)
             }
             OpsKind::UnTracked(prep) => prep.finish(Flex::frozen_gelu(x)),
@@ -94,7 +94,7 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
                     let mut gradient = contiguous(gradient);
                     let (x, gamma) = (contiguous(x), contiguous(gamma));
                     let to_x = values_mut(&mut gradient);
-                    kernels::layer_norm_gradient(values(&x), values(&gamma), epsilon as f32, to_x);
+                    elements::layer_norm_gradient(values(&x), values(&gamma), epsilon as f32, to_x);
                     gradient
                 });
             }
@@ -162,7 +162,7 @@ impl Heads {
     fn attend(&self) -> (Plain, Plain) {
         let tokens = self.query.shape()[2];
         let mut weights = contiguous(Flex::float_matmul(self.query.clone(), transposed(self.key.clone())));
-        kernels::softmax(values_mut(&mut weights), tokens, self.scale());
+        elements::softmax(values_mut(&mut weights), tokens, self.scale());
         let seen = Flex::float_matmul(weights.clone(), self.value.clone());
         (merged(seen), weights)
     }
@@ -175,7 +175,7 @@ impl Heads {
         let gradient = Flex::float_swap_dims(gradient, 1, 2);
         let to_value = Flex::float_matmul(transposed(weights.clone()), gradient.clone());
         let mut to_scores = contiguous(Flex::float_matmul(gradient, transposed(self.value.clone())));
-        kernels::softmax_gradient(values(&weights), values_mut(&mut to_scores), tokens, self.scale());
+        elements::softmax_gradient(values(&weights), values_mut(&mut to_scores), tokens, self.scale());
         let to_query = Flex::float_matmul(to_scores.clone(), self.key);
         let to_key = Flex::float_matmul(transposed(to_scores), self.query);
         merged(Flex::float_cat(vec![to_query, to_key, to_value], 1))

@@ -7,10 +7,17 @@
 
 use std::ops::Range;
 
-use super::Filter;
-
 /// Bits behind the point of a weight: 32 less 8 of a pixel and 2 of head room.
 const PRECISION: u32 = 32 - 8 - 2;
+
+/// The interpolation; both are antialiased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom.
+    Bicubic,
+}
 
 /// The source pixels that one target pixel sees.
 struct Window {
@@ -67,7 +74,7 @@ fn pixel(sum: i64) -> u8 {
 
 /// Resizes interleaved 8-bit RGB of `width` x `height` to `full` (columns, rows) and returns, interleaved, its pixels in
 /// `columns` x `rows` alone. Neither size may be zero and the ranges must lie within `full`.
-pub(super) fn resize(
+pub fn resize(
     image: &[u8],
     (width, height): (usize, usize),
     full: (usize, usize),
@@ -106,6 +113,21 @@ pub(super) fn resize(
         out.iter_mut().zip(&sums).for_each(|(out, sum)| *out = pixel(*sum));
     }
     result
+}
+
+/// Interleaved 8-bit RGB of a square to three planes of `side` x `side` values in 0..=1, mirrored left to right with `flip`.
+#[must_use]
+pub fn planes(interleaved: &[u8], side: usize, flip: bool) -> Vec<f32> {
+    let plane = side * side;
+    let mut values = vec![0.0; 3 * plane];
+    for (index, pixel) in interleaved.chunks_exact(3).take(plane).enumerate() {
+        let (row, column) = (index / side, index % side);
+        let target = row * side + if flip { side - 1 - column } else { column };
+        for (channel, value) in pixel.iter().enumerate() {
+            values[channel * plane + target] = f32::from(*value) / 255.0;
+        }
+    }
+    values
 }
 
 #[cfg(test)]
