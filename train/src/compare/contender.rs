@@ -51,7 +51,7 @@ pub struct Contender {
     pub what: String,
     /// What its maps follow from: a trained one's SHA-256, or the method with its seed.
     pub identity: String,
-    /// How many images it is measured on, from the first, if not on all.
+    /// How many images it is measured on, if not on all.
     pub images: Option<usize>,
     kind: Kind,
 }

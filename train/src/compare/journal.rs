@@ -148,17 +148,17 @@ impl Journal {
         self.entries.iter().flat_map(|entry| &entry.rows)
     }
 
-    /// The values of the first `images` images of the set, in its order.
+    /// The values of the images of these numbers, in the set's order.
     #[must_use]
-    pub fn measured(&self, images: usize) -> Vec<Measured> {
+    pub fn measured(&self, images: &BTreeSet<usize>) -> Vec<Measured> {
         let by_index: BTreeMap<usize, &Measured> =
-            self.rows().filter(|row| row.index < images).map(|row| (row.index, row)).collect();
+            self.rows().filter(|row| images.contains(&row.index)).map(|row| (row.index, row)).collect();
         by_index.into_values().cloned().collect()
     }
 
     /// The same as [`Results`].
     #[must_use]
-    pub fn results(&self, images: usize) -> Results {
+    pub fn results(&self, images: &BTreeSet<usize>) -> Results {
         let row = |one: Measured| Row { image: one.image, class: one.class, values: one.values };
         let rows = self.measured(images).into_iter().map(row).collect();
         Results { metrics: self.fingerprint.metrics.clone(), rows }
@@ -244,11 +244,11 @@ mod tests {
         let (again, given_up) = Journal::open(&path, fingerprint(&["ad@50"])).unwrap();
         assert_eq!((given_up, &again.entries), (None, &journal.entries));
         assert_eq!(again.done(), (0..4).collect());
-        assert_eq!(again.measured(3).iter().map(|row| row.index).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(again.measured(&(0..3).collect()).iter().map(|row| row.index).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(again.cost(), (Cost { forward: 8, backward: 0, second: 0, seconds: 1.0 }, 4));
         let curve = &again.curves()["deletion"];
         assert_eq!((curve.mean(), curve.images), (vec![0.5, 0.125], 4));
-        assert_eq!(again.results(1).rows.len(), 1);
+        assert_eq!(again.results(&[1].into()).rows.len(), 1);
     }
 
     #[test]

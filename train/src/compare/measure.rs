@@ -1,6 +1,6 @@
 //! Measuring one explainer, batch by batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -40,18 +40,18 @@ pub(super) struct Progress {
 }
 
 impl Measuring<'_> {
-    /// Measures an explainer on those of the first `count` images that its journal does not have, but for those that are
-    /// known to be broken, to which new ones are added.
+    /// Measures an explainer on those of the `wanted` images that its journal does not have, but for those that are known to
+    /// be broken, to which new ones are added.
     pub fn measure(
         &self,
         contender: &Contender,
         journal: &mut Journal,
-        count: usize,
+        wanted: &BTreeSet<usize>,
         tally: &mut Tally,
     ) -> Result<Progress, CompareError> {
         let mut done = journal.done();
         done.extend(tally.files().map(|broken| broken.index));
-        let left: Vec<usize> = (0..count).filter(|index| !done.contains(index)).collect();
+        let left: Vec<usize> = wanted.difference(&done).copied().collect();
         let mut progress = Progress::default();
         if left.is_empty() {
             return Ok(progress);
@@ -61,7 +61,7 @@ impl Measuring<'_> {
         // What is too much is judged by all images and not by those that are left.
         let plan = Plan { workers: self.compute.threads, max_broken: 1.0, ..Plan::validation(self.batch_size.get()) };
         let mut loader = Loader::new(part.clone(), plan, 0)?;
-        let mut meter = Meter::named(&contender.name, count, count - part.len(), self.quiet);
+        let mut meter = Meter::named(&contender.name, wanted.len(), wanted.len() - part.len(), self.quiet);
         let mut seen = 0;
         while let Some(batch) = loader.next() {
             let batch = batch?;

@@ -25,6 +25,7 @@ mod page;
 mod ready;
 mod report;
 mod run;
+mod sample;
 mod text;
 
 pub use classifier::Classifier;

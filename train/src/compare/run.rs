@@ -1,5 +1,6 @@
 //! A whole comparison: from its configuration to the report.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -13,6 +14,7 @@ use super::gallery::{self, Painter};
 use super::measure::Measuring;
 use super::ready::ready;
 use super::report::Found;
+use super::sample::sample;
 use super::{Classifier, CompareError, Contender, Fingerprint, Gallery, Journal, Report, Setting};
 use crate::config::CompareConfig;
 use crate::data::{ImageSet, Images, Objects, Tally};
@@ -98,17 +100,17 @@ pub fn run(
             line(&format!("note: {} is measured anew: {why}", contender.name));
             remove(&files.pictures)?;
         }
-        let wanted = contender.images.unwrap_or(count).min(count);
-        let progress = measuring.measure(contender, &mut journal, wanted, &mut tally)?;
+        let wanted = sample(images.any().len(), contender.images.unwrap_or(count).min(count));
+        let progress = measuring.measure(contender, &mut journal, &wanted, &mut tally)?;
         fresh += progress.fresh;
-        let results = journal.results(wanted);
+        let results = journal.results(&wanted);
         if progress.stopped || interrupter.should_stop() {
             return Ok(Outcome::Stopped {
-                at: format!("{}: {} of {wanted} images", contender.name, results.rows.len()),
+                at: format!("{}: {} of {} images", contender.name, results.rows.len(), wanted.len()),
             });
         }
         if let (true, Some(broken)) = (results.rows.is_empty(), tally.files().next()) {
-            return Err(CompareError::Unreadable { images: wanted, first: broken.reason.clone() });
+            return Err(CompareError::Unreadable { images: wanted.len(), first: broken.reason.clone() });
         }
         results.write_csv(&files.values)?;
         journals.push((journal, wanted));
@@ -126,7 +128,7 @@ pub fn run(
         name: contender.name.clone(),
         what: contender.what.clone(),
         identity: contender.identity.clone(),
-        results: journal.results(*wanted),
+        results: journal.results(wanted),
         cost: journal.cost(),
         curves: journal.curves(),
     });
@@ -156,7 +158,7 @@ fn names(classifier: &Classifier, images: &Images) -> ClassNames {
     let count = classifier.backbone.spec().classes;
     let scenes = match images {
         Images::Scenes(set) => Some(set.classes().to_vec()).filter(|names| names.len() == count),
-        Images::Files(_) => None,
+        Images::Files(_) | Images::Shards(_) => None,
     };
     ClassNames::new(classifier.names.clone().or(scenes).as_deref(), count)
 }
@@ -178,13 +180,13 @@ fn shown(
     specs: &[MetricSpec],
     painter: &Painter<'_>,
     contenders: &[Contender],
-    journals: &[(Journal, usize)],
+    journals: &[(Journal, BTreeSet<usize>)],
     reference: usize,
     folders: &Folders,
 ) -> Result<Option<Gallery>, CompareError> {
     let wanted = config.gallery.metric.as_deref().and_then(|name| Some(metric(name).ok()?.spec().name));
     let place = specs.iter().position(|spec| Some(&spec.name) == wanted.as_ref()).unwrap_or(0);
-    let measured: Vec<_> = journals.iter().map(|(journal, wanted)| journal.measured(*wanted)).collect();
+    let measured: Vec<_> = journals.iter().map(|(journal, wanted)| journal.measured(wanted)).collect();
     let (Some(spec), Some(theirs)) = (specs.get(place), measured.get(reference)) else {
         return Ok(Some(Gallery::default()));
     };

@@ -22,8 +22,8 @@ pub struct CompareConfig {
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
     pub images: String,
-    /// How many of the images to measure on, from the first; all by default. With a larger number a finished comparison
-    /// goes on.
+    /// How many of the images to measure on, spread evenly over the set; all by default. With a larger number a finished
+    /// comparison goes on.
     #[garde(inner(custom(image_count)))]
     #[schemars(range(min = 1, max = 100_000_000))]
     #[serde(default)]
@@ -129,8 +129,8 @@ pub struct Compared {
     /// What the report calls it; by default the method, or the name of the run.
     #[garde(inner(custom(not_blank)))]
     pub name: Option<String>,
-    /// Measure it on so many of the images, from the first: for methods that cost many passes. It is compared with others
-    /// on the images that both have.
+    /// Measure it on so many of the images, spread evenly over the set: for methods that cost many passes. It is compared
+    /// with others on the images that both have.
     #[garde(inner(custom(at_least_one)))]
     #[schemars(range(min = 1))]
     pub images: Option<usize>,

@@ -1,0 +1,52 @@
+//! Which images of a set are looked at where not all are.
+
+use std::collections::BTreeSet;
+
+/// The fractional part of the golden ratio.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// `count` of a set's `total` images, by their numbers: spread evenly, since in a folder with one sub-folder a class the
+/// first images are all of one class. A smaller sample is a part of a larger one, so that values of it remain of use.
+///
+/// Image i is in it if the fractional part of i times the golden ratio is among the `count` smallest: these steps of a
+/// circle are spread as evenly as any for every `count` (the three-distance theorem).
+#[must_use]
+pub(super) fn sample(total: usize, count: usize) -> BTreeSet<usize> {
+    let mut order: Vec<usize> = (0..total).collect();
+    let place = |index: &usize| (*index as f64 * GOLDEN).fract();
+    order.sort_by(|a, b| place(a).total_cmp(&place(b)));
+    order.truncate(count);
+    order.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn samples_are_nested_and_spread(total in 1_usize..600, part in 0.0_f64..=1.0, less in 0.0_f64..=1.0) {
+            let count = (total as f64 * part) as usize;
+            let larger = sample(total, count);
+            prop_assert_eq!(larger.len(), count);
+            prop_assert!(larger.iter().all(|index| *index < total));
+            prop_assert!(sample(total, (count as f64 * less) as usize).is_subset(&larger));
+            // Of any stretch of the set there is about the share that is due.
+            for start in (0..total).step_by(7) {
+                let stretch = start..total.min(start + total / 4);
+                let due = stretch.len() as f64 * count as f64 / total as f64;
+                let found = larger.range(stretch).count() as f64;
+                prop_assert!((found - due).abs() <= 4.0, "{found} of {due} from {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_are_all() {
+        assert_eq!(sample(5, 5), (0..5).collect());
+        assert_eq!(sample(5, 9), (0..5).collect());
+        assert_eq!(sample(0, 3).len(), 0);
+    }
+}
