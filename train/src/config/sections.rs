@@ -183,10 +183,12 @@ pub struct Auxiliary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Training images: a folder (flat, or one sub-folder a class), a list file (`path[,class]` a line), or the word
-    /// `shapes` for the built-in procedural images. A relative path starts at the working directory.
+    /// Training images: a folder (flat, or one sub-folder a class), a list file (`path[,class]` a line), tar files as
+    /// WebDataset has them (`train-{0000..1281}.tar`; `shards` is another name of this key), or the word `shapes` for the
+    /// built-in procedural images. A relative path starts at the working directory.
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
+    #[serde(alias = "shards")]
     pub train: String,
     /// Validation images, in the same forms.
     #[garde(custom(not_blank))]

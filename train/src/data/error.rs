@@ -51,6 +51,14 @@ pub enum DataError {
         /// What was found and what was expected.
         problem: String,
     },
+    /// A tar file, or a pattern of tar files, that cannot be read.
+    #[error("{}: {problem}", path.display())]
+    Shard {
+        /// The shard, or the pattern.
+        path: PathBuf,
+        /// What was found and what was expected.
+        problem: String,
+    },
     /// Annotations of objects that cannot be understood.
     #[error("{}: {problem}", path.display())]
     Objects {

@@ -1,4 +1,4 @@
-//! Images to measure on: files, or the quickstart's scenes.
+//! Images to measure on: files, tar files, or the quickstart's scenes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use explainer_zoo::image::{Crop, Preprocessing};
 
 use super::shapes::{SIDE, Split};
-use super::{DataError, FileSet, ImageSet, Objects, Scenes, Truth};
+use super::{DataError, FileSet, ImageSet, Objects, Scenes, ShardSet, Truth};
 
 /// Scenes of `shapes`, where no number is given.
 const SCENES: usize = 256;
@@ -16,16 +16,21 @@ const SCENES: usize = 256;
 pub enum Images {
     /// Photographs.
     Files(Arc<FileSet>),
+    /// Photographs in tar files.
+    Shards(Arc<ShardSet>),
     /// The quickstart's scenes, whose objects are known.
     Scenes(Arc<Scenes>),
 }
 
 impl Images {
-    /// The scenes if `path` is `shapes[:N]`, else the files there.
+    /// The scenes if `path` is `shapes[:N]`, else the files there or in the tar files.
     ///
     /// # Errors
-    /// Those of [`FileSet::open`]; [`DataError::SceneCount`], [`DataError::SceneSide`].
+    /// Those of [`FileSet::open`] and [`ShardSet::open`]; [`DataError::SceneCount`], [`DataError::SceneSide`].
     pub fn open(path: &Path, preprocessing: &Preprocessing) -> Result<Self, DataError> {
+        if ShardSet::is_meant(path) {
+            return Ok(Self::Shards(Arc::new(ShardSet::open(path, preprocessing.clone())?)));
+        }
         let Some(count) = scenes(path) else {
             return Ok(Self::Files(Arc::new(FileSet::open(path, preprocessing.clone())?)));
         };
@@ -40,6 +45,7 @@ impl Images {
     pub fn any(&self) -> Arc<dyn ImageSet> {
         match self {
             Self::Files(set) => set.clone(),
+            Self::Shards(set) => set.clone(),
             Self::Scenes(set) => set.clone(),
         }
     }
@@ -51,6 +57,7 @@ impl Images {
     pub fn truth(&self, index: usize, objects: &Objects, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
         match self {
             Self::Files(set) => objects.truth(&set.id(index), &set.path(index), preprocessing),
+            Self::Shards(set) => objects.truth(&set.id(index), Path::new(&set.name(index)), preprocessing),
             Self::Scenes(set) => Ok(Truth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
         }
     }

@@ -130,9 +130,10 @@ impl Loader {
             let step = self.next_step;
             let epoch = step / per_epoch;
             if self.order.0 != epoch {
-                let len = self.set.len();
-                let order =
-                    if self.plan.shuffle { Order::new(len, self.plan.seed, epoch) } else { Order::sequential(len) };
+                let order = match self.plan.shuffle {
+                    true => Order::shuffled(&*self.set, self.plan.seed, epoch),
+                    false => Order::sequential(self.set.len()),
+                };
                 self.order = (epoch, order);
             }
             let size = self.plan.batch_size;

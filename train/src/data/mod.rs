@@ -12,9 +12,11 @@ mod list;
 mod loader;
 mod objects;
 mod order;
+mod place;
 mod plan;
 mod scenes;
 pub mod shapes;
+mod shards;
 mod subset;
 mod tally;
 mod truth;
@@ -32,8 +34,10 @@ pub(crate) use given::scenes as scenes_given;
 pub use loader::Loader;
 pub use objects::Objects;
 pub use order::{Augment, Order, stream};
+pub use place::open;
 pub use plan::Plan;
 pub use scenes::Scenes;
+pub use shards::ShardSet;
 pub use subset::Subset;
 pub use tally::{Broken, Tally};
 pub use truth::{Area, Truth};
@@ -72,6 +76,12 @@ pub trait ImageSet: Debug + Send + Sync {
 
     /// Names of the classes by their index; empty where the set has none.
     fn classes(&self) -> &[String];
+
+    /// Numbers of the first images of stretches that lie in one file each and are best read together; empty where images
+    /// are read one like another.
+    fn stretches(&self) -> &[usize] {
+        &[]
+    }
 
     /// Image `index`, resized and cropped; every image of a set has the same size.
     ///

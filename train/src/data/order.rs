@@ -5,6 +5,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use super::ImageSet;
+
 /// A random stream of its own for each (seed, purpose, numbers).
 ///
 /// The purpose keeps streams apart that would otherwise be drawn from the same numbers, e.g. `"order"` and `"crop"`.
@@ -31,14 +33,39 @@ impl Order {
     /// and with them the batches of a resumed run.
     #[must_use]
     pub fn new(len: usize, seed: u64, epoch: usize) -> Self {
-        let mut random = stream(seed, "order", &[epoch as u64]);
         let mut indices: Vec<usize> = (0..len).collect();
-        for last in (1..len).rev() {
-            // A multiplication maps 64 random bits to 0..=last; its bias of len / 2^64 is nothing.
-            let chosen = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
-            indices.swap(last, chosen as usize);
+        shuffle(&mut indices, &mut stream(seed, "order", &[epoch as u64]));
+        Self(indices)
+    }
+
+    /// Stretches that are mixed with each other in [`Order::of_stretches`].
+    pub const MIXED: usize = 8;
+
+    /// The shuffled order of `epoch` of a set whose images lie in stretches that begin at `starts` (the first at 0), such as
+    /// shards: the stretches are shuffled, then the images of [`Order::MIXED`] stretches at a time, so that no more files
+    /// than these are read from at any time.
+    #[must_use]
+    pub fn of_stretches(len: usize, starts: &[usize], seed: u64, epoch: usize) -> Self {
+        let mut random = stream(seed, "stretches", &[epoch as u64]);
+        let mut stretches: Vec<usize> = (0..starts.len()).collect();
+        shuffle(&mut stretches, &mut random);
+        let end = |stretch: usize| starts.get(stretch + 1).copied().unwrap_or(len);
+        let mut indices = Vec::with_capacity(len);
+        for mixed in stretches.chunks(Self::MIXED) {
+            let from = indices.len();
+            indices.extend(mixed.iter().flat_map(|stretch| starts[*stretch]..end(*stretch)));
+            shuffle(&mut indices[from..], &mut random);
         }
         Self(indices)
+    }
+
+    /// The shuffled order of `epoch` of a set.
+    #[must_use]
+    pub fn shuffled(set: &dyn ImageSet, seed: u64, epoch: usize) -> Self {
+        match set.stretches() {
+            [] | [_] => Self::new(set.len(), seed, epoch),
+            starts => Self::of_stretches(set.len(), starts, seed, epoch),
+        }
     }
 
     /// The order of the set itself.
@@ -51,6 +78,15 @@ impl Order {
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.0
+    }
+}
+
+/// Fisher-Yates.
+fn shuffle(items: &mut [usize], random: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        // A multiplication maps 64 random bits to 0..=last; its bias of len / 2^64 is nothing.
+        let chosen = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+        items.swap(last, chosen as usize);
     }
 }
 

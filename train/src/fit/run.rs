@@ -23,7 +23,7 @@ use super::phase::Phase;
 use super::trainee::Trainee;
 use crate::config::{Augment, Config, Data, Explainer};
 use crate::data::shapes::{SIDE, Split};
-use crate::data::{self, Broken, FileSet, ImageSet, Plan, Scenes, Subset};
+use crate::data::{self, Broken, ImageSet, Plan, Scenes, Subset};
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,7 +252,7 @@ fn images(
         }
         return Ok(Arc::new(Scenes::new(split, count.unwrap_or(1024), seed)));
     }
-    let set: Arc<dyn ImageSet> = Arc::new(FileSet::open(Path::new(place), preprocessing.clone())?);
+    let set = data::open(Path::new(place), preprocessing)?;
     Ok(match count {
         Some(count) if count < set.len() => Arc::new(Subset::sample(set, count, seed)),
         _ => set,

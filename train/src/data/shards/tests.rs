@@ -1,0 +1,170 @@
+use std::fs;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use explainer_zoo::image::Filter;
+use image::{ImageFormat, Rgb, RgbImage};
+use tar::{Builder, EntryType, Header};
+
+use super::*;
+use crate::data::{Loader, Order, Plan};
+
+fn preprocessing() -> Preprocessing {
+    Preprocessing { resize: 8, crop: 8, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
+}
+
+fn png(red: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_pixel(9, 8, Rgb([red, 0, 0])).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// A tar file of these entries.
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for (name, bytes) in files {
+        let mut header = Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// Three shards of four samples each, whose red value is their number.
+fn shards(folder: &Path) -> PathBuf {
+    for shard in 0..3_u8 {
+        let images: Vec<Vec<u8>> = (0..4).map(|n| png(4 * shard + n)).collect();
+        let classes: Vec<String> = (0..4).map(|n| format!("{}\n", 4 * shard + n)).collect();
+        let names: Vec<String> = (0..4).map(|n| format!("./{n:03}")).collect();
+        let endings: Vec<[String; 3]> =
+            names.iter().map(|n| ["png", "cls", "json"].map(|e| format!("{n}.{e}"))).collect();
+        let files: Vec<(&str, &[u8])> = (0..4)
+            .flat_map(|n| {
+                let [image, class, other] = &endings[n];
+                [(image.as_str(), &images[n][..]), (class, classes[n].as_bytes()), (other, b"{}")]
+            })
+            .collect();
+        fs::write(folder.join(format!("train-{shard:02}.tar")), tar(&files)).unwrap();
+    }
+    folder.join("train-{00..02}.tar")
+}
+
+#[test]
+fn shards_are_a_set_of_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = shards(folder.path());
+    assert!(ShardSet::is_meant(&place) && !ShardSet::is_meant(folder.path()));
+    let set = ShardSet::open(&place, preprocessing()).unwrap();
+    assert_eq!((set.len(), set.stretches()), (12, &[0, 4, 8][..]));
+    for index in [0, 3, 4, 11] {
+        assert_eq!(set.class(index), Some(index));
+        assert_eq!(set.load(index, Crop::Centre).unwrap().values[0], index as f32 / 255.0);
+    }
+    assert_eq!(set.id(5), "train-01.tar:001.png");
+    assert!(set.name(5).ends_with("/train-01.tar:001.png"));
+}
+
+#[test]
+fn an_epoch_takes_every_sample_once_and_goes_on_at_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
+    let plan = Plan { batch_size: 3, ..Plan::training(3, 2, 5) };
+    let batches = |from| -> Vec<Vec<usize>> {
+        Loader::new(set.clone(), plan.clone(), from).unwrap().map(|batch| batch.unwrap().indices).collect()
+    };
+    let all = batches(0);
+    let mut first: Vec<usize> = all[..4].concat();
+    assert_ne!(first, (0..12).collect::<Vec<_>>());
+    first.sort_unstable();
+    assert_eq!(first, (0..12).collect::<Vec<_>>());
+    assert_eq!(batches(5), all[5..], "as a resumed run does");
+}
+
+#[test]
+fn few_shards_are_read_at_a_time() {
+    // 40 shards of 100 images: at any time images of at most a window of shards are mixed.
+    let starts: Vec<usize> = (0..40).map(|shard| 100 * shard).collect();
+    let order = Order::of_stretches(4000, &starts, 1, 0);
+    let mut all = order.indices().to_vec();
+    for window in all.chunks(100 * Order::MIXED) {
+        let shards: std::collections::BTreeSet<usize> = window.iter().map(|index| index / 100).collect();
+        assert!(shards.len() <= Order::MIXED, "{shards:?}");
+    }
+    assert_ne!(order, Order::of_stretches(4000, &starts, 1, 1));
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..4000));
+}
+
+fn problem(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.tar");
+    fs::write(&path, bytes).unwrap();
+    let problem = ShardSet::open(&path, preprocessing()).unwrap_err().to_string();
+    assert!(problem.contains("s.tar"), "{problem}");
+    problem
+}
+
+/// An entry whose header is written as it is given.
+fn raw(name: &[u8], kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
+    bytes
+}
+
+#[test]
+fn broken_and_hostile_shards_are_refused() {
+    let image = png(1);
+    let whole = tar(&[("a.png", &image)]);
+    assert!(problem(&whole[..600]).contains("cut off within a.png"));
+    assert!(problem(&[7; 4000]).contains("cannot read it as a tar file"));
+    assert!(problem(b"short").contains("not a tar file"));
+    assert!(problem(&[]).contains("found no image"));
+    assert!(problem(&tar(&[])).contains("found no image"));
+    assert!(problem(&tar(&[("a.txt", b"text")])).contains("found no image"));
+    for name in [&b"../a.png"[..], b"/etc/a.png", b"b/../../a.png", b"b\\a.png"] {
+        assert!(problem(&raw(name, EntryType::Regular, 3, b"abc")).contains("leads out of the archive"));
+    }
+    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo, EntryType::GNUSparse] {
+        assert!(problem(&raw(b"a.png", kind, 0, b"")).contains("expected plain files"), "{kind:?}");
+    }
+    assert!(problem(&raw(b"a.png", EntryType::Regular, 1 << 40, b"abc")).contains("cut off within a.png"));
+    assert!(problem(&raw(b"a.png", EntryType::Regular, u64::MAX, b"abc")).contains("cut off within a.png"));
+    assert!(problem(&raw(b"n", EntryType::GNULongName, 3 << 20, &[b'a'; 3 << 20])).contains("more than a mebibyte"));
+    assert!(problem(&tar(&[("a.png", &image), ("a.png", &image)])).contains("two files that end in .png"));
+    assert!(problem(&tar(&[("a.png", &image), ("a.cls", b"dog")])).contains("a.cls holds \"dog\""));
+    assert!(problem(&tar(&[("a.png", &image), ("a.cls", &[b'1'; 40])])).contains("a.cls holds 40 bytes"));
+}
+
+#[test]
+fn a_huge_image_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.tar");
+    fs::write(&path, raw(b"a.png", EntryType::Regular, 1 << 30, b"abc")).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 30).unwrap(); // of holes
+    let problem = ShardSet::open(&path, preprocessing()).unwrap_err().to_string();
+    assert!(problem.contains("a.png has 1073741824 bytes, more than the 268435456"), "{problem}");
+}
+
+#[test]
+fn a_missing_shard_is_named_and_a_broken_image_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    shards(folder.path());
+    let problem = ShardSet::open(&folder.path().join("train-{00..03}.tar"), preprocessing()).unwrap_err().to_string();
+    assert!(problem.contains("train-03.tar"), "{problem}");
+    let path = folder.path().join("b.tar");
+    let long = format!("{}b.png", "long/".repeat(30));
+    fs::write(&path, tar(&[("a.png", b"no image"), (&long, &png(3))])).unwrap();
+    let set = ShardSet::open(&path, preprocessing()).unwrap();
+    let problem = set.load(0, Crop::Centre).unwrap_err().to_string();
+    assert!(problem.contains("b.tar:a.png"), "{problem}");
+    assert!(set.load(1, Crop::Centre).is_ok());
+    fs::write(&path, b"").unwrap();
+    assert!(set.load(1, Crop::Centre).unwrap_err().to_string().contains("b.tar:long/"), "it was cut off since");
+}
