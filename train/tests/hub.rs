@@ -44,7 +44,7 @@ impl User {
             command.env_remove(name);
         }
         command.env("HF_HOME", self.home.path().join("hf")).env("HF_ENDPOINT", &self.endpoint);
-        command.env("HF_HUB_OFFLINE", if self.offline { "1" } else { "0" }).env("NO_PROXY", "127.0.0.1");
+        command.env("HF_HUB_OFFLINE", if self.offline { "1" } else { "0" }).env("NO_PROXY", "127.0.0.1,localhost");
         command.env("RUST_LOG", "trace").env_remove("EXPLAINER_DEVICE");
         match self.token {
             Some(token) => command.env("HF_TOKEN", token),

@@ -9,7 +9,7 @@ use super::remote::Remote;
 use super::{HubError, Reference};
 use crate::artifact::{CARD, CONFIG, MODEL, RUN};
 use crate::weights::hash::is_git_oid;
-use crate::weights::source::{Progress, SourceSettings, WeightSource, hub_client};
+use crate::weights::source::{Progress, SourceSettings, WeightSource};
 
 /// The files of an explainer and their largest sizes in bytes. The tensors come last: without them an explainer is not
 /// whole, so that a download that was cut off is not taken for one.
@@ -49,7 +49,7 @@ pub(super) fn fetch_with(
     progress: &mut Progress<'_>,
     wait: &mut dyn FnMut(Duration),
 ) -> Result<Fetched, HubError> {
-    let cache = Cache::of(reference, settings)?;
+    let cache = Cache::of(reference, settings);
     let revision = reference.revision.as_deref().unwrap_or(MAIN);
     if let Some(commit) = Some(revision).filter(|revision| is_git_oid(revision) && cache.has(revision)) {
         return cached(reference, &cache, commit, settings, progress);
@@ -136,16 +136,11 @@ struct Cache {
 }
 
 impl Cache {
-    fn of(reference: &Reference, settings: &SourceSettings) -> Result<Self, HubError> {
+    fn of(reference: &Reference, settings: &SourceSettings) -> Self {
         let repository = &reference.repository;
-        let client = hub_client(settings, None).map_err(|error| HubError::Other {
-            doing: "find the cache of",
-            repository: repository.clone(),
-            reason: error.to_string(),
-        })?;
-        let root = client.cache_dir().to_path_buf();
+        let root = settings.hub.cache_dir.clone().unwrap_or_else(hf_hub::resolve_cache_dir);
         let folder = root.join(format!("models--{}--{}", repository.owner, repository.name));
-        Ok(Self { root, repository: folder })
+        Self { root, repository: folder }
     }
 
     fn snapshot(&self, commit: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Explainers on the Hugging Face Hub: [`fetch`] one by its [`Reference`], or publish one as a [`Draft`].
+//! Explainers on the Hugging Face Hub: [`fetch()`] one by its [`Reference`], or publish one as a [`Draft`].
 //!
 //! Everything goes through the client `hf-hub`, which finds address, token and cache where Python's `huggingface_hub`
 //! finds them (`HF_ENDPOINT`, `HF_TOKEN` or the file that `hf auth login` writes, `HF_HOME`). The token is never shown,

@@ -245,6 +245,28 @@ fn the_card_is_made_for_its_place_and_an_edited_text_is_kept() {
 }
 
 #[test]
+fn a_contact_sheet_goes_along() {
+    let hub = Hub::start();
+    let ada = User::of(&hub);
+    let sheet = ada.path("sheet.png");
+    fs::write(&sheet, b"a picture").unwrap();
+    let publication = Publication {
+        artifact: ada.path("artifact"),
+        repository: REPOSITORY.parse().unwrap(),
+        license: Some("mit".into()),
+        sheet: Some(sheet.clone()),
+        images: None,
+    };
+    let outcome = Draft::new(&publication).unwrap().publish(&Target::default(), &ada.settings).unwrap();
+    assert_eq!(changed(outcome), [MODEL, CONFIG, RUN, CARD, SHEET]);
+    assert_eq!(hub.file(REPOSITORY, "main", SHEET).unwrap(), b"a picture");
+    let card = String::from_utf8(hub.file(REPOSITORY, "main", CARD).unwrap()).unwrap();
+    contains(&card, &["](contact_sheet.png)"]);
+    fs::remove_file(sheet).unwrap();
+    contains(&Draft::new(&publication).unwrap_err().to_string(), &["cannot read", "sheet.png"]);
+}
+
+#[test]
 fn an_artifact_that_is_not_sound_is_not_published() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
@@ -296,7 +318,7 @@ fn no_token_a_wrong_one_and_one_that_may_only_read_are_told() {
 fn a_token_that_the_hub_repeats_is_hidden() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
-    let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\u{1b}[2J\"}}");
+    let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\\u001b[2J\"}}");
     hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::status(403).with_body(body.as_bytes())));
     let error = User::of(&hub).failure();
     contains(&error, &["403", "(hidden) may not, nor (hidden)"]);

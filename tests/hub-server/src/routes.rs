@@ -89,6 +89,9 @@ impl State {
             ("POST", ["api", "repos", "create"]) => self.create(caller, &base, &request.body),
             ("PUT", ["lfs-upload", oid]) => self.upload(oid, &request.body),
             ("POST", ["lfs-verify"]) => data(&json!({})),
+            (_, ["cdn", _]) if caller != Caller::Stranger => {
+                refusal(400, "", "the token is none of the storage's business")
+            }
             ("GET" | "HEAD", ["cdn", oid]) => match self.objects.get(*oid) {
                 Some(object) => Answer::body(object).header("ETag", &format!("\"{oid}\"")),
                 None => refusal(404, "", "no such object"),
@@ -169,10 +172,8 @@ impl State {
             }
             ("GET", ["tree", _, folder @ ..]) => listed(&tree, &folder.join("/"), route.query.contains("recursive")),
             ("POST", ["paths-info", _]) => {
-                let asked: Value = serde_json::from_slice(body).unwrap_or_default();
-                let asked = asked["paths"].as_array().cloned().unwrap_or_default();
-                let asked = asked.iter().filter_map(|path| tree.get_key_value(path.as_str()?));
-                data(&asked.map(|(path, file)| entry(path, file)).collect())
+                let asked = asked_paths(body);
+                data(&asked.iter().filter_map(|path| tree.get(path).map(|file| entry(path, file))).collect())
             }
             ("POST", ["preupload", _]) => preupload(&tree, body),
             ("POST", ["commit", _]) => {
@@ -224,7 +225,9 @@ impl State {
         if !file.large {
             return Answer::body(&file.content).header("ETag", &tag).header("X-Repo-Commit", &head);
         }
-        let (place, size) = (format!("{base}/cdn/{}", file.tag()), file.content.len().to_string());
+        // Another host, as the Hub's storage is one.
+        let storage = base.replace("127.0.0.1", "localhost");
+        let (place, size) = (format!("{storage}/cdn/{}", file.tag()), file.content.len().to_string());
         self.objects.insert(file.tag(), file.content);
         Answer::status(302)
             .header("Location", &place)
@@ -294,6 +297,20 @@ fn listed(tree: &Tree, folder: &str, recursive: bool) -> Answer {
         entries.push(entry(path, file));
     }
     data(&entries.into())
+}
+
+/// The paths of a request, as JSON or as a form: the two clients differ.
+fn asked_paths(body: &[u8]) -> Vec<String> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(body) => {
+            let paths = body["paths"].as_array().cloned().unwrap_or_default();
+            paths.iter().filter_map(|path| path.as_str().map(str::to_owned)).collect()
+        }
+        Err(_) => {
+            let form = String::from_utf8_lossy(body).into_owned();
+            form.split('&').filter_map(|pair| pair.strip_prefix("paths=")).map(decoded).collect()
+        }
+    }
 }
 
 fn preupload(tree: &Tree, body: &[u8]) -> Answer {

@@ -57,7 +57,7 @@ Examples:
   explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
   explainer-train compare --config configs/compare_quickstart.yaml       a report on explainers
-  explainer-train explain zoo:quickstart photo.png                       an explainer that is trained already
+  explainer-train explain zoo:quickstart photo.png                       a ready explainer
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
 )]

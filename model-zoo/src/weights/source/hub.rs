@@ -307,7 +307,8 @@ mod tests {
         let answer = |body: &[u8], tag: &str| Answer::body(body).header("ETag", tag).header("X-Repo-Commit", COMMIT);
         let right = (answer(BODY, &tag), answer(b"<html>", &tag));
         let server = TestServer::start(move |_, before| if before == 1 { right.1.clone() } else { right.0.clone() });
-        let resolved = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap();
+        let hub = Hub::new();
+        let resolved = hub.fetch(SOURCE, &server.url(""), None).unwrap();
         assert_eq!(std::fs::read(resolved.path).unwrap(), BODY);
 
         let wrong = answer(b"<html>", &format!("\"{}\"", git_oid(BODY)));
