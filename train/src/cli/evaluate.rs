@@ -32,7 +32,7 @@ const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub struct EvaluateArgs {
-    /// Folder of a trained explainer, `artifact/` in a run's output; or hf://owner/name[@revision], or zoo:NAME
+    /// Folder of a trained explainer, `artifact/` in a run's output; or `hf://owner/name[@revision]`, or `zoo:NAME`
     pub artifact: PathBuf,
     /// Folder of images, a list file with `path[,class]` on each line, or `shapes[:N]`: N of the quickstart's scenes (256),
     /// whose objects are known

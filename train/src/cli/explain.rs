@@ -39,7 +39,7 @@ Examples:
   explainer-train explain checkpoints/bee_quickstart/artifact photo.png --metric INS --draws 32")]
 pub struct ExplainArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output; or one on the Hugging Face Hub,
-    /// hf://owner/name[@revision], which is downloaded once; or zoo:NAME, see `zoo list`
+    /// `hf://owner/name[@revision]`, which is downloaded once; or `zoo:NAME`, see `zoo list`
     pub artifact: PathBuf,
     /// Images, or folders of images
     #[arg(required_unless_present = "model")]
