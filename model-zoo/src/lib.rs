@@ -11,5 +11,7 @@ pub mod backbone;
 pub mod classes;
 pub mod device;
 pub mod explainer;
+pub mod hub;
 pub mod image;
 pub mod weights;
+pub mod zoo;

@@ -13,7 +13,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
+use super::card::{place, sheet};
 use super::config::{BackboneMatch, BackboneRecord, SCHEMA_VERSION, check_preprocessing};
+use super::front_matter::{FrontMatter, Published};
 use super::{ArtifactError, CARD, CONFIG, MODEL, RUN, files, sha256};
 use crate::backbone::BackboneSpec;
 use crate::explainer::bee::{Metric, Mixtures};
@@ -191,7 +193,7 @@ impl BeeArtifact {
         let mut json = serde_json::to_string_pretty(&config)
             .map_err(|e| ArtifactError::Write { path: folder.join(CONFIG), source: e.into() })?;
         json.push('\n');
-        let card = card(&config);
+        let card = card(&config, None);
         let all: [(&str, &[u8]); 4] =
             [(MODEL, &model), (CARD, card.as_bytes()), (RUN, train_yaml.as_bytes()), (CONFIG, json.as_bytes())];
         files::replace(folder, &all)
@@ -292,17 +294,28 @@ fn check_references(origin: &str, shape: &[usize; 4], values: &[f32], config: &B
     Ok(())
 }
 
+/// Of the explainer with this `config.json`: the front matter once it is published, the card as it was saved, the card
+/// once it is published.
+pub(super) fn cards(config: &Path, published: &Published<'_>) -> Result<[String; 3], ArtifactError> {
+    let config = read_config(config)?;
+    Ok([front_matter(&config, Some(published)), card(&config, None), card(&config, Some(published))])
+}
+
+fn front_matter(config: &BeeConfig, published: Option<&Published<'_>>) -> String {
+    let BeeConfig { backbone, figures, .. } = config;
+    let title = format!("BEE for {}", backbone.name);
+    FrontMatter { title, method: METHOD, weights: &backbone.weights, figures }.text(published)
+}
+
 /// The model card.
-fn card(config: &BeeConfig) -> String {
+fn card(config: &BeeConfig, published: Option<&Published<'_>>) -> String {
     let BeeConfig { backbone, sites, steps, draws, .. } = config;
     let metrics: Vec<&str> = config.metrics.iter().map(|metric| metric.name()).collect();
     let context = config.context.as_ref().map_or("the classifier itself", |record| &record.name);
     let sha256 = backbone.sha256.as_deref().unwrap_or("not recorded");
     let figures: String = config.figures.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
     format!(
-        "---\n# license: state one before you publish; the backbone's and the photographs' licences bear on it\n\
-         library_name: explainer\ntags:\n- explainability\n- saliency-maps\n- image-classification\n- {METHOD}\n---\n\n\
-         # BEE for {name}\n\n\
+        "{front}\n# BEE for {name}\n\n\
          Baseline Exploration-Exploitation (Barkan et al., AAAI 2025): path integrals from random baselines, whose \
          distribution was learned for each metric by a contextual bandit. Metrics: {metrics}.\n\n\
          | | |\n|---|---|\n| classifier | {name}, weights SHA-256 {sha256} |\n| context | {context} |\n\
@@ -311,7 +324,10 @@ fn card(config: &BeeConfig) -> String {
          {figures}\n\
          `{MODEL}` holds for each metric, by its name, `theta`, and of each arm (normal, uniform, blur, constant, \
          train-data) `mean` and `precision`; `{REFERENCES}` are training images. The whole run is in `{RUN}`.\n\n\
-         ```sh\nexplainer-train explain . photo.jpg --metric {first} --draws {draws}\n```\n",
+         ```sh\nexplainer-train explain {place} photo.jpg --metric {first} --draws {draws}\n```\n{sheet}",
+        front = front_matter(config, published),
+        place = published.map_or_else(|| ".".to_owned(), |_| place(published)),
+        sheet = sheet(published),
         name = backbone.name,
         metrics = metrics.join(", "),
         sites = sites.join(", "),

@@ -1,6 +1,7 @@
 //! `README.md`: the model card that a hub shows.
 
 use super::config::{ArtifactConfig, AuxiliaryRecord};
+use super::front_matter::{FrontMatter, Published};
 use super::{CONFIG, MODEL, RUN};
 use crate::explainer::{AnyConfig, MaskingModelConfig, TameConfig, Upsampling};
 
@@ -13,21 +14,37 @@ const RUST: &str = include_str!("usage.rs");
 /// The same with an auxiliary.
 const RUST_AUXILIARY: &str = include_str!("usage_auxiliary.rs");
 
-/// The card of an explainer, in Markdown with YAML front matter.
-pub(super) fn card(config: &ArtifactConfig) -> String {
-    [front_matter(config), introduction(config), figures(config), usage(config), limits(config)].join("\n")
+/// The card of an explainer, in Markdown with YAML front matter; once `published`, with its place and its licence.
+pub(super) fn card(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
+    [front_matter(config, published), body(config, published)].join("\n")
 }
 
-fn front_matter(config: &ArtifactConfig) -> String {
-    let base = match base_model(&config.backbone.weights) {
-        Some(model) => format!("base_model: {model}\nbase_model_relation: adapter\n"),
-        None => String::new(),
+/// The card's front matter.
+pub(super) fn front_matter(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
+    let matter = FrontMatter {
+        title: format!("{} for {}", config.method.title(), config.backbone.name),
+        method: config.method.name(),
+        weights: &config.backbone.weights,
+        figures: &config.figures,
     };
-    format!(
-        "---\n# license: state one before you publish; the backbone's and the photographs' licences bear on it\n\
-         library_name: explainer\n{base}tags:\n- explainability\n- saliency-maps\n- image-classification\n- {}\n---\n",
-        config.method
-    )
+    matter.text(published)
+}
+
+/// The card's text.
+fn body(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
+    [introduction(config), figures(config), sheet(published), usage(config, published), limits(config, published)]
+        .concat()
+}
+
+/// What pictures of explanations there are.
+pub(super) fn sheet(published: Option<&Published<'_>>) -> String {
+    let sheet = published.and_then(|published| published.sheet);
+    sheet.map(|file| format!("\n![Images of the validation set and their maps]({file})\n")).unwrap_or_default()
+}
+
+/// Where an explainer is, for the command line.
+pub(super) fn place(published: Option<&Published<'_>>) -> String {
+    published.map_or_else(|| "DIR".to_owned(), |published| format!("hf://{}", published.repository))
 }
 
 fn introduction(config: &ArtifactConfig) -> String {
@@ -106,40 +123,53 @@ fn auxiliary(AuxiliaryRecord { backbone, classes, mean, std }: &AuxiliaryRecord)
 
 fn figures(config: &ArtifactConfig) -> String {
     if config.figures.is_empty() {
-        return "## Figures\n\nNone were measured.\n".into();
+        return "\n## Figures\n\nNone were measured.\n".into();
     }
     let rows: String = config.figures.iter().map(|(name, value)| format!("| {} | {value} |\n", plain(name))).collect();
     format!(
-        "## Figures\n\n| | |\n|---|--:|\n{rows}\n\
+        "\n## Figures\n\n| | |\n|---|--:|\n{rows}\n\
          AD(v): mean drop of the predicted class's score, in percent, where only the top v% of the map is left of the \
          image; lower is better. IC(v): share of images whose score rises, in percent; higher is better. AG(v): mean \
          gain, in percent of what was possible; higher is better.\n"
     )
 }
 
-fn usage(config: &ArtifactConfig) -> String {
+fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
     let (rust, whose) = match config.auxiliary {
         None => (RUST, "the taps' feature maps `features`"),
         Some(_) => {
             (RUST_AUXILIARY, "the feature maps `features` of the auxiliary's taps, the same pixels normalised for it")
         }
     };
+    let file = match published {
+        None => format!("\"{MODEL}\""),
+        Some(Published { repository, .. }) => format!("hf_hub_download(\"{repository}\", \"{MODEL}\")"),
+    };
     let (given, module, use_of_it) = match &config.head {
         AnyConfig::Tame(head) => {
             let tokens = "(of a transformer: tokens without class token and registers, as a square grid)";
-            (format!("{whose} {tokens}"), PYTORCH, head_in_pytorch(head))
+            (format!("{whose} {tokens}"), PYTORCH, head_in_pytorch(head, &file))
         }
         AnyConfig::Masking(model) => {
-            (format!("{whose} and a class for each image, `classes`"), PYTORCH_MASKING, model_in_pytorch(model))
+            (format!("{whose} and a class for each image, `classes`"), PYTORCH_MASKING, model_in_pytorch(model, &file))
         }
     };
+    let place = place(published);
+    let (command_line, in_rust, download) = match published {
+        None => (", with `DIR` the folder of this file", "", ""),
+        Some(_) => (
+            "; it is downloaded and verified",
+            "; `explainer_zoo::hub::fetch` downloads the folder",
+            "from huggingface_hub import hf_hub_download\n",
+        ),
+    };
     format!(
-        "## Use\n\nOn the command line, with `DIR` the folder of this file:\n\n\
-         ```sh\nexplainer-train explain DIR image.jpg\n```\n\n\
-         In Rust, with the crate `explainer-zoo`:\n\n```rust\n{rust}```\n\n\
+        "\n## Use\n\nOn the command line{command_line}:\n\n\
+         ```sh\nexplainer-train explain {place} image.jpg\n```\n\n\
+         In Rust, with the crate `explainer-zoo`{in_rust}:\n\n```rust\n{rust}```\n\n\
          In PyTorch, given {given}:\n\n\
          ```python\n{module}\n\n\
-         from safetensors.torch import load_file\n\n{use_of_it}```\n\n\
+         {download}from safetensors.torch import load_file\n\n{use_of_it}```\n\n\
          Preprocessing is in `{CONFIG}`.\n"
     )
 }
@@ -149,7 +179,7 @@ fn flag(on: bool) -> &'static str {
 }
 
 /// How an attention head is made and asked in PyTorch.
-fn head_in_pytorch(head: &TameConfig) -> String {
+fn head_in_pytorch(head: &TameConfig, file: &str) -> String {
     let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let [height, width] = head.map_size;
     let doubling = match head.upsampling {
@@ -158,7 +188,7 @@ fn head_in_pytorch(head: &TameConfig) -> String {
     };
     format!(
         "head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias}{doubling})\n\
-         head.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
+         head.load_state_dict(load_file({file}), strict=True)\n\
          head.eval()\n\
          maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n",
         classes = head.classes,
@@ -168,14 +198,14 @@ fn head_in_pytorch(head: &TameConfig) -> String {
 }
 
 /// How a masking model is made and asked in PyTorch.
-fn model_in_pytorch(model: &MaskingModelConfig) -> String {
+fn model_in_pytorch(model: &MaskingModelConfig, file: &str) -> String {
     let channels = model.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let [height, width] = model.map_size();
     let word = |value: serde_json::Result<serde_json::Value>| value.map_or_else(|_| "None".into(), |v| v.to_string());
     format!(
         "model = MaskingModel(\n    [{channels}], {classes}, class_selector={selector}, width={channels_last}, \
          activation={activation},\n    upsampling={upsampling}, confidence={confidence:?},\n)\n\
-         model.load_state_dict(load_file(\"{MODEL}\"), strict=True)\n\
+         model.load_state_dict(load_file({file}), strict=True)\n\
          model.eval()\n\
          maps = heat_map(model(features, classes))  # [B,1,{height},{width}] in 0..1\n",
         classes = model.classes,
@@ -187,7 +217,7 @@ fn model_in_pytorch(model: &MaskingModelConfig) -> String {
     )
 }
 
-fn limits(config: &ArtifactConfig) -> String {
+fn limits(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
     let auxiliary = match config.auxiliary {
         None => "",
         Some(_) => {
@@ -206,50 +236,26 @@ fn limits(config: &ArtifactConfig) -> String {
         }
     };
     format!(
-        "## Limits and misuse\n\n\
+        "\n## Limits and misuse\n\n\
          - A map shows where evidence that {} uses is found. It does not show why the classifier uses it, that the \
          prediction is right, or what would change it.\n\
          - It is itself the output of a trained network: on images unlike those of the training it can be wrong without \
-         any sign of it. Measure it on your own images (`explainer-train evaluate DIR --images IMAGES`) before you rely \
+         any sign of it. Measure it on your own images (`explainer-train evaluate {place} --images IMAGES`) before you rely \
          on it.\n\
          - With other weights than those named above, fine-tuned ones included, the maps mean nothing.\n{auxiliary}{values}\
          - Not a medical device and not evidence in decisions about people: a plausible heat map is no proof that a \
          classifier is sound or fair.\n",
-        code(&config.backbone.name)
+        code(&config.backbone.name),
+        place = place(published),
     )
 }
 
-/// The model on the hub that weights came from, where they did: `owner/name` of `hf://owner/name...`.
-fn base_model(weights: &str) -> Option<String> {
-    let mut parts = weights.strip_prefix("hf://")?.splitn(3, '/');
-    let (owner, name) = (parts.next()?, parts.next()?.split('@').next()?);
-    let valid = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    (valid(owner) && valid(name)).then(|| format!("{owner}/{name}"))
-}
-
 /// Text that breaks neither a table nor a code span.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || matches!(c, '|' | '`' | '<' | '>') { ' ' } else { c }).collect()
 }
 
 /// A code span.
 fn code(text: &str) -> String {
     format!("`{}`", plain(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hub_model_is_known_by_its_address() {
-        let known = Some("timm/vit_small.in1k".to_string());
-        assert_eq!(base_model("hf://timm/vit_small.in1k"), known);
-        assert_eq!(base_model("hf://timm/vit_small.in1k@main/model.safetensors"), known);
-        for other in ["hf://timm", "hf://timm/", "hf://a b/c", "hf://a/b\nlicense: mit", "/data/timm/vit.pth"] {
-            assert_eq!(base_model(other), None, "{other}");
-        }
-    }
 }

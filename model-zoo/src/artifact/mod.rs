@@ -26,6 +26,7 @@ mod card;
 mod config;
 mod error;
 mod files;
+mod front_matter;
 pub mod lightning;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use sha2::{Digest, Sha256};
 
 pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
+pub(crate) use front_matter::Published;
 
 use crate::explainer::AnyExplainer;
 use crate::weights::WeightReader;
@@ -93,7 +95,7 @@ impl Artifact {
         let mut json = serde_json::to_string_pretty(&config)
             .map_err(|e| ArtifactError::Write { path: folder.join(CONFIG), source: e.into() })?;
         json.push('\n');
-        let card = card::card(&config);
+        let card = card::card(&config, None);
         let files: [(&str, &[u8]); 4] =
             [(MODEL, &model), (CARD, card.as_bytes()), (RUN, train_yaml.as_bytes()), (CONFIG, json.as_bytes())];
         files::replace(folder, &files)
@@ -125,6 +127,26 @@ impl Artifact {
         }
         Ok(Self { config, head })
     }
+}
+
+/// The model card of the artifact in `folder`, for publication. A text that was edited since the artifact was saved is
+/// kept.
+///
+/// # Errors
+/// [`ArtifactError::Read`], and those of the configuration.
+pub(crate) fn published_card(folder: &Path, published: &Published<'_>) -> Result<String, ArtifactError> {
+    let path = folder.join(CARD);
+    let there = fs::read_to_string(&path).map_err(ArtifactError::read(&path))?;
+    let config = folder.join(CONFIG);
+    let [front, saved, new] = if bee::is_bee(folder) {
+        bee::cards(&config, published)?
+    } else {
+        let config = ArtifactConfig::read(&config)?;
+        let card = |published| card::card(&config, published);
+        [card::front_matter(&config, Some(published)), card(None), card(Some(published))]
+    };
+    let text = front_matter::body(&there);
+    if text == front_matter::body(&saved) { Ok(new) } else { Ok(front + text) }
 }
 
 /// Takes every one of `tensors`; what is missing or mis-shaped is kept by the reader for its `finish`.

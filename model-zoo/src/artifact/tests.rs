@@ -160,21 +160,21 @@ fn the_model_card() {
     let mut config = artifact().config;
     config.created_with = "explainer-zoo 0.0.0".into();
     config.figures = [("AD(50)", 12.5), ("IC(50)", 40.0), ("steps", 1000.0)].map(|(k, v)| (k.into(), v)).into();
-    insta::assert_snapshot!(card::card(&config));
+    insta::assert_snapshot!(card::card(&config, None));
 }
 
 #[test]
 fn the_model_card_with_an_auxiliary() {
     let mut config = ptame().config;
     config.created_with = "explainer-zoo 0.0.0".into();
-    insta::assert_snapshot!(card::card(&config));
+    insta::assert_snapshot!(card::card(&config, None));
 }
 
 #[test]
 fn the_model_card_of_a_masking_model() {
     let mut config = masking_model().config;
     config.created_with = "explainer-zoo 0.0.0".into();
-    insta::assert_snapshot!(card::card(&config));
+    insta::assert_snapshot!(card::card(&config, None));
 }
 
 #[test]

@@ -37,13 +37,30 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::new_with_prefix(bytes))
 }
 
+/// What git calls a file of these bytes: 40 lower-case hexadecimal digits. The Hub names by it what is not in LFS.
+pub(crate) fn git_oid(bytes: &[u8]) -> String {
+    let mut hash = sha1_smol::Sha1::from(format!("blob {}\0", bytes.len()));
+    hash.update(bytes);
+    hash.digest().to_string()
+}
+
+/// What git calls LFS's pointer to a file of this SHA-256 and size in bytes.
+pub(crate) fn pointer_oid(sha256: &str, size: u64) -> String {
+    git_oid(format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n").as_bytes())
+}
+
+/// Whether `text` is what git calls a commit or a file.
+pub(crate) fn is_git_oid(text: &str) -> bool {
+    text.len() == 40 && is_lower_hex(text)
+}
+
 /// The digest as lower-case hexadecimal digits.
 pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether `text` is a whole SHA-256 as this module writes it.
-pub(super) fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == DIGITS && is_lower_hex(text)
 }
 
@@ -79,6 +96,15 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named() {
         let error = sha256_file(Path::new("/nonexistent/weights.pth")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/weights.pth") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn files_are_called_as_git_calls_them() {
+        // `printf abc | git hash-object --stdin`, and of `git lfs pointer` for the same file.
+        assert_eq!(git_oid(b"abc"), "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f");
+        let pointer = pointer_oid("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3);
+        assert_eq!(pointer, "80d7d501c2b256023dc42e46d958b9ac2ec283ee");
+        assert!(is_git_oid(&pointer) && !is_git_oid("main") && !is_git_oid(&pointer.to_uppercase()));
     }
 
     #[test]

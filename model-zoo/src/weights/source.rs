@@ -5,12 +5,12 @@ mod error;
 mod hub;
 mod parse;
 mod settings;
-#[cfg(test)]
-mod test_server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub(crate) use download::root_cause;
 pub use error::WeightSourceError;
+pub(crate) use hub::client as hub_client;
 pub use settings::{HubSettings, SourceSettings};
 
 use super::hash::{digits_in_name, is_sha256, sha256_file};
@@ -118,7 +118,9 @@ impl WeightSource {
     ) -> Result<Resolved, WeightSourceError> {
         let expected = self.expected(sha256)?;
         let resolved = match self {
-            Self::File(path) => Resolved { path: path.clone(), sha256: sha256_file(path)?, origin: self.to_string() },
+            Self::File(path) => {
+                Resolved { path: path.clone(), sha256: sha256_file(regular(path)?)?, origin: self.to_string() }
+            }
             Self::Hub(file) => hub::fetch(file, settings, progress)?,
             Self::Https(url) => {
                 let expected = expected.as_ref().ok_or_else(|| WeightSourceError::Unverified(url.clone()))?;
@@ -143,6 +145,15 @@ impl WeightSource {
         let Self::Https(url) = self else { return Ok(None) };
         let digits = digits_in_name(parse::file_name(url)).map(str::to_owned);
         Ok(digits.map(|digits| Expected { digits, authority: "its file name (backbone.sha256 would go before it)" }))
+    }
+}
+
+/// Refuses devices and pipes, which may have no end: an artifact of a stranger may name one.
+fn regular(path: &Path) -> Result<&Path, WeightSourceError> {
+    let failed = |source| WeightSourceError::io("read", path, source);
+    match path.metadata().map_err(failed)?.is_file() {
+        true => Ok(path),
+        false => Err(failed(std::io::Error::other("it is not a regular file"))),
     }
 }
 
@@ -178,6 +189,13 @@ mod tests {
     fn a_missing_file_is_named() {
         let error = resolve("/nonexistent/vgg16.pth", None).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/vgg16.pth"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_may_have_no_end_is_not_read() {
+        let error = resolve("/dev/zero", None).unwrap_err().to_string();
+        assert!(error.contains("/dev/zero") && error.contains("regular file"), "{error}");
     }
 
     #[test]

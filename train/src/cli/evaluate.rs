@@ -32,7 +32,7 @@ const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub struct EvaluateArgs {
-    /// Folder of a trained explainer, `artifact/` in a run's output
+    /// Folder of a trained explainer, `artifact/` in a run's output; or `hf://owner/name[@revision]`, or `zoo:NAME`
     pub artifact: PathBuf,
     /// Folder of images, a list file with `path[,class]` on each line, or `shapes[:N]`: N of the quickstart's scenes (256),
     /// whose objects are known
@@ -172,7 +172,9 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     for file in [&args.objects, &args.fixations].into_iter().flatten() {
         objects = objects.with(Objects::open(file)?);
     }
-    let loaded = shared::open(&args.artifact, &args.places, global)?;
+    let found = shared::find(&args.artifact, global)?;
+    found.trusted(&args.places.given())?;
+    let loaded = shared::open(&found.folder, &args.places, global)?;
     let preprocessing = &loaded.artifact.config.preprocessing;
     let set = Images::open(&args.images, preprocessing).map_err(misused)?;
     let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {

@@ -25,19 +25,28 @@ use std::sync::Arc;
 ///
 /// Each image is explained for the classes that the classifier predicts, or for the class asked for. The names of the
 /// files in DIR are the image's name, the class and the kind.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
+#[command(override_usage = "\
+explainer-train explain [OPTIONS] <ARTIFACT> <IMAGES>...
+       explainer-train explain [OPTIONS] --model <ARTIFACT> <IMAGES>...")]
 #[command(after_help = "\
 Examples:
   explainer-train explain checkpoints/quickstart/artifact photo.jpg
+  explainer-train explain --model hf://ada/ttame-vit@v1 dog.jpg
+  explainer-train explain zoo:quickstart photo.png
   explainer-train explain checkpoints/ttame_vit/artifact photos/ --top-k 3 --out maps
   explainer-train explain checkpoints/ttame_vit/artifact dog.jpg --class 'golden retriever'
   explainer-train explain checkpoints/bee_quickstart/artifact photo.png --metric INS --draws 32")]
 pub struct ExplainArgs {
-    /// Folder of a trained explainer, `artifact/` in a run's output
+    /// Folder of a trained explainer, `artifact/` in a run's output; or one on the Hugging Face Hub,
+    /// `hf://owner/name[@revision]`, which is downloaded once; or `zoo:NAME`, see `zoo list`
     pub artifact: PathBuf,
     /// Images, or folders of images
-    #[arg(required = true)]
+    #[arg(required_unless_present = "model")]
     pub images: Vec<PathBuf>,
+    /// The explainer, in place of ARTIFACT: what is named besides is images
+    #[arg(long, value_name = "ARTIFACT")]
+    pub model: Option<PathBuf>,
     /// Explain this class, by name or by index from 0, instead of the predicted ones
     #[arg(long, value_name = "NAME|INDEX", conflicts_with = "top_k")]
     pub class: Option<String>,
@@ -65,6 +74,16 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
+    /// The same with the explainer in its place, wherever on the command line it was.
+    fn settled(&self) -> Self {
+        let mut args = self.clone();
+        if let Some(model) = args.model.take() {
+            let first = std::mem::replace(&mut args.artifact, model);
+            args.images.insert(0, first);
+        }
+        args
+    }
+
     /// The classes that were asked for.
     pub(super) fn which(&self, names: &ClassNames) -> Result<Which, BadUsage> {
         Ok(match &self.class {
@@ -96,6 +115,11 @@ const BATCH: usize = 16;
 
 /// Explains.
 pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
+    let settled = args.settled();
+    let found = shared::find(&settled.artifact, global)?;
+    found.trusted(&settled.places.given())?;
+    found.trusted(&[("context", "--context-weights", settled.context_weights.is_some())])?;
+    let args = &ExplainArgs { artifact: found.folder.clone(), ..settled };
     if is_bee(&args.artifact) {
         return bee::explain(args, global);
     }
@@ -219,6 +243,25 @@ fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    #[test]
+    fn the_explainer_comes_first_or_as_the_model() {
+        for line in ["x hf://a/b 1.png 2.png", "x --model hf://a/b 1.png 2.png", "x 1.png 2.png --model hf://a/b"] {
+            let args = Line::try_parse_from(line.split(' ')).ok().unwrap().args.settled();
+            assert_eq!(args.artifact, Path::new("hf://a/b"), "{line}");
+            assert_eq!(args.images, [PathBuf::from("1.png"), "2.png".into()], "{line}");
+        }
+        for line in ["x hf://a/b", "x --model hf://a/b"] {
+            assert!(Line::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
 
     #[test]
     fn folders_are_searched_and_files_taken_as_they_are() {

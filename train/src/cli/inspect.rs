@@ -28,7 +28,7 @@ Examples:
   explainer-train inspect --backbone vit_b_16"
 )]
 pub struct InspectArgs {
-    /// Folder of an artifact, or a checkpoint
+    /// Folder of an artifact, or a checkpoint; or an explainer as `hf://owner/name[@revision]` or `zoo:NAME`
     #[arg(value_name = "ARTIFACT|CHECKPOINT", group = "what")]
     pub path: Option<PathBuf>,
     /// Show the arms' probabilities for this image, not for the mean of all (BEE)
@@ -47,7 +47,11 @@ const STATE: &str = "state.json";
 
 /// Inspects.
 pub(super) fn run(args: &InspectArgs, global: &Global) -> anyhow::Result<()> {
-    let text = match (&args.path, &args.backbone) {
+    let found = args.path.as_deref().map(|path| shared::find(path, global)).transpose()?;
+    if let Some(found) = found.as_ref().filter(|_| args.image.is_some()) {
+        found.trusted(&[("backbone", "explain --weights", false), ("context", "explain --context-weights", false)])?;
+    }
+    let text = match (found.as_ref().map(|found| &found.folder), &args.backbone) {
         (Some(path), _) if is_bee(path) => {
             let config = BeeArtifact::load(path, &shared::compute(global)?.device)?.config;
             let mut about = bee::facts(&config);
@@ -79,7 +83,10 @@ type Row = (String, String);
 /// Values aligned behind their keys.
 fn rows(rows: &[Row]) -> String {
     let width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(key, value)| format!("{key:<width$}  {value}").trim_end().to_owned() + "\n").collect()
+    // A terminal obeys control characters, and some of the texts are a stranger's.
+    let plain = |text: &str| text.replace(char::is_control, " ");
+    let line = |(key, value): &Row| format!("{:<width$}  {}", plain(key), plain(value)).trim_end().to_owned() + "\n";
+    rows.iter().map(line).collect()
 }
 
 fn row(key: &str, value: impl ToString) -> Row {
@@ -223,6 +230,7 @@ mod tests {
     #[test]
     fn values_stand_behind_their_keys() {
         assert_eq!(rows(&[row("a", 1), row("longer", "x y"), row("none", "")]), "a       1\nlonger  x y\nnone\n");
+        assert_eq!(rows(&[row("a", "x\u{1b}[2J")]), "a  x [2J\n");
     }
 
     #[test]

@@ -11,8 +11,10 @@ mod evaluate;
 mod explain;
 mod import;
 mod inspect;
+mod publish;
 mod shared;
 mod train;
+mod zoo;
 
 pub use against::Other;
 pub use compare::CompareArgs;
@@ -20,8 +22,10 @@ pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
+pub use publish::PublishArgs;
 pub use shared::WeightArgs;
 pub use train::TrainArgs;
+pub use zoo::{ZooArgs, ZooCommand};
 
 use crate::config::ConfigError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -53,6 +57,7 @@ Examples:
   explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
   explainer-train compare --config configs/compare_quickstart.yaml       a report on explainers
+  explainer-train explain zoo:quickstart photo.png                       a ready explainer
 
 Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
 )]
@@ -97,6 +102,8 @@ enum Command {
     Compare(CompareArgs),
     Inspect(InspectArgs),
     Import(ImportArgs),
+    Publish(PublishArgs),
+    Zoo(ZooArgs),
     /// Check a configuration, or print its JSON Schema
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -140,6 +147,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
         Command::Import(args) => import::run(&args, &global),
+        Command::Publish(args) => publish::run(&args, &global),
+        Command::Zoo(args) => zoo::run(&args, &global),
         Command::Config(command) => config::run(&command, &global),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
@@ -211,6 +220,11 @@ mod tests {
             "x inspect",
             "x inspect a --backbone b",
             "x inspect a --weights b",
+            "x explain --model a",
+            "x publish a",
+            "x publish a --repo b",
+            "x publish a --repo b/c@d",
+            "x zoo lost",
             "x import a --config b",
             "x import a --output b",
             "x import a --config b --output c d",

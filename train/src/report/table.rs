@@ -37,7 +37,7 @@ impl Table {
 
     /// The table in Markdown, aligned in its source too.
     pub fn markdown(&self) -> String {
-        let escape = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+        let escape = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
         let header: Vec<String> = escape(&self.header);
         let rows: Vec<Vec<String>> = self.rows.iter().map(escape).collect();
         let widths: Vec<usize> = self.widths(&header, &rows).into_iter().map(|width| width.max(3)).collect();
@@ -58,8 +58,9 @@ impl Table {
     }
 }
 
+/// Texts without control characters: some are of an artifact that a stranger wrote, and a terminal obeys them.
 fn cells<T: Display>(row: impl IntoIterator<Item = T>) -> Vec<String> {
-    row.into_iter().map(|cell| cell.to_string()).collect()
+    row.into_iter().map(|cell| cell.to_string().replace(char::is_control, " ")).collect()
 }
 
 fn aligned(row: &[String], widths: &[usize]) -> Vec<String> {
@@ -75,6 +76,13 @@ mod tests {
         let mut table = Table::new(["map", "AD(50)", "IC"]);
         table.row(["T-TAME", "7.25", "41.0"]).row(["a|b", "100.00"]);
         table
+    }
+
+    #[test]
+    fn a_terminal_is_not_given_orders() {
+        let mut table = Table::new(["class"]);
+        table.row(["\u{1b}[2Jcat\n"]);
+        assert_eq!(table.text(), "class\n--------\n [2Jcat\n");
     }
 
     #[test]

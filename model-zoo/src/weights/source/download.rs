@@ -141,7 +141,7 @@ fn network(url: &str, error: &(dyn Error + 'static)) -> WeightSourceError {
 }
 
 /// The innermost cause, such as "Connection refused": the layers above only say that a request failed.
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -151,8 +151,9 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hub_server::{Answer, TestServer, refused_url};
+
     use super::super::WeightSource;
-    use super::super::test_server::{Answer, TestServer, refused_url};
     use super::*;
 
     const BODY: &[u8] = b"abc";

@@ -57,6 +57,20 @@ pub enum WeightSourceError {
         /// Who said so.
         authority: &'static str,
     },
+    /// A small file of the Hub's cache is not the one that the Hub has.
+    #[error(
+        "{path} is not the file that the Hub has: git calls it {found}, the Hub {expected}; it is damaged, or something \
+         on the way changes what is downloaded",
+        path = .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What git calls its bytes.
+        found: String,
+        /// What it should be called.
+        expected: String,
+    },
     /// No answer, or one that broke off.
     #[error("cannot download {url}: {reason}; check the address, the network and HTTPS_PROXY")]
     Network {

@@ -10,9 +10,29 @@ use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 
 use super::download::root_cause;
 use super::{Expected, HubFile, Progress, Resolved, SourceSettings, WeightSourceError};
-use crate::weights::hash::{is_sha256, sha256_file};
+use crate::weights::hash::{git_oid, is_git_oid, is_sha256, sha256_file};
 
-/// The file from the Hub's cache, or else from the Hub. Where the Hub knows the file's SHA-256 it is checked.
+/// The Hub's client. A request that fails for the moment is repeated up to `repetitions` times.
+pub(crate) fn client(settings: &SourceSettings, repetitions: Option<usize>) -> Result<HFClient, HFError> {
+    let hub = &settings.hub;
+    let mut builder = HFClient::builder().retry_base_delay(settings.backoff.min(Duration::from_millis(100)));
+    if let Some(repetitions) = repetitions {
+        builder = builder.retry_max_attempts(repetitions);
+    }
+    if let Some(endpoint) = &hub.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some(token) = &hub.token {
+        builder = builder.token(token);
+    }
+    if let Some(folder) = &hub.cache_dir {
+        builder = builder.cache_dir(folder);
+    }
+    builder.build()
+}
+
+/// The file from the Hub's cache, or else from the Hub. It is checked against the SHA-256 that the Hub gives for a large
+/// file, and against git's name for another.
 pub(super) fn fetch(
     file: &HubFile,
     settings: &SourceSettings,
@@ -23,10 +43,7 @@ pub(super) fn fetch(
     loop {
         let path = request.download(force, progress)?;
         let sha256 = sha256_file(&path)?;
-        let checked = match hub_sha256(&path) {
-            Some(expected) => expected.check(&path.display().to_string(), &sha256),
-            None => Ok(()),
-        };
+        let checked = check(&path, &sha256);
         match checked {
             // `hf-hub` 1.0 keeps whatever the server sent, even an error page, and would serve it for ever.
             Err(_) if !force && !settings.hub.offline => force = true,
@@ -39,11 +56,23 @@ pub(super) fn fetch(
     }
 }
 
-/// The SHA-256 that the Hub gives for a large file: its name in the cache, which the snapshot's link points to.
-fn hub_sha256(path: &Path) -> Option<Expected> {
-    let blob = path.canonicalize().ok()?;
-    let digits = blob.file_name()?.to_str().filter(|name| is_sha256(name))?.to_owned();
-    Some(Expected { digits, authority: "the Hub" })
+/// Compares a file of the cache, which has this SHA-256, with its name there, which the snapshot's link points to.
+fn check(path: &Path, sha256: &str) -> Result<(), WeightSourceError> {
+    let blob = path.canonicalize().ok();
+    let name = blob.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    if is_sha256(name) {
+        let expected = Expected { digits: name.to_owned(), authority: "the Hub" };
+        return expected.check(&path.display().to_string(), sha256);
+    }
+    if is_git_oid(name) {
+        let bytes = std::fs::read(path).map_err(|source| WeightSourceError::io("read", path, source))?;
+        let found = git_oid(&bytes);
+        if found != name {
+            let (path, expected) = (path.to_path_buf(), name.to_owned());
+            return Err(WeightSourceError::Damaged { path, found, expected });
+        }
+    }
+    Ok(())
 }
 
 /// `file` with the commit instead of a branch, from the cache's layout `.../snapshots/COMMIT/FILE`.
@@ -62,22 +91,11 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn new(file: &'a HubFile, settings: &SourceSettings) -> Result<Self, WeightSourceError> {
-        let hub = &settings.hub;
-        let mut builder = HFClient::builder().retry_base_delay(settings.backoff.min(Duration::from_millis(100)));
-        if let Some(endpoint) = &hub.endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        if let Some(token) = &hub.token {
-            builder = builder.token(token);
-        }
-        if let Some(folder) = &hub.cache_dir {
-            builder = builder.cache_dir(folder);
-        }
         let failed = |error: HFError| WeightSourceError::Hub { origin: file.to_string(), reason: error.to_string() };
-        let client = builder.build().map_err(failed)?;
+        let client = client(settings, None).map_err(failed)?;
         let repository =
             HFClientSync::from_inner(client.clone()).map_err(failed)?.model(file.owner.as_str(), file.name.as_str());
-        Ok(Self { file, offline: hub.offline, client, repository })
+        Ok(Self { file, offline: settings.hub.offline, client, repository })
     }
 
     fn download(&self, force: bool, progress: &mut Progress<'_>) -> Result<PathBuf, WeightSourceError> {
@@ -172,7 +190,8 @@ impl ProgressHandler for Forward {
 
 #[cfg(test)]
 mod tests {
-    use super::super::test_server::{Answer, Request as Asked, TestServer, refused_url};
+    use hub_server::{Answer, Request as Asked, TestServer, refused_url};
+
     use super::super::{HubSettings, WeightSource};
     use super::*;
 
@@ -280,6 +299,22 @@ mod tests {
         let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err().to_string();
         assert!(error.contains("the Hub says") && error.contains(SHA), "{error}");
         assert_eq!(asked(&server).len(), 4);
+    }
+
+    #[test]
+    fn a_small_file_is_checked_against_the_name_that_git_has_for_it() {
+        let tag = format!("\"{}\"", git_oid(BODY));
+        let answer = |body: &[u8], tag: &str| Answer::body(body).header("ETag", tag).header("X-Repo-Commit", COMMIT);
+        let right = (answer(BODY, &tag), answer(b"<html>", &tag));
+        let server = TestServer::start(move |_, before| if before == 1 { right.1.clone() } else { right.0.clone() });
+        let hub = Hub::new();
+        let resolved = hub.fetch(SOURCE, &server.url(""), None).unwrap();
+        assert_eq!(std::fs::read(resolved.path).unwrap(), BODY);
+
+        let wrong = answer(b"<html>", &format!("\"{}\"", git_oid(BODY)));
+        let server = TestServer::start(move |_, _| wrong.clone());
+        let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors") && error.contains(&git_oid(BODY)), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A small HTTP server on this machine for the tests of downloads.
+//! A small HTTP/1.1 server: one connection a request, answered in the order in which they come.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,50 +10,80 @@ use std::time::Duration;
 /// What a client asks for.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `GET` or `HEAD`.
+    /// `GET`, `HEAD`, `POST` or `PUT`.
     pub method: String,
-    /// Path with query.
+    /// Path with query, as sent.
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// What was sent along.
+    pub body: Vec<u8>,
 }
 
 impl Request {
+    /// The value of a header, by its name in lower case.
+    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// What the server answers.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
     lacking: usize,
+    cut: bool,
 }
 
 impl Answer {
+    /// A status without a body.
+    #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), lacking: 0 }
+        Self { status, headers: Vec::new(), body: Vec::new(), lacking: 0, cut: false }
     }
 
+    /// 200 with these bytes.
+    #[must_use]
     pub fn body(body: &[u8]) -> Self {
-        Self { body: body.to_vec(), ..Self::status(200) }
+        Self::status(200).with_body(body)
     }
 
+    /// The same with these bytes.
+    #[must_use]
+    pub fn with_body(self, body: &[u8]) -> Self {
+        Self { body: body.to_vec(), ..self }
+    }
+
+    /// The same with another status.
+    #[must_use]
+    pub fn with_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same with a header.
+    #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
     /// Breaks off so many bytes before the end.
+    #[must_use]
     pub fn lacking(self, lacking: usize) -> Self {
         Self { lacking, ..self }
     }
+
+    /// Closes the connection without a word.
+    #[must_use]
+    pub fn cut() -> Self {
+        Self { cut: true, ..Self::status(0) }
+    }
 }
 
-/// Serves until it is dropped; one connection a request.
+/// Serves until it is dropped.
 pub struct TestServer {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -64,7 +94,12 @@ pub struct TestServer {
 impl TestServer {
     /// `answer` gets each request and how many came before it.
     pub fn start(answer: impl Fn(&Request, usize) -> Answer + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen("127.0.0.1:0", answer)
+    }
+
+    /// The same at an address of this machine.
+    pub fn listen(address: &str, answer: impl Fn(&Request, usize) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -86,16 +121,21 @@ impl TestServer {
         Self { address, requests, stop, thread: Some(thread) }
     }
 
+    /// The address of a path.
+    #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
+    /// What was asked so far.
+    #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
 /// An address where nobody listens.
+#[must_use]
 pub fn refused_url(path: &str) -> String {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     format!("http://{address}{path}")
@@ -112,17 +152,46 @@ impl Drop for TestServer {
 
 fn read_request(stream: &TcpStream) -> Option<Request> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-    let first = lines.next()?;
+    let mut reader = BufReader::new(stream);
+    let first = line(&mut reader)?;
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let headers = lines
-        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())))
-        .collect();
-    Some(Request { method, path, headers })
+    let mut headers = Vec::new();
+    loop {
+        let line = line(&mut reader)?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':')?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request { method, path, headers, body: Vec::new() };
+    if request.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        loop {
+            let length = u64::from_str_radix(line(&mut reader)?.split(';').next()?.trim(), 16).ok()?;
+            reader.by_ref().take(length).read_to_end(&mut request.body).ok()?;
+            line(&mut reader)?;
+            if length == 0 {
+                break;
+            }
+        }
+    } else if let Some(length) = request.header("content-length").and_then(|length| length.parse().ok()) {
+        reader.take(length).read_to_end(&mut request.body).ok()?;
+    }
+    Some(request)
+}
+
+/// A line without its end; `None` where the client has left.
+fn line(reader: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    let count = reader.read_line(&mut line).ok()?;
+    (count > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn write_answer(stream: &mut TcpStream, request: &Request, answer: &Answer) -> std::io::Result<()> {
+    if answer.cut {
+        return Ok(());
+    }
     let length = answer.body.len();
     let mut head = format!("HTTP/1.1 {} Test\r\nContent-Length: {length}\r\nConnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {

@@ -1,0 +1,497 @@
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use burn::tensor::Device;
+use hub_server::{Answer, Fault, Hub, READ_TOKEN, TOKEN, refused_url};
+use tempfile::TempDir;
+
+use super::fetch::fetch_with;
+use super::*;
+use crate::artifact::{Artifact, ArtifactConfig, CARD, CONFIG, MODEL, RUN};
+use crate::backbone::{BackboneSpec, TapSpec, imagenet};
+use crate::explainer::{Method, TameConfig, TameHead};
+use crate::weights::source::{HubSettings, SourceSettings};
+
+const REPOSITORY: &str = "ada/ttame";
+const COMMIT: &str = "/commit/";
+
+/// Writes an artifact; another seed is another head.
+fn artifact(folder: &Path, seed: u64) {
+    let taps = vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)];
+    let names: Vec<String> = taps.iter().map(|tap| tap.name.clone()).collect();
+    let backbone = BackboneSpec {
+        name: "resnet18".into(),
+        preprocessing: imagenet(),
+        classes: 4,
+        default_taps: names.clone(),
+        auxiliary_taps: names.clone(),
+        taps,
+        weights_sha256: Some("ab".repeat(32)),
+    };
+    let head = TameHead::new(TameConfig::ttame(&backbone.taps, backbone.classes, 64), seed, &Device::flex());
+    let mut config = ArtifactConfig::new(Method::Ttame, head.config().clone(), names, &backbone, "hf://timm/resnet18");
+    config.figures.insert("AD(50)".into(), 12.5);
+    Artifact { config, head: head.into() }.save(folder, "explainer: {method: ttame}\n").unwrap();
+}
+
+/// A user of the Hub, with an artifact and a cache.
+struct User {
+    folder: TempDir,
+    settings: SourceSettings,
+    waited: Vec<Duration>,
+}
+
+impl User {
+    fn new(endpoint: &str, token: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        artifact(&folder.path().join("artifact"), 1);
+        let hub = HubSettings {
+            endpoint: Some(endpoint.to_owned()),
+            token: Some(token.to_owned()),
+            cache_dir: Some(folder.path().join("cache")),
+            offline: false,
+        };
+        let settings = SourceSettings { cache_dir: None, hub, backoff: Duration::ZERO };
+        Self { folder, settings, waited: Vec::new() }
+    }
+
+    fn of(hub: &Hub) -> Self {
+        Self::new(&hub.endpoint(), TOKEN)
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn draft(&self, license: Option<&str>) -> Draft {
+        let publication = Publication {
+            artifact: self.path("artifact"),
+            repository: REPOSITORY.parse().unwrap(),
+            license: license.map(str::to_owned),
+            sheet: None,
+            images: Some("shapes".into()),
+        };
+        Draft::new(&publication).unwrap()
+    }
+
+    fn publish_to(&mut self, target: &Target) -> Result<Outcome, HubError> {
+        let draft = self.draft(Some("apache-2.0"));
+        let waited = &mut self.waited;
+        draft.publish_with(target, &self.settings, &mut |time| waited.push(time))
+    }
+
+    fn publish(&mut self) -> Result<Outcome, HubError> {
+        self.publish_to(&Target::default())
+    }
+
+    /// Why publishing fails, after a look at it for tokens.
+    fn failure(&mut self) -> String {
+        let error = self.publish().unwrap_err();
+        shown(&error)
+    }
+
+    fn fetch(&mut self, reference: &str) -> Result<Fetched, HubError> {
+        let waited = &mut self.waited;
+        let reference: Reference = reference.parse()?;
+        fetch_with(&reference, &self.settings, &mut |_, _| {}, &mut |time| waited.push(time))
+    }
+}
+
+/// The text of an error, in which there is no token, nor in what `Debug` makes of it.
+fn shown(error: &HubError) -> String {
+    let both = format!("{error} {error:?}");
+    assert!(!both.contains(TOKEN) && !both.contains(READ_TOKEN) && !both.contains("Bearer"), "{both}");
+    error.to_string()
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+fn changed(outcome: Outcome) -> Vec<&'static str> {
+    match outcome {
+        Outcome::Published { changed, .. } => changed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn commits(hub: &Hub) -> usize {
+    hub.commits(REPOSITORY, "main").len()
+}
+
+#[test]
+fn what_is_published_is_what_is_fetched() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    let target = Target { private: true, title: Some("First".into()), ..Target::default() };
+    let Outcome::Published { reference, page, changed, created } = ada.publish_to(&target).unwrap() else { panic!() };
+    assert_eq!(changed, [MODEL, CONFIG, RUN, CARD]);
+    assert!(created && hub.is_private(REPOSITORY).unwrap());
+    assert_eq!(hub.commits(REPOSITORY, "main"), ["First", "initial commit"]);
+    assert_eq!(reference.revision, hub.head(REPOSITORY, "main"));
+    assert!(page.contains(reference.revision.as_deref().unwrap()), "{page}");
+    for file in [MODEL, CONFIG, RUN] {
+        assert_eq!(hub.file(REPOSITORY, "main", file), fs::read(ada.path("artifact").join(file)).ok(), "{file}");
+    }
+
+    let mut bob = User::of(&hub);
+    let fetched = bob.fetch("hf://ada/ttame").unwrap();
+    assert_eq!(fetched.reference, reference);
+    Artifact::load(&fetched.folder, &Device::flex()).unwrap();
+    let mut names: Vec<String> =
+        fs::read_dir(&fetched.folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [CARD, CONFIG, MODEL, RUN]);
+
+    // The branch is looked up again, but nothing is sent again; a commit needs no network at all.
+    let before = hub.asked().len();
+    assert_eq!(bob.fetch("hf://ada/ttame@main").unwrap(), fetched);
+    assert_eq!(hub.asked()[before..], ["GET /api/models/ada/ttame/revision/main"]);
+    assert_eq!(bob.fetch(&reference.to_string()).unwrap(), fetched);
+    assert_eq!(hub.asked().len(), before + 1);
+    bob.settings.hub.offline = true;
+    assert_eq!(bob.fetch("hf://ada/ttame").unwrap(), fetched);
+    bob.settings.hub.offline = false;
+    bob.settings.hub.endpoint = Some(refused_url(""));
+    assert_eq!(bob.fetch("hf://ada/ttame").unwrap(), fetched);
+    assert!(bob.waited.is_empty(), "what is there is at hand at once");
+}
+
+#[test]
+fn the_same_again_makes_no_commit_and_a_change_makes_one() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    ada.publish().unwrap();
+    let head = hub.head(REPOSITORY, "main");
+    let again = ada.publish().unwrap();
+    assert!(matches!(&again, Outcome::Unchanged { reference } if reference.revision == head), "{again:?}");
+    assert_eq!((commits(&hub), hub.count("POST", COMMIT), hub.count("POST", "/create")), (2, 1, 1));
+
+    artifact(&ada.path("artifact"), 2);
+    assert_eq!(changed(ada.publish().unwrap()), [MODEL, CONFIG]);
+    assert_eq!(commits(&hub), 3);
+    let changes = ada.draft(Some("mit")).compare(&Target::default(), &ada.settings).unwrap();
+    assert_eq!(changes, [Change::None, Change::None, Change::None, Change::Replaced], "the licence is in the card");
+    assert_eq!(commits(&hub), 3);
+}
+
+#[test]
+fn branches_and_pull_requests_leave_main_as_it_is() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    ada.publish().unwrap();
+    artifact(&ada.path("artifact"), 2);
+    let branch = Target { revision: Some("next".into()), ..Target::default() };
+    assert_eq!(changed(ada.publish_to(&branch).unwrap()), [MODEL, CONFIG]);
+    assert_eq!((commits(&hub), hub.commits(REPOSITORY, "next").len()), (2, 3));
+    let pull = Target { create_pr: true, ..Target::default() };
+    let Outcome::Proposed { page, changed } = ada.publish_to(&pull).unwrap() else { panic!() };
+    assert!(page.ends_with("/ada/ttame/discussions"), "{page}");
+    assert_eq!((changed, commits(&hub)), (vec![MODEL, CONFIG], 2));
+    assert_eq!(hub.commits(REPOSITORY, "refs/pr/1").len(), 3);
+    assert_eq!(
+        ada.fetch("hf://ada/ttame@refs%2Fpr%2F1").unwrap().reference.revision,
+        hub.head(REPOSITORY, "refs/pr/1")
+    );
+
+    // Nobody could tell whether a second one is needed.
+    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
+    let error = ada.publish_to(&pull).unwrap_err();
+    contains(&shown(&error), &["cannot be told", "/ada/ttame/discussions"]);
+    assert_eq!(hub.count("POST", COMMIT), 4);
+}
+
+#[test]
+fn a_licence_is_needed() {
+    let hub = Hub::start();
+    let ada = User::of(&hub);
+    let error = ada.draft(None).publish(&Target::default(), &ada.settings).unwrap_err().to_string();
+    contains(&error, &["licence", "--license", "apache-2.0"]);
+    assert!(hub.asked().is_empty());
+    let publication = Publication {
+        artifact: ada.path("artifact"),
+        repository: REPOSITORY.parse().unwrap(),
+        license: Some("mit\ntags: [x]".into()),
+        sheet: None,
+        images: None,
+    };
+    contains(&Draft::new(&publication).unwrap_err().to_string(), &["no licence", "apache-2.0"]);
+    assert!(ada.draft(Some("Apache-2.0")).card().contains("license: \"apache-2.0\"\n"));
+}
+
+#[test]
+fn the_card_is_made_for_its_place_and_an_edited_text_is_kept() {
+    let hub = Hub::start();
+    let ada = User::of(&hub);
+    let card = ada.draft(Some("mit")).card();
+    let parts = [
+        "base_model: \"timm/resnet18\"",
+        "name: \"shapes\"",
+        "- type: average-drop\n      name: \"AD(50)\"\n      value: 12.5\n",
+        "explainer-train explain hf://ada/ttame image.jpg",
+        "hf_hub_download(\"ada/ttame\", \"model.safetensors\")",
+        "1 forward and 0 backward passes",
+    ];
+    contains(&card, &parts);
+    let path = ada.path("artifact").join(CARD);
+    let saved = fs::read_to_string(&path).unwrap();
+    fs::write(&path, saved.replace("## Training", "## How it was made")).unwrap();
+    let card = ada.draft(Some("mit")).card();
+    contains(&card, &["license: \"mit\"", "## How it was made", "explain DIR image.jpg"]);
+    assert!(!card.contains("# license:"), "{card}");
+}
+
+#[test]
+fn a_contact_sheet_goes_along() {
+    let hub = Hub::start();
+    let ada = User::of(&hub);
+    let sheet = ada.path("sheet.png");
+    fs::write(&sheet, b"a picture").unwrap();
+    let publication = Publication {
+        artifact: ada.path("artifact"),
+        repository: REPOSITORY.parse().unwrap(),
+        license: Some("mit".into()),
+        sheet: Some(sheet.clone()),
+        images: None,
+    };
+    let outcome = Draft::new(&publication).unwrap().publish(&Target::default(), &ada.settings).unwrap();
+    assert_eq!(changed(outcome), [MODEL, CONFIG, RUN, CARD, SHEET]);
+    assert_eq!(hub.file(REPOSITORY, "main", SHEET).unwrap(), b"a picture");
+    let card = String::from_utf8(hub.file(REPOSITORY, "main", CARD).unwrap()).unwrap();
+    contains(&card, &["](contact_sheet.png)"]);
+    fs::remove_file(sheet).unwrap();
+    contains(&Draft::new(&publication).unwrap_err().to_string(), &["cannot read", "sheet.png"]);
+}
+
+#[test]
+fn an_artifact_that_is_not_sound_is_not_published() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    let path = ada.path("artifact").join(MODEL);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let publication = Publication {
+        artifact: ada.path("artifact"),
+        repository: REPOSITORY.parse().unwrap(),
+        license: Some("mit".into()),
+        sheet: None,
+        images: None,
+    };
+    contains(&Draft::new(&publication).unwrap_err().to_string(), &["model.safetensors", "SHA-256"]);
+    ada.settings.hub.offline = true;
+    artifact(&ada.path("artifact"), 1);
+    contains(&ada.failure(), &["HF_HUB_OFFLINE", REPOSITORY]);
+    assert!(hub.asked().is_empty());
+}
+
+#[test]
+fn a_private_repository_does_not_become_a_public_one() {
+    let hub = Hub::start();
+    hub.create(REPOSITORY, false);
+    let error = User::of(&hub).publish_to(&Target { private: true, ..Target::default() }).unwrap_err();
+    contains(&shown(&error), &[REPOSITORY, "public", "--private", "Nothing was published"]);
+    assert_eq!(hub.count("POST", COMMIT), 0);
+}
+
+#[test]
+fn no_token_a_wrong_one_and_one_that_may_only_read_are_told() {
+    let hub = Hub::start();
+    hub.create(REPOSITORY, false);
+    let wrong = User::new(&hub.endpoint(), "hf_wrong").failure();
+    contains(&wrong, &["401", "HF_TOKEN", "hf auth login", REPOSITORY, "Nothing was published"]);
+    let read = User::new(&hub.endpoint(), READ_TOKEN).failure();
+    contains(&read, &["403", "write access", "rights to push", REPOSITORY, "Nothing was published"]);
+    assert_eq!(commits(&hub), 1);
+
+    let hub = Hub::start();
+    let new = User::new(&hub.endpoint(), READ_TOKEN).failure();
+    contains(&new, &["cannot create ada/ttame", "403"]);
+    let stranger = User::new(&hub.endpoint(), "hf_wrong").fetch("hf://ada/ttame").unwrap_err();
+    contains(&shown(&stranger), &["401", "HF_TOKEN", "no such repository"]);
+}
+
+#[test]
+fn a_token_that_the_hub_repeats_is_hidden() {
+    let hub = Hub::start();
+    hub.create(REPOSITORY, false);
+    let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\\u001b[2J\"}}");
+    hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::status(403).with_body(body.as_bytes())));
+    let error = User::of(&hub).failure();
+    contains(&error, &["403", "(hidden) may not, nor (hidden)"]);
+    assert!(!error.contains("hf_another") && !error.contains('\u{1b}'), "{error}");
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    let hub = Hub::start();
+    let mut bob = User::of(&hub);
+    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["no hf://ada/ttame", "HF_TOKEN"]);
+    hub.create(REPOSITORY, false);
+    contains(&bob.fetch("hf://ada/ttame@v9").unwrap_err().to_string(), &["no hf://ada/ttame@v9"]);
+    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["hf://ada/ttame@", "no config.json"]);
+    bob.settings.hub.offline = true;
+    let cache = bob.path("cache").display().to_string();
+    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["hf://ada/ttame", "HF_HUB_OFFLINE", &cache]);
+
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::status(404)));
+    contains(&User::of(&hub).failure(), &["404", REPOSITORY, "Nothing was published"]);
+}
+
+#[test]
+fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    let busy = Fault::Answer(Answer::status(429).header("Retry-After", "7"));
+    hub.fail("POST", "/create", 1, busy.clone());
+    hub.fail("POST", COMMIT, 2, busy.clone());
+    ada.publish().unwrap();
+    assert_eq!(ada.waited, [Duration::from_secs(7); 3]);
+    assert_eq!(commits(&hub), 2);
+
+    artifact(&ada.path("artifact"), 2);
+    hub.fail("POST", COMMIT, 99, busy);
+    contains(&ada.failure(), &["429", "in 7 s", "Nothing was published"]);
+    let hub = Hub::start();
+    hub.fail("GET", "/api/models/", 99, Fault::Answer(Answer::status(429).header("Retry-After", "86400")));
+    let mut ada = User::of(&hub);
+    contains(&ada.failure(), &["429", "in 86400 s"]);
+    assert!(ada.waited.is_empty(), "nobody waits for a day");
+}
+
+#[test]
+fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    let trouble = Fault::Answer(Answer::status(503));
+    for (method, path) in [("GET", "/api/models/"), ("POST", "/create"), ("POST", "/preupload/"), ("POST", COMMIT)] {
+        hub.fail(method, path, 2, trouble.clone());
+    }
+    ada.publish().unwrap();
+    assert_eq!((commits(&hub), ada.waited.len()), (2, 8));
+
+    artifact(&ada.path("artifact"), 2);
+    hub.fail("POST", COMMIT, 99, trouble);
+    contains(&ada.failure(), &["503", "status.huggingface.co", "Nothing was published"]);
+    assert_eq!(commits(&hub), 2);
+}
+
+#[test]
+fn a_commit_that_was_cut_off_is_looked_for() {
+    // The Hub got it, and the answer got lost.
+    let hub = Hub::start();
+    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
+    assert_eq!(changed(User::of(&hub).publish().unwrap()), [MODEL, CONFIG, RUN, CARD]);
+    assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 1));
+
+    // The Hub did not get it: it is sent again.
+    let hub = Hub::start();
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::cut()));
+    User::of(&hub).publish().unwrap();
+    assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 2));
+
+    // As an error of a gateway, with the commit made behind it, and another one on top.
+    let hub = Hub::start();
+    hub.fail("POST", COMMIT, 1, Fault::OvertakenAfter(Answer::status(504)));
+    User::of(&hub).publish().unwrap();
+    assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (3, 1));
+
+    // Every time.
+    let hub = Hub::start();
+    hub.fail("POST", COMMIT, 99, Fault::Answer(Answer::cut()));
+    contains(&User::of(&hub).failure(), &["cannot commit to ada/ttame", "Nothing was published", "empty"]);
+    assert_eq!(commits(&hub), 1);
+
+    // And then the Hub is gone: nobody can tell.
+    let hub = Hub::start();
+    hub.create(REPOSITORY, false);
+    let mut ada = User::of(&hub);
+    hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::cut()));
+    hub.fail("GET", "/revision/main", 99, Fault::Answer(Answer::cut()));
+    contains(&ada.failure(), &["cannot be told", "/ada/ttame/commits/main"]);
+}
+
+#[test]
+fn a_branch_that_moves_meanwhile_is_not_overwritten() {
+    let hub = Hub::start();
+    hub.create(REPOSITORY, false);
+    let mut ada = User::of(&hub);
+    hub.fail("POST", "/preupload/", 1, Fault::Overtaken);
+    contains(&ada.failure(), &["ada/ttame moved", "main", "Run it again", "Nothing was published"]);
+    assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 1));
+    ada.publish().unwrap();
+    assert_eq!(commits(&hub), 3);
+    assert_eq!(hub.file(REPOSITORY, "main", "NOTES.md").unwrap(), b"not yours");
+
+    artifact(&ada.path("artifact"), 2);
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::status(409)));
+    contains(&ada.failure(), &["409", "run it again", "Nothing was published"]);
+}
+
+#[test]
+fn a_hub_that_holds_something_else_than_was_sent_is_found_out() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    let yaml = "ZXhwbGFpbmVyOiB7bWV0aG9kOiB0dGFtZX0K"; // of the run
+    hub.fail("POST", COMMIT, 1, Fault::Altered(yaml.into(), "ZXhwbGFpbmVyOiB7bWV0aG9kOiBYWFhYWH0K".into()));
+    contains(&ada.failure(), &["another train.yaml", "hf://ada/ttame@", "do not use"]);
+    assert_eq!(changed(ada.publish().unwrap()), [RUN]);
+}
+
+#[test]
+fn damaged_files_are_fetched_again_or_refused() {
+    let hub = Hub::start();
+    User::of(&hub).publish().unwrap();
+    let mut bob = User::of(&hub);
+    let fetched = bob.fetch("hf://ada/ttame").unwrap();
+    for file in [MODEL, CONFIG] {
+        let path = fetched.folder.join(file);
+        let right = fs::read(&path).unwrap();
+        fs::write(&path, "something else").unwrap();
+        bob.settings.hub.offline = true;
+        let error = bob.fetch("hf://ada/ttame").unwrap_err().to_string();
+        contains(&error, &[file]);
+        bob.settings.hub.offline = false;
+        assert_eq!(bob.fetch("hf://ada/ttame").unwrap(), fetched);
+        assert_eq!(fs::read(&path).unwrap(), right);
+    }
+    // What the Hub sends is not what it says it is.
+    hub.fail("GET", "/cdn/", 99, Fault::Answer(Answer::body(b"<html>")));
+    let error = User::of(&hub).fetch("hf://ada/ttame").unwrap_err().to_string();
+    contains(&error, &["model.safetensors", "SHA-256", "the Hub says"]);
+}
+
+#[test]
+fn an_unfinished_download_is_no_explainer() {
+    let hub = Hub::start();
+    User::of(&hub).publish().unwrap();
+    let mut bob = User::of(&hub);
+    hub.fail("HEAD", "/model.safetensors", 1, Fault::Answer(Answer::status(403)));
+    bob.fetch("hf://ada/ttame").unwrap_err();
+    bob.settings.hub.offline = true;
+    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["not all of it"]);
+    bob.settings.hub.offline = false;
+    bob.fetch("hf://ada/ttame").unwrap();
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_the_download() {
+    let hub = Hub::start();
+    let mut ada = User::of(&hub);
+    ada.publish().unwrap();
+    hub.commit(REPOSITORY, "main", &[(CONFIG, &vec![b' '; (10 << 20) + 1])]);
+    let error = User::of(&hub).fetch("hf://ada/ttame").unwrap_err().to_string();
+    contains(&error, &["config.json", "10485761 bytes", "not downloaded"]);
+    assert_eq!(hub.count("GET", "/resolve/"), 0);
+}
+
+#[test]
+fn debug_shows_no_token() {
+    let hub = Hub::start();
+    let user = User::of(&hub);
+    let shown = format!("{:?} {:?}", user.settings, user.draft(Some("mit")).files()[3].name);
+    assert!(!shown.contains(TOKEN), "{shown}");
+}
