@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use thiserror::Error;
 
 pub use blur::gaussian_blur;
-pub use decode::{EXTENSIONS, MAX_DECODED_BYTES, decode, decode_bytes, dimensions};
+pub use decode::{EXTENSIONS, MAX_DECODED_BYTES, decode, decode_bytes, dimensions, dimensions_of};
 pub use preprocessing::{Crop, Filter, Placement, Preprocessing};
 
 /// An RGB image in memory, channels first: `[3, height, width]`, every value in 0..=1.

@@ -136,7 +136,7 @@ impl Artifact {
 /// [`ArtifactError::Read`], and those of the configuration.
 pub(crate) fn published_card(folder: &Path, published: &Published<'_>) -> Result<String, ArtifactError> {
     let path = folder.join(CARD);
-    let there = fs::read_to_string(&path).map_err(ArtifactError::read(&path))?;
+    let there = fs::read_to_string(&path).map_err(ArtifactError::read(&path))?.replace("\r\n", "\n");
     let config = folder.join(CONFIG);
     let [front, saved, new] = if bee::is_bee(folder) {
         bee::cards(&config, published)?

@@ -91,7 +91,7 @@ pub(super) fn fetch_with(
         let there = FILES.into_iter().filter(|(file, _)| tree.contains_key(*file));
         files(&exact, &cache, there.map(|(file, _)| file), settings, progress)?
     };
-    if !is_git_oid(revision) {
+    if !is_git_oid(revision) && cache.commit(revision).as_ref() != Some(&commit) {
         cache.remember(revision, &commit)?;
     }
     Ok(fetched)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 
-use super::remote::{Listed, Remote};
+use super::remote::{Head, Listed, Remote};
 use super::{HubError, Reference, Repository};
 use crate::artifact::bee::{BeeArtifact, is_bee};
 use crate::artifact::{Artifact, CARD, CONFIG, MODEL, Published, RUN, published_card};
@@ -225,14 +225,13 @@ impl Draft {
 
     fn send(&self, remote: &mut Remote<'_>, target: &Target, created: &mut bool) -> Result<Outcome, HubError> {
         let main = match remote.head(None)? {
-            Some(head) if target.private && head.private == Some(false) => {
-                return Err(HubError::Public(self.repository.clone()));
-            }
-            Some(head) => head.commit,
+            Some(head) => self.as_private_as(target, head)?.commit,
             None => {
                 remote.create(target.private)?;
+                // Somebody else may have made it, and not as private, in the same moment.
+                let head = self.as_private_as(target, self.found(remote, None)?)?;
                 *created = true;
-                self.found(remote, None)?
+                head.commit
             }
         };
         let branch = target.revision.as_deref().unwrap_or(MAIN);
@@ -242,7 +241,7 @@ impl Draft {
                 Some(head) => head.commit,
                 None => {
                     remote.branch(branch, &main)?;
-                    self.found(remote, Some(branch))?
+                    self.found(remote, Some(branch))?.commit
                 }
             },
         };
@@ -272,6 +271,10 @@ impl Draft {
             changed: names(),
             created,
         };
+        let uncertain = |remote: &Remote<'_>, error| HubError::Uncertain {
+            source: Box::new(error),
+            place: remote.page(&format!("/commits/{branch}")),
+        };
         let mut attempt = 0;
         loop {
             let error = match remote.commit(branch, parent, title, &files, target.create_pr) {
@@ -282,7 +285,7 @@ impl Draft {
                 Ok(info) => {
                     let commit = match info.commit_oid {
                         Some(commit) => commit,
-                        None => self.found(remote, Some(branch))?,
+                        None => self.found(remote, Some(branch)).map_err(|error| uncertain(remote, error))?.commit,
                     };
                     self.verify(remote, &commit)?;
                     return Ok(published(remote, &commit));
@@ -296,23 +299,21 @@ impl Draft {
                 return Err(HubError::Uncertain { source: Box::new(error), place: remote.page("/discussions") });
             } else {
                 match remote.head(Some(branch)) {
-                    Err(_) => {
-                        let place = remote.page(&format!("/commits/{branch}"));
-                        return Err(HubError::Uncertain { source: Box::new(error), place });
-                    }
+                    Err(_) => return Err(uncertain(remote, error)),
                     // The commit names this very parent: if the first is only late, a second one is refused.
                     Ok(Some(head)) if head.commit == parent => error.is_transient(),
-                    Ok(Some(head)) if self.changed(&remote.tree(&head.commit)?).is_empty() => {
-                        return Ok(published(remote, &head.commit));
-                    }
-                    Ok(Some(head)) => {
-                        return Err(HubError::Moved {
-                            repository: self.repository.clone(),
-                            revision: branch.to_owned(),
-                            expected: parent.to_owned(),
-                            found: head.commit,
-                        });
-                    }
+                    Ok(Some(head)) => match remote.tree(&head.commit) {
+                        Err(_) => return Err(uncertain(remote, error)),
+                        Ok(tree) if self.changed(&tree).is_empty() => return Ok(published(remote, &head.commit)),
+                        Ok(_) => {
+                            return Err(HubError::Moved {
+                                repository: self.repository.clone(),
+                                revision: branch.to_owned(),
+                                expected: parent.to_owned(),
+                                found: head.commit,
+                            });
+                        }
+                    },
                     Ok(None) => false,
                 }
             };
@@ -337,12 +338,20 @@ impl Draft {
         self.files.iter().filter(|file| !tree.get(file.name).is_some_and(|listed| file.is(listed))).collect()
     }
 
-    /// The commit of a branch that must be there.
-    fn found(&self, remote: &mut Remote<'_>, branch: Option<&str>) -> Result<String, HubError> {
+    /// The repository, unless a private one is asked for and it is not known to be.
+    fn as_private_as(&self, target: &Target, head: Head) -> Result<Head, HubError> {
+        match target.private && head.private != Some(true) {
+            true => Err(HubError::Public(self.repository.clone())),
+            false => Ok(head),
+        }
+    }
+
+    /// A branch that must be there.
+    fn found(&self, remote: &mut Remote<'_>, branch: Option<&str>) -> Result<Head, HubError> {
         let missing = || {
             HubError::NotFound(Reference { repository: self.repository.clone(), revision: branch.map(str::to_owned) })
         };
-        Ok(remote.head(branch)?.ok_or_else(missing)?.commit)
+        remote.head(branch)?.ok_or_else(missing)
     }
 
     fn at(&self, commit: &str) -> Reference {

@@ -1,6 +1,6 @@
 //! JPEG, PNG and WebP files to upright 8-bit RGB.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -35,10 +35,23 @@ pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
 /// # Errors
 /// A file that cannot be read, or is no image by its beginning.
 pub fn dimensions(path: &Path) -> Result<[u32; 2], ImageError> {
-    let name = || path.display().to_string();
-    let unreadable = |source| ImageError::Read { name: name(), source };
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(unreadable)?;
-    let broken = |source| ImageError::Decode { name: name(), source: Box::new(source) };
+    let name = path.display().to_string();
+    let reader = ImageReader::open(path).map_err(|source| ImageError::Read { name: name.clone(), source })?;
+    upright_size(reader, &name)
+}
+
+/// The same of a photograph in memory; `name` is what errors call it.
+///
+/// # Errors
+/// Bytes that are no image by their beginning.
+pub fn dimensions_of(bytes: &[u8], name: &str) -> Result<[u32; 2], ImageError> {
+    upright_size(ImageReader::new(Cursor::new(bytes)), name)
+}
+
+fn upright_size<R: BufRead + Seek>(reader: ImageReader<R>, name: &str) -> Result<[u32; 2], ImageError> {
+    let unreadable = |source| ImageError::Read { name: name.into(), source };
+    let reader = reader.with_guessed_format().map_err(unreadable)?;
+    let broken = |source| ImageError::Decode { name: name.into(), source: Box::new(source) };
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     Ok(match decoder.orientation().unwrap_or(Orientation::NoTransforms) {

@@ -34,8 +34,8 @@ const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 pub struct EvaluateArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output; or `hf://owner/name[@revision]`, or `zoo:NAME`
     pub artifact: PathBuf,
-    /// Folder of images, a list file with `path[,class]` on each line, or `shapes[:N]`: N of the quickstart's scenes (256),
-    /// whose objects are known
+    /// Folder of images, a list file with `path[,class]` on each line, tar files (`val-{00..12}.tar`), or `shapes[:N]`: N of
+    /// the quickstart's scenes (256), whose objects are known
     #[arg(long, value_name = "DIR|LIST", required = true)]
     pub images: PathBuf,
     /// What to measure; see the list below

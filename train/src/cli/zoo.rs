@@ -1,6 +1,6 @@
 //! `explainer-train zoo`: the explainers that this project publishes.
 
-use super::{Global, print, shared};
+use super::{BadUsage, Global, print, shared};
 use crate::data::{Images, Loader, Plan};
 use crate::explain::{Loaded, Moved, Which};
 use crate::report::progress::with_download_bar;
@@ -55,7 +55,10 @@ pub(super) fn run(args: &ZooArgs, global: &Global) -> anyhow::Result<()> {
         ZooCommand::Verify { names } => {
             let entries = match names.as_slice() {
                 [] => zoo::entries()?,
-                names => names.iter().map(|name| zoo::find(name)).collect::<Result<_, _>>()?,
+                names => names
+                    .iter()
+                    .map(|name| zoo::find(name).map_err(|error| BadUsage(error.to_string())))
+                    .collect::<Result<_, _>>()?,
             };
             let compute = shared::compute(global)?;
             let mut failed = 0;

@@ -17,8 +17,8 @@ pub struct CompareConfig {
     #[garde(dive)]
     #[serde(default)]
     pub backbone: Option<Classifier>,
-    /// The images: a folder, a list file with `path[,class]` on each line, or `shapes[:N]`, N of the quickstart's scenes
-    /// (256). A relative path starts at the working directory.
+    /// The images: a folder, a list file with `path[,class]` on each line, tar files, or `shapes[:N]`, N of the
+    /// quickstart's scenes (256). A relative path starts at the working directory.
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]
     pub images: String,

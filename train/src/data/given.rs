@@ -57,7 +57,7 @@ impl Images {
     pub fn truth(&self, index: usize, objects: &Objects, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
         match self {
             Self::Files(set) => objects.truth(&set.id(index), &set.path(index), preprocessing),
-            Self::Shards(set) => objects.truth(&set.id(index), Path::new(&set.name(index)), preprocessing),
+            Self::Shards(set) => set.truth(index, objects),
             Self::Scenes(set) => Ok(Truth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
         }
     }

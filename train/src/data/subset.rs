@@ -11,13 +11,14 @@ use super::{DataError, ImageSet, Order};
 pub struct Subset {
     set: Arc<dyn ImageSet>,
     indices: Vec<usize>,
+    starts: Vec<usize>,
 }
 
 impl Subset {
     /// The images of these numbers, in this order; numbers beyond the set are left out.
     pub fn of(set: Arc<dyn ImageSet>, mut indices: Vec<usize>) -> Self {
         indices.retain(|index| *index < set.len());
-        Self { set, indices }
+        Self { set, indices, starts: Vec::new() }
     }
 
     /// The number, in the whole set, of image `index` of the part.
@@ -31,7 +32,8 @@ impl Subset {
         let order = Order::new(set.len(), seed, 0);
         let mut indices: Vec<usize> = order.indices().iter().copied().take(count).collect();
         indices.sort_unstable();
-        Self { set, indices }
+        let starts = set.stretches().iter().map(|start| indices.partition_point(|index| index < start)).collect();
+        Self { set, indices, starts }
     }
 }
 
@@ -54,6 +56,10 @@ impl ImageSet for Subset {
 
     fn classes(&self) -> &[String] {
         self.set.classes()
+    }
+
+    fn stretches(&self) -> &[usize] {
+        &self.starts
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {

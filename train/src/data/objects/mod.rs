@@ -105,10 +105,23 @@ impl Objects {
     /// # Errors
     /// A photograph or mask that cannot be read.
     pub fn truth(&self, id: &str, path: &Path, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
-        let file = || path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
-        let by_file = || self.photos.get(self.by_file.get(&file())?.as_ref()?);
-        let Some(photo) = self.photos.get(id).or_else(by_file) else { return Ok(Truth::default()) };
-        let [width, height] = photo.size.map_or_else(|| dimensions(path), Ok)?;
+        let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
+        self.truth_of(&[id], &file, || Ok(dimensions(path)?), preprocessing)
+    }
+
+    /// The same of a photograph with several names, of a file of this name, whose width and height `size` finds out.
+    pub(super) fn truth_of(
+        &self,
+        ids: &[&str],
+        file: &str,
+        size: impl FnOnce() -> Result<[u32; 2], DataError>,
+        preprocessing: &Preprocessing,
+    ) -> Result<Truth, DataError> {
+        let by_file = || self.photos.get(self.by_file.get(file)?.as_ref()?);
+        let Some(photo) = ids.iter().find_map(|id| self.photos.get(*id)).or_else(by_file) else {
+            return Ok(Truth::default());
+        };
+        let [width, height] = photo.size.map_or_else(size, Ok)?;
         let view = View { placement: preprocessing.placement(width, height), side: preprocessing.crop };
         let mut mask: Option<Vec<bool>> = None;
         for outline in &photo.outlines {

@@ -1,5 +1,6 @@
 //! Where the samples of a tar file lie.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
@@ -49,16 +50,18 @@ pub(super) fn samples(shard: &Path) -> Result<Vec<Sample>, DataError> {
     let size = file.metadata().map_err(failed)?.len();
     let left = Arc::new(AtomicU64::new(HEADERS));
     let mut archive = Archive::new(Bounded { file, left: left.clone() });
-    let (mut samples, mut open, mut entries) = (Vec::new(), Open::default(), 0);
+    let (mut samples, mut open, mut keys, mut entries) = (Vec::new(), Open::default(), HashSet::new(), 0);
     for entry in archive.entries_with_seek().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
         left.store(HEADERS, Ordering::Relaxed);
         entries += 1;
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::Directory | EntryType::XGlobalHeader) {
+            continue;
+        }
         let name = name(&entry).map_err(wrong)?;
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {}
-            EntryType::Directory | EntryType::XGlobalHeader => continue,
-            _ => return Err(wrong(format!("{name} is a link or a special file, expected plain files"))),
+        if !matches!(kind, EntryType::Regular | EntryType::Continuous) || is_sparse(&mut entry).map_err(failed)? {
+            return Err(wrong(format!("{name} is a link, sparse or a special file, expected plain files")));
         }
         let (offset, length) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(length).is_none_or(|end| end > size) {
@@ -68,6 +71,9 @@ pub(super) fn samples(shard: &Path) -> Result<Vec<Sample>, DataError> {
         if open.key != key {
             samples.extend(std::mem::take(&mut open).sample());
             open.key = key.to_owned();
+            if !keys.insert(open.key.clone()) {
+                return Err(wrong(format!("files of {key} lie apart, expected those of a sample side by side")));
+            }
         }
         let twice = || wrong(format!("{key} has two files that end in .{ending}"));
         if is_image(Path::new(&name)) && !ending.contains('.') {
@@ -103,10 +109,21 @@ fn name(entry: &Entry<'_, Bounded>) -> Result<String, String> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let path = Path::new(&text);
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-    if text.contains(['\0', '\\']) || !path.components().all(inside) {
-        return Err(format!("{text:?} leads out of the archive, expected paths below it"));
+    if text.contains('\\') || text.contains(char::is_control) || !path.components().all(inside) {
+        return Err(format!("{text:?} leads out of the archive or is no path, expected paths below it"));
     }
     Ok(text.trim_start_matches("./").to_owned())
+}
+
+/// Whether an entry is a plain file to the header and a sparse one to its attributes: its bytes begin with a map.
+fn is_sparse(entry: &mut Entry<'_, Bounded>) -> io::Result<bool> {
+    let Some(attributes) = entry.pax_extensions()? else { return Ok(false) };
+    for attribute in attributes {
+        if attribute?.key_bytes().starts_with(b"GNU.sparse.") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Key and ending of a name: WebDataset cuts at the first dot behind the last slash.

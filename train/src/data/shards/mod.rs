@@ -12,10 +12,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use explainer_zoo::image::{Crop, Pixels, Preprocessing, decode_bytes};
+use explainer_zoo::image::{Crop, ImageError, Pixels, Preprocessing, decode_bytes, dimensions_of};
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use super::{DataError, ImageSet};
+use super::{DataError, ImageSet, Objects, Truth};
 use index::Sample;
 
 /// Photographs in tar files, decoded anew each time they are asked for.
@@ -23,6 +24,8 @@ use index::Sample;
 pub struct ShardSet {
     /// As they were named.
     shards: Vec<PathBuf>,
+    /// The folder that all of them lie in.
+    root: PathBuf,
     /// Number of the first sample of each shard.
     starts: Vec<usize>,
     samples: Vec<Sample>,
@@ -55,7 +58,31 @@ impl ShardSet {
                 "expected samples of an image (.jpg, .jpeg, .png or .webp) and, if it has one, its class (.cls)";
             return Err(DataError::NoImages { path: place.into(), expected: expected.into() });
         }
-        Ok(Self { shards, starts, samples, preprocessing })
+        Ok(Self { root: pattern::root(place), shards, starts, samples, preprocessing })
+    }
+
+    /// What `objects` knows of image `index`: under its name in the set, or under its path or its file's name in the shard.
+    ///
+    /// # Errors
+    /// Annotations, or an image, that cannot be read.
+    pub fn truth(&self, index: usize, objects: &Objects) -> Result<Truth, DataError> {
+        let name = &self.samples[index].name;
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let size = || Ok(dimensions_of(&self.bytes(index)?, &self.name(index))?);
+        objects.truth_of(&[&self.id(index), name], file, size, &self.preprocessing)
+    }
+
+    /// The file of image `index`.
+    fn bytes(&self, index: usize) -> Result<Vec<u8>, DataError> {
+        let Sample { offset, length, .. } = self.samples[index];
+        let read = || {
+            let mut file = File::open(self.shard(index))?;
+            file.seek(SeekFrom::Start(offset))?;
+            let mut bytes = vec![0; length];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|source| ImageError::Read { name: self.name(index), source }.into())
     }
 
     /// The shard of image `index`.
@@ -75,8 +102,22 @@ impl ImageSet for ShardSet {
     }
 
     fn id(&self, index: usize) -> String {
-        let shard = self.shard(index).file_name().unwrap_or_default().to_string_lossy();
-        format!("{shard}:{}", self.samples[index].name)
+        let shard = self.shard(index);
+        format!("{}:{}", shard.strip_prefix(&self.root).unwrap_or(shard).display(), self.samples[index].name)
+    }
+
+    /// Of names, places and sizes: samples are often numbered, so that other shards may have the same names.
+    fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (index, sample) in self.samples.iter().enumerate() {
+            let name = self.id(index);
+            for number in [name.len() as u64, sample.offset, sample.length as u64] {
+                hash.update(number.to_le_bytes());
+            }
+            hash.update(name);
+        }
+        self.starts.iter().for_each(|start| hash.update((*start as u64).to_le_bytes()));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn class(&self, index: usize) -> Option<usize> {
@@ -92,17 +133,7 @@ impl ImageSet for ShardSet {
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {
-        let Sample { offset, length, .. } = self.samples[index];
-        let read = || {
-            let mut file = File::open(self.shard(index))?;
-            file.seek(SeekFrom::Start(offset))?;
-            let mut bytes = vec![0; length];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes =
-            read().map_err(|source| explainer_zoo::image::ImageError::Read { name: self.name(index), source })?;
-        Ok(self.preprocessing.apply(&decode_bytes(&bytes, &self.name(index))?, crop)?)
+        Ok(self.preprocessing.apply(&decode_bytes(&self.bytes(index)?, &self.name(index))?, crop)?)
     }
 }
 

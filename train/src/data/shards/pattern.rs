@@ -29,6 +29,13 @@ pub(super) fn expand(place: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(names.into_iter().map(|name| PathBuf::from(name + rest)).collect())
 }
 
+/// The folder that all files of a pattern lie in.
+pub(super) fn root(place: &Path) -> PathBuf {
+    let text = place.to_string_lossy();
+    let before = text.split('{').next().unwrap_or_default();
+    PathBuf::from(before.rfind('/').map_or("", |slash| &before[..=slash]))
+}
+
 /// First and last number of `0000..1281`, and the digits of the first.
 fn numbers(range: &str) -> Option<(u64, u64, usize)> {
     let (first, last) = range.split_once("..")?;
@@ -52,6 +59,15 @@ mod tests {
         assert_eq!(names("{1..2}/{0..1}.tar"), ["1/0.tar", "1/1.tar", "2/0.tar", "2/1.tar"]);
         assert_eq!(names("one.tar"), ["one.tar"]);
         assert_eq!(names("train-{0000..1281}.tar").len(), 1282);
+    }
+
+    #[test]
+    fn the_folder_of_all_is_known() {
+        for (pattern, folder) in
+            [("a/b/c-{0..1}.tar", "a/b/"), ("a/{1..2}/c.tar", "a/"), ("c-{0..1}.tar", ""), ("/a/c.tar", "/a/")]
+        {
+            assert_eq!(root(Path::new(pattern)), Path::new(folder), "{pattern}");
+        }
     }
 
     #[test]

@@ -122,24 +122,71 @@ fn raw(name: &[u8], kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
 fn broken_and_hostile_shards_are_refused() {
     let image = png(1);
     let whole = tar(&[("a.png", &image)]);
-    assert!(problem(&whole[..600]).contains("cut off within a.png"));
+    assert!(problem(&whole[..512 + image.len() / 2]).contains("cut off within a.png"));
     assert!(problem(&[7; 4000]).contains("cannot read it as a tar file"));
-    assert!(problem(b"short").contains("not a tar file"));
+    assert!(problem(b"short").contains("cannot read it as a tar file"));
     assert!(problem(&[]).contains("found no image"));
     assert!(problem(&tar(&[])).contains("found no image"));
     assert!(problem(&tar(&[("a.txt", b"text")])).contains("found no image"));
     for name in [&b"../a.png"[..], b"/etc/a.png", b"b/../../a.png", b"b\\a.png"] {
         assert!(problem(&raw(name, EntryType::Regular, 3, b"abc")).contains("leads out of the archive"));
     }
-    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo, EntryType::GNUSparse] {
+    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo] {
         assert!(problem(&raw(b"a.png", kind, 0, b"")).contains("expected plain files"), "{kind:?}");
     }
     assert!(problem(&raw(b"a.png", EntryType::Regular, 1 << 40, b"abc")).contains("cut off within a.png"));
-    assert!(problem(&raw(b"a.png", EntryType::Regular, u64::MAX, b"abc")).contains("cut off within a.png"));
+    assert!(problem(&raw(b"a.png", EntryType::Regular, u64::MAX, b"abc")).contains("cannot read it as a tar file"));
+    assert!(problem(&raw(b"a.png", EntryType::GNUSparse, 0, b"")).contains("cannot read it as a tar file"));
+    assert!(problem(&raw(b"a\x1b[31m.png", EntryType::Regular, 3, b"abc")).contains("is no path"));
     assert!(problem(&raw(b"n", EntryType::GNULongName, 3 << 20, &[b'a'; 3 << 20])).contains("more than a mebibyte"));
     assert!(problem(&tar(&[("a.png", &image), ("a.png", &image)])).contains("two files that end in .png"));
+    assert!(problem(&tar(&[("a.png", &image), ("b.png", &image), ("a.cls", b"1")])).contains("files of a lie apart"));
+    let mut sparse = Builder::new(Vec::new());
+    sparse.append_pax_extensions([("GNU.sparse.major", &b"1"[..])]).unwrap();
+    let mut header = Header::new_gnu();
+    header.set_size(image.len() as u64);
+    sparse.append_data(&mut header, "a.png", &image[..]).unwrap();
+    assert!(problem(&sparse.into_inner().unwrap()).contains("sparse"));
     assert!(problem(&tar(&[("a.png", &image), ("a.cls", b"dog")])).contains("a.cls holds \"dog\""));
     assert!(problem(&tar(&[("a.png", &image), ("a.cls", &[b'1'; 40])])).contains("a.cls holds 40 bytes"));
+}
+
+#[test]
+fn sets_with_the_same_names_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.tar");
+    let digest = |files: &[(&str, &[u8])]| {
+        fs::write(&path, tar(files)).unwrap();
+        ShardSet::open(&path, preprocessing()).unwrap().digest()
+    };
+    let [one, other] = [png(1), [png(1), vec![0; 600]].concat()];
+    let first = digest(&[("a.png", &one), ("b.png", &one)]);
+    assert_eq!(first, digest(&[("a.png", &one), ("b.png", &one)]));
+    assert_ne!(first, digest(&[("a.png", &other), ("b.png", &one)]));
+    assert_ne!(first, digest(&[("a.png", &one), ("c.png", &one)]));
+}
+
+#[test]
+fn annotations_are_found_by_the_name_in_the_shard() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("s.tar"), tar(&[("in/a.png", &png(1)), ("in/b.png", &png(2))])).unwrap();
+    fs::write(folder.path().join("boxes.csv"), "image,xmin,ymin,xmax,ymax\na.png,0,0,9,4\nin/b.png,0,0,4,8\n").unwrap();
+    let objects = Objects::open(&folder.path().join("boxes.csv")).unwrap();
+    let set = ShardSet::open(&folder.path().join("s.tar"), preprocessing()).unwrap();
+    for index in [0, 1] {
+        assert_eq!(set.truth(index, &objects).unwrap().boxes.len(), 1, "{index}");
+    }
+}
+
+#[test]
+fn a_part_of_a_set_keeps_its_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let set: Arc<dyn ImageSet> = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
+    let part = crate::data::Subset::sample(set.clone(), 6, 1);
+    let whole: Vec<usize> = (0..6).filter_map(|index| part.whole(index)).collect();
+    for (shard, start) in part.stretches().iter().enumerate() {
+        assert_eq!(*start, whole.iter().filter(|index| **index < 4 * shard).count());
+    }
 }
 
 #[test]
