@@ -197,7 +197,7 @@ fn the_zoo_is_there_without_a_network() {
     assert_eq!(bob.done(&["zoo", "list"]), listed);
     let verified = bob.done(&["zoo", "verify"]);
     assert!(verified.contains("quickstart: sound"), "{verified}");
-    bob.fails(1, &["zoo", "verify", "nothing"], &["nothing", "quickstart"]);
+    bob.fails(2, &["zoo", "verify", "nothing"], &["nothing", "quickstart"]);
     bob.done(&["explain", "zoo:quickstart", "photo.png", "--out", "maps"]);
     assert_eq!(maps(&bob.file("maps")).len(), 1);
     assert!(hub.asked().is_empty());
