@@ -31,7 +31,7 @@ pub struct Stencil {
 }
 
 impl Stencil {
-    /// Filters the planes `x`: output[y][x] = sum over i, j of filter[i][j] padded[stride y + i][stride x + j], summed row
+    /// Filters the planes `x`: `output[y][x]` is the sum over i, j of `filter[i][j] padded[stride y + i][stride x + j]`, row
     /// by row. `filters` holds `kernel * kernel` values a channel; plane p takes those of channel p modulo their number.
     pub fn run(&self, x: &[f32], filters: &[f32], output: &mut [f32]) {
         let [from, to, taps] = [self.input, self.output, [self.kernel; 2]].map(|[rows, columns]| rows * columns);
