@@ -1,7 +1,7 @@
 //! Kernels of a frozen network's layers in f32, written so that the compiler can vectorise them, and run with the widest
 //! instructions of the machine.
 //!
-//! Sums are kept in [`LANES`] partial sums: their order does not depend on the machine or the number of threads.
+//! Sums are kept in `LANES` partial sums: their order does not depend on the machine or the number of threads.
 
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
