@@ -44,7 +44,7 @@ impl ShardSet {
     ///
     /// # Errors
     /// [`DataError::Shard`] for a pattern that makes no sense, a shard that is missing, cut off, no tar file, or holds
-    /// links, paths that lead out of it, or an image of more than [`index::LARGEST`] bytes; [`DataError::NoImages`].
+    /// links, paths that lead out of it, or an image of more than 256 MiB; [`DataError::NoImages`].
     pub fn open(place: &Path, preprocessing: Preprocessing) -> Result<Self, DataError> {
         let shards = pattern::expand(place)?;
         let found = shards.par_iter().map(|shard| index::samples(shard)).collect::<Result<Vec<_>, _>>()?;
