@@ -113,7 +113,8 @@ def ours(args, folder):
     out = folder / "figures.json"
     command = [args.program, "evaluate", args.artifact, "--images", args.list, "--metrics", ",".join(args.names)]
     before = time.perf_counter()
-    child = subprocess.Popen([*command, "--threads", str(args.threads), "--quiet", "--json", out], cwd=ROOT, stdout=subprocess.DEVNULL)
+    command += ["--threads", str(args.threads), "--quiet", "--json", out]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - before
     if status != 0:
