@@ -172,11 +172,12 @@ impl Journal {
         (cost, self.rows().count())
     }
 
-    /// Sums of curves by metric.
+    /// Sums of curves by metric, over those batches of which all images have one of these numbers.
     #[must_use]
-    pub fn curves(&self) -> BTreeMap<String, Curve> {
+    pub fn curves(&self, images: &BTreeSet<usize>) -> BTreeMap<String, Curve> {
+        let inside = |entry: &&Entry| entry.rows.iter().all(|row| images.contains(&row.index));
         let mut curves: BTreeMap<String, Curve> = BTreeMap::new();
-        for (metric, curve) in self.entries.iter().flat_map(|entry| &entry.curves) {
+        for (metric, curve) in self.entries.iter().filter(inside).flat_map(|entry| &entry.curves) {
             curves.entry(metric.clone()).or_default().add(curve);
         }
         curves
@@ -246,8 +247,11 @@ mod tests {
         assert_eq!(again.done(), (0..4).collect());
         assert_eq!(again.measured(&(0..3).collect()).iter().map(|row| row.index).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(again.cost(), (Cost { forward: 8, backward: 0, second: 0, seconds: 1.0 }, 4));
-        let curve = &again.curves()["deletion"];
+        let curve = &again.curves(&(0..4).collect())["deletion"];
         assert_eq!((curve.mean(), curve.images), (vec![0.5, 0.125], 4));
+        // Of a smaller sample, the batches that lie within it.
+        assert_eq!(again.curves(&(0..3).collect())["deletion"].images, 2);
+        assert!(again.curves(&[1, 2].into()).is_empty());
         assert_eq!(again.results(&[1].into()).rows.len(), 1);
     }
 

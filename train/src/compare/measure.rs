@@ -10,6 +10,7 @@ use explainer_zoo::backbone::{Backbone, answered};
 use explainer_zoo::device::Compute;
 
 use super::contender::Drawn;
+use super::sample::sort;
 use super::{Classifier, CompareError, Contender, Curve, Entry, Journal, Measured};
 use crate::data::{Broken, ImageSet, Images, Loader, Objects, Plan, Subset, Tally, Truth};
 use crate::metric::{Case, Metric, Subject};
@@ -51,7 +52,8 @@ impl Measuring<'_> {
     ) -> Result<Progress, CompareError> {
         let mut done = journal.done();
         done.extend(tally.files().map(|broken| broken.index));
-        let left: Vec<usize> = wanted.difference(&done).copied().collect();
+        let mut left: Vec<usize> = wanted.difference(&done).copied().collect();
+        sort(&mut left);
         let mut progress = Progress::default();
         if left.is_empty() {
             return Ok(progress);

@@ -130,7 +130,7 @@ pub fn run(
         identity: contender.identity.clone(),
         results: journal.results(wanted),
         cost: journal.cost(),
-        curves: journal.curves(),
+        curves: journal.curves(wanted),
     });
     let setting = Setting {
         program: PROGRAM.into(),

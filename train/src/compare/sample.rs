@@ -13,10 +13,16 @@ const GOLDEN: f64 = 0.618_033_988_749_894_9;
 #[must_use]
 pub(super) fn sample(total: usize, count: usize) -> BTreeSet<usize> {
     let mut order: Vec<usize> = (0..total).collect();
-    let place = |index: &usize| (*index as f64 * GOLDEN).fract();
-    order.sort_by(|a, b| place(a).total_cmp(&place(b)));
+    sort(&mut order);
     order.truncate(count);
     order.into_iter().collect()
+}
+
+/// Sorts images, by their numbers, so that those of a smaller sample come first. Measured in this order, the batches of a
+/// sample that is made smaller later lie within it, but for one.
+pub(super) fn sort(images: &mut [usize]) {
+    let place = |index: &usize| (*index as f64 * GOLDEN).fract();
+    images.sort_by(|a, b| place(a).total_cmp(&place(b)));
 }
 
 #[cfg(test)]
@@ -41,6 +47,15 @@ mod tests {
                 prop_assert!((found - due).abs() <= 4.0, "{found} of {due} from {start}");
             }
         }
+    }
+
+    #[test]
+    fn sorted_images_begin_with_those_of_every_smaller_sample() {
+        let mut images: Vec<usize> = (0..100).collect();
+        sort(&mut images);
+        assert_eq!(images[..30].iter().copied().collect::<BTreeSet<_>>(), sample(100, 30));
+        assert_eq!(images[0], 0);
+        assert_ne!(images, (0..100).collect::<Vec<_>>());
     }
 
     #[test]
