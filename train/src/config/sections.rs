@@ -10,6 +10,7 @@ use super::tagged::tagged;
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::path::PathBuf;
 
 tagged! {
@@ -182,6 +183,7 @@ pub struct Auxiliary {
 /// The images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = train_or_shards)]
 pub struct Data {
     /// Training images: a folder (flat, or one sub-folder a class), a list file (`path[,class]` a line), tar files as
     /// WebDataset has them (`train-{0000..1281}.tar`; `shards` is another name of this key), or the word `shapes` for the
@@ -229,6 +231,18 @@ pub struct Data {
     #[schemars(range(min = 1))]
     #[serde(default = "workers")]
     pub workers: usize,
+}
+
+/// Tells an editor of the key's other name, one of which is there.
+fn train_or_shards(schema: &mut schemars::Schema) {
+    let Some(train) = schema.pointer("/properties/train").cloned() else { return };
+    if let Some(properties) = schema.pointer_mut("/properties").and_then(serde_json::Value::as_object_mut) {
+        properties.insert("shards".into(), train);
+    }
+    if let Some(required) = schema.pointer_mut("/required").and_then(serde_json::Value::as_array_mut) {
+        required.retain(|key| key != "train");
+    }
+    schema.insert("oneOf".into(), json!([{"required": ["train"]}, {"required": ["shards"]}]));
 }
 
 impl Data {
