@@ -91,6 +91,7 @@ fn a_run_resumes_bit_for_bit_and_its_artifact_explains() {
     let first = explain("first", &[]);
     assert_eq!(first, explain("again", &[]));
     explain("tuned", &["--fine-tune"]);
+    explain("fixed", &["--family", "blur"]);
     explain("class", &["--class", "3"]);
 
     // The mixtures with their uncertainty, and in the context of an image.

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)] // the helpers below are test code too, which clippy.toml cannot see
 
 use insta::assert_snapshot;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const GOOD: &str = "\
 explainer: {method: ttame}
@@ -241,13 +242,13 @@ explainers:
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""));
     assert!(checked.out.contains("\nlimit: 7\n") && checked.out.ends_with("# run.yaml: OK\n"), "{}", checked.out);
     assert_snapshot!(refusal(&comparison.replace("grad-cam", "grad-cam, image: 3"), &[]), @r"
-    error: run.yaml: line 5 column 24: unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws
+    error: run.yaml: line 5 column 24: unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws, family
      --> run.yaml:5:24
       |
     3 | explainers:
     4 |   - {artifact: checkpoints/one/artifact}
     5 |   - {method: grad-cam, image: 3}
-      |                        ^ unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws
+      |                        ^ unknown key `image`, did you mean `images`? Known here: artifact, train, method, name, images, auxiliary_weights, metric, draws, family
     ");
     assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}]", "gallery.metric=deletion"]), @r"
     error: run.yaml: the configuration does not fit together:
@@ -278,6 +279,39 @@ fn the_schema_is_the_one_in_configs() {
     let file = |name: &str| std::fs::read_to_string(configs.join(name)).unwrap();
     assert_eq!(run(&["config", "schema"]).out, file("schema.json"));
     assert_eq!(run(&["config", "schema", "--compare"]).out, file("schema_compare.json"));
+}
+
+#[test]
+fn images_named_on_standard_input_are_answered_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    image::RgbImage::from_fn(96, 80, |x, y| image::Rgb([x as u8, y as u8, 90]))
+        .save(folder.path().join("a.png"))
+        .unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
+    program
+        .args(["explain", "zoo:quickstart", "--stdin-list", "--out", "maps", "--top-k", "2"])
+        .current_dir(folder.path());
+    let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ask = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut answer = || serde_json::from_str::<serde_json::Value>(&answers.next().unwrap().unwrap()).unwrap();
+    // Each is asked after the answer to the one before it.
+    let mut maps = Vec::new();
+    for _ in 0..2 {
+        writeln!(ask, "a.png").unwrap();
+        let (first, second) = (answer(), answer());
+        assert_eq!((first["image"].as_str(), second["image"].as_str()), (Some("a.png"), Some("a.png")));
+        assert!(first["probability"].as_f64() >= second["probability"].as_f64(), "{first} {second}");
+        maps.push(std::fs::read(folder.path().join(first["map"].as_str().unwrap())).unwrap());
+        assert!(folder.path().join(first["overlay"].as_str().unwrap()).is_file());
+    }
+    assert!(maps[0] == maps[1] && std::fs::read_dir(folder.path().join("maps")).unwrap().count() == 12);
+    writeln!(ask, "missing.png").unwrap();
+    let broken = answer();
+    assert_eq!(broken["image"], "missing.png");
+    assert!(broken["error"].as_str().unwrap().contains("missing.png"), "{broken}");
+    drop(ask);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

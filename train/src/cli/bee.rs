@@ -1,6 +1,7 @@
 //! What the commands show of BEE: runs, explanations, mixtures.
 
-use super::explain::{ExplainArgs, Pass};
+use super::explain::ExplainArgs;
+use super::pass::Pass;
 use super::shared;
 use super::{BadUsage, Global};
 use crate::explain::ClassNames;
@@ -156,14 +157,21 @@ pub(super) fn explain(args: &ExplainArgs, global: &Global) -> anyhow::Result<()>
     loaded.artifact.mixtures.of(metric).map_err(|error| BadUsage(format!("--metric: {error}")))?;
     let names = ClassNames::new(config.class_names.as_deref(), config.classes);
     let which = args.which(&names)?;
-    let mode = if args.fine_tune { Mode::FineTuned } else { Mode::Pretrained };
+    let mode = match args.family {
+        Some(family) => Mode::Fixed(family),
+        None if args.fine_tune => Mode::FineTuned,
+        None => Mode::Pretrained,
+    };
     let draws = args.draws.map_or(config.draws, usize::from);
     let device = &loaded.compute.device;
     Pass {
         preprocessing: &config.preprocessing,
         names: &names,
         columns: &[metric.name(), "baseline"],
-        how: format!(", each by the best of {draws} draws"),
+        how: match args.family {
+            Some(family) => format!(", each by the best of {draws} draws from the family {family}"),
+            None => format!(", each by the best of {draws} draws"),
+        },
         batch: 1,
         workers: loaded.compute.threads,
     }

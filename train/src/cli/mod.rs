@@ -11,6 +11,7 @@ mod evaluate;
 mod explain;
 mod import;
 mod inspect;
+mod pass;
 mod publish;
 mod shared;
 mod train;

@@ -8,7 +8,7 @@ use explainer_zoo::artifact::bee::METHOD;
 use explainer_zoo::attribution::{Attributor, Comparator, Setup};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::bee::{Metric, Mode};
+use explainer_zoo::explainer::bee::{Family, Metric, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Clean;
@@ -60,7 +60,7 @@ pub struct Contender {
 enum Kind {
     /// A head, and the same before ever more random classifiers.
     Learned(Box<Loaded>, Vec<Loaded>),
-    Bee(Box<LoadedBee>, Metric, usize),
+    Bee(Box<LoadedBee>, Metric, usize, Mode),
     Method(Box<dyn Attributor>),
 }
 
@@ -105,8 +105,8 @@ impl Contender {
         compute: &Compute,
         quiet: bool,
     ) -> Result<Self, CompareError> {
-        if compared.metric.is_some() || compared.draws.is_some() {
-            return Err(keys(compared, "the keys metric and draws are BEE's; remove them"));
+        if compared.metric.is_some() || compared.draws.is_some() || compared.family.is_some() {
+            return Err(keys(compared, "the keys metric, draws and family are BEE's; remove them"));
         }
         let weights = Some(classifier.record.weights.as_str());
         let moved = Moved { backbone: weights, auxiliary: compared.auxiliary_weights.as_deref() };
@@ -144,10 +144,16 @@ impl Contender {
         };
         loaded.artifact.mixtures.of(metric).map_err(|error| keys(compared, &format!("metric: {error}")))?;
         let draws = compared.draws.unwrap_or(config.draws);
-        let what = format!("BEE for {metric}, the best of {draws} draws, {}", place(trained));
-        let identity = format!("{}, {metric}, {draws} draws", trained.sha256);
+        let family = compared.family.as_deref().map(str::parse::<Family>).transpose();
+        let family = family.map_err(|error| keys(compared, &format!("family: {error}")))?;
+        let (mode, from) = match family {
+            Some(family) => (Mode::Fixed(family), format!(" from the family {family}")),
+            None => (Mode::Pretrained, String::new()),
+        };
+        let what = format!("BEE for {metric}, the best of {draws} draws{from}, {}", place(trained));
+        let identity = format!("{}, {metric}, {draws} draws{from}", trained.sha256);
         let (name, images) = (compared.name(), compared.images);
-        Ok(Self { name, what, identity, images, kind: Kind::Bee(Box::new(loaded), metric, draws) })
+        Ok(Self { name, what, identity, images, kind: Kind::Bee(Box::new(loaded), metric, draws, mode) })
     }
 
     fn method(
@@ -206,13 +212,13 @@ impl Contender {
                 let cost = Cost { forward: found.passes.forward, backward: found.passes.backward, second: 0, seconds };
                 Ok(Drawn { clean, maps, cost })
             }
-            Kind::Bee(loaded, metric, draws) => {
+            Kind::Bee(loaded, metric, draws, mode) => {
                 let clean = classifier.look(pixels.clone());
                 let (start, before) = (Instant::now(), loaded.passes());
                 let mut maps = Vec::new();
                 for (image, class) in clean.classes.iter().enumerate() {
                     let pixels = pixels.clone().narrow(0, image, 1);
-                    let best = loaded.explain(pixels, Which::Class(*class), *metric, *draws, Mode::Pretrained);
+                    let best = loaded.explain(pixels, Which::Class(*class), *metric, *draws, *mode);
                     for drawn in best.map_err(failed)? {
                         let map = drawn.map.map;
                         let shape = [1, 1, map.height(), map.width()];

@@ -4,6 +4,7 @@ use super::range::{at_least_one, fraction, hex_digest, image_count, not_blank};
 use super::{ConfigError, document, read};
 use crate::metric::{Needs, metric};
 use explainer_zoo::attribution::Comparator;
+use explainer_zoo::explainer::bee::Family;
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,14 @@ pub struct Compared {
     #[garde(inner(custom(at_least_one)))]
     #[schemars(range(min = 1))]
     pub draws: Option<usize>,
+    /// BEE: draw all baselines from this family in place of the learned mixture, to see what learning is worth.
+    #[garde(inner(custom(baseline_family)))]
+    #[schemars(regex(pattern = "^(normal|uniform|blur|constant|train-data)$"))]
+    pub family: Option<String>,
+}
+
+fn baseline_family(name: &str, _: &()) -> Result<(), garde::Error> {
+    name.parse::<Family>().map(drop).map_err(garde::Error::new)
 }
 
 /// Where an explainer of a comparison comes from.
@@ -297,6 +306,7 @@ impl CompareConfig {
                         ("auxiliary_weights", explainer.auxiliary_weights.is_some()),
                         ("metric", explainer.metric.is_some()),
                         ("draws", explainer.draws.is_some()),
+                        ("family", explainer.family.is_some()),
                     ];
                     for (name, _) in learned.iter().filter(|(_, given)| *given) {
                         found.push(format!("{key}.{name}: a method without training has none; remove it"));
@@ -420,6 +430,7 @@ explainers:
             ),
             (&["gallery.metric=best"], "gallery.metric: there is no metric `best`"),
             (&["reference=two"], "reference: found `two`, expected one of the explainers: one, grad-cam"),
+            (&["explainers=[{artifact: a, family: black}, {method: edges}]"], "unknown family of baselines \"black\""),
             (&["limit=0"], "found 0, expected 1 to 100000000 images"),
             (&["explainers=[{artifact: a}, {method: edges, images: 0}]"], "found 0, expected 1 or more"),
             (&["explainer=3"], "unknown key `explainer`, did you mean `explainers`?"),

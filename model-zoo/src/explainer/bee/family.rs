@@ -1,6 +1,7 @@
 //! The families of baselines, which are the arms of the bandit.
 
 use std::fmt;
+use std::str::FromStr;
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,20 @@ impl Family {
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// No family has this name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown family of baselines {0:?}; known are normal, uniform, blur, constant and train-data")]
+pub struct UnknownFamily(String);
+
+impl FromStr for Family {
+    type Err = UnknownFamily;
+
+    /// By name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|family| family.name() == text).ok_or_else(|| UnknownFamily(text.into()))
     }
 }
 

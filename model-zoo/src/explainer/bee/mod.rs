@@ -25,7 +25,7 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 
 pub use context::Encoder;
-pub use family::{Family, References, baseline};
+pub use family::{Family, References, UnknownFamily, baseline};
 pub use history::History;
 pub use metric::{Metric, UnknownMetric};
 pub use mixture::{Lesson, Mixture, MixtureConfig, Standing};
@@ -160,6 +160,8 @@ pub enum Mode {
     Pretrained,
     /// fBEE: learning from each draw before the next, for this image alone.
     FineTuned,
+    /// The ablation: all from this family, whatever was learned.
+    Fixed(Family),
 }
 
 /// The best of an explanation's draws.
@@ -304,7 +306,11 @@ impl Bee {
             for number in first..draws.min(first + together) {
                 let number = number as u64;
                 let stream = &mut Stream::new(self.seed, "bee choice, explain", &[metric as u64, number]);
-                picks.push(Pick { image, family: own.choose(features, stream)?, purpose: "explain", number });
+                let family = match mode {
+                    Mode::Fixed(family) => family,
+                    Mode::Pretrained | Mode::FineTuned => own.choose(features, stream)?,
+                };
+                picks.push(Pick { image, family, purpose: "explain", number });
             }
             let maps = self.maps(seen, &picks);
             let scores = checked(metric, score(&maps)?, picks.len())?;

@@ -139,6 +139,24 @@ fn an_explanation_is_the_best_of_its_draws() {
     }
 }
 
+#[test]
+fn a_fixed_family_is_the_only_one_that_is_played() {
+    let bee = bee(&["layer2"], 5);
+    let seen = bee.see(noise("images", 1), None);
+    let mixtures = mixtures(&bee, &[Metric::Ins]);
+    let mixture = mixtures.of(Metric::Ins).unwrap();
+    for family in Family::ALL {
+        assert_eq!(family.name().parse(), Ok(family));
+        let best = bee.explain(mixture, &seen, 0, 3, Mode::Fixed(family), scores).unwrap();
+        assert_eq!((best.family, best.plays[family as usize]), (family, 3));
+        // With the same number, the baseline that the mixture would have played of this family.
+        let own = bee.maps(&seen, &[Pick { purpose: "explain", ..pick(0, family, best.draw as u64) }]);
+        assert_close(&values(best.map), &values(own), family.name());
+    }
+    let message = "black".parse::<Family>().unwrap_err().to_string();
+    assert!(message.contains("black") && message.contains("train-data"), "{message}");
+}
+
 /// Scores tell the family: `Blur` is good and the others are bad.
 #[test]
 fn fine_tuning_plays_the_family_that_scores() {
