@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod publish;
 mod shared;
+mod signals;
 mod train;
 mod zoo;
 
