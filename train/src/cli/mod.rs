@@ -14,6 +14,7 @@ mod inspect;
 mod publish;
 mod shared;
 mod signals;
+mod told;
 mod train;
 mod zoo;
 
