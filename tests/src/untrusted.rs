@@ -190,7 +190,7 @@ fn annotations() -> Vec<Vec<u8>> {
     let runs = r#"{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 8}], "annotations": [
         {"image_id": 1, "segmentation": {"size": [8, 9], "counts": [10, 20, 42]}},
         {"image_id": 1, "segmentation": {"size": [8, 9], "counts": ":d0Z1"}}]}"#;
-    let table = "image,x0,y0,x1,y1,width,height\na.png,1,2,3,4,9,8\n";
+    let table = "image,xmin,ymin,xmax,ymax\na.png,1,2,3,4\n";
     let voc = "<annotation><filename>a.png</filename><size><width>9</width><height>8</height></size><object><bndbox>\
                <xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>";
     [(0, polygon), (0, runs), (1, table), (2, voc)].map(|(kind, text)| [&[kind][..], text.as_bytes()].concat()).into()
