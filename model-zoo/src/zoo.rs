@@ -18,6 +18,8 @@ use crate::weights::source::{Progress, SourceSettings};
 
 /// The registry.
 const REGISTRY: &str = include_str!("../pretrained.toml");
+/// What an explainer may be made of; the first two it has to have.
+const FILES: [&str; 4] = [MODEL, CONFIG, CARD, RUN];
 /// Files by their names.
 type Files = [(&'static str, &'static [u8]); 4];
 /// The files of the shipped explainers, by the entry's name.
@@ -56,6 +58,14 @@ pub enum ZooError {
         found: String,
         /// The one in the registry.
         expected: String,
+    },
+    /// A file is there that was not measured.
+    #[error("{entry}: pretrained.toml has no SHA-256 of {file}, which is there; do not use it")]
+    Unlisted {
+        /// The entry.
+        entry: String,
+        /// The file.
+        file: &'static str,
     },
     /// The explainer cannot be had.
     #[error("{entry}: {source}")]
@@ -161,7 +171,8 @@ impl Entry {
         }
     }
 
-    /// Puts its files into a folder, from this program or from the Hub, and compares each with the registry's SHA-256.
+    /// Puts its files into a folder, from this program or from the Hub, and compares each with the registry's SHA-256. One
+    /// that the registry does not know is refused.
     ///
     /// # Errors
     /// [`ZooError`] but `Unknown`.
@@ -182,7 +193,10 @@ impl Entry {
                 return Err(ZooError::Hash { entry, file, found, expected });
             }
         }
-        Ok(opened)
+        match FILES.into_iter().find(|file| !self.sha256.contains_key(*file) && opened.folder.join(file).exists()) {
+            Some(file) => Err(ZooError::Unlisted { entry: self.name.clone(), file }),
+            None => Ok(opened),
+        }
     }
 
     /// Writes a shipped explainer to a folder of its own.
@@ -227,7 +241,7 @@ impl Entry {
                 return Err(format!("sha256 has no SHA-256 of {file}"));
             }
         }
-        match self.sha256.keys().find(|file| ![MODEL, CONFIG, CARD, RUN].contains(&file.as_str())) {
+        match self.sha256.keys().find(|file| !FILES.contains(&file.as_str())) {
             Some(file) => Err(format!("sha256 names {file}, which is no file of an explainer")),
             None => Ok(()),
         }
@@ -277,6 +291,17 @@ mod tests {
         entry.sha256.insert(MODEL.into(), "ab".repeat(32));
         let error = entry.open(&offline(), &mut |_, _| {}).unwrap_err().to_string();
         assert!(["quickstart", MODEL, "SHA-256", &"ab".repeat(32)].iter().all(|part| error.contains(part)), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_the_registry_does_not_know_is_refused() {
+        for file in [CARD, RUN] {
+            let mut entry = find("quickstart").unwrap();
+            entry.sha256.remove(file);
+            entry.check().unwrap();
+            let error = entry.open(&offline(), &mut |_, _| {}).unwrap_err().to_string();
+            assert!(error.contains("quickstart") && error.contains(file) && error.contains("SHA-256"), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
+pub mod untrusted;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -57,7 +57,7 @@ fn a_run_resumes_bit_for_bit_and_its_artifact_explains() {
     // From an earlier checkpoint on, with the same bits.
     let step = "checkpoints/step-00000002";
     std::fs::create_dir_all(resumed.join(step)).expect("a folder");
-    for name in ["mixtures.safetensors", "state.json"] {
+    for name in ["mixtures.safetensors", "state.json", "state.sha256"] {
         std::fs::copy(whole.join(step).join(name), resumed.join(step).join(name)).expect("a file");
     }
     let again = errors(&finish(bee(&resumed).args(["--resume", "auto"])));

@@ -142,6 +142,36 @@ fn an_explainer_goes_to_the_hub_and_comes_back() {
 }
 
 #[test]
+fn paths_of_the_machine_are_told_before_they_are_published() {
+    let hub = Hub::start();
+    let ada = User::of(&hub);
+    let folder = ada.file("artifact");
+    std::fs::create_dir(&folder).expect("a folder");
+    for name in ["model.safetensors", "config.json", "README.md", "train.yaml"] {
+        let text = std::fs::read(Path::new(SHIPPED).join(name)).expect("a file");
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+    let run = std::fs::read_to_string(folder.join("train.yaml")).expect("text");
+    let run = run.replace("train: shapes", "train: /home/ada/secret/train");
+    std::fs::write(folder.join("train.yaml"), &run).expect("a file");
+    let publish = ["--quiet", "publish", "artifact", "--repo", "ada/paths", "--license", "mit"];
+    let warned = |ran: &Ran| {
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let told = |line: &&str| line.starts_with("warning: train.yaml") && line.contains("(data.train)");
+        ran.err.lines().filter(told).filter(|line| line.contains("/home/ada/secret/train")).count()
+    };
+    assert_eq!(warned(&ada.run(&[&publish[..], &["--dry-run"]].concat())), 1);
+    assert_eq!(hub.count("POST", ""), 0);
+    // Also where nothing can be sent: it is told before.
+    hub.fail("POST", "/commit/", 1, Fault::Answer(Answer::status(409)));
+    let refused = ada.run(&publish);
+    assert!(refused.code == Some(1) && refused.err.find("data.train") < refused.err.find("409"), "{}", refused.err);
+    assert_eq!(warned(&ada.run(&publish)), 1);
+    assert_eq!(hub.file("ada/paths", "main", "train.yaml").expect("a file"), run.as_bytes());
+    assert_eq!(warned(&ada.run(&licensed(&["--dry-run"]))), 0);
+}
+
+#[test]
 fn failures_are_told_and_leave_nothing_half_done() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);

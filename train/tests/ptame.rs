@@ -55,7 +55,7 @@ fn a_run_makes_an_artifact_that_explains_and_is_measured() {
     // From its first checkpoint on, with the same bits.
     let step = "checkpoints/step-00000002";
     std::fs::create_dir_all(resumed.join(step)).expect("a folder");
-    for name in ["head.bpk", "optimizer.bpk", "state.json"] {
+    for name in ["head.bpk", "optimizer.bpk", "state.json", "state.sha256"] {
         std::fs::copy(whole.join(step).join(name), resumed.join(step).join(name)).expect("a file");
     }
     let again = errors(&finish(ptame(&resumed).args(["--resume", "auto"])));

@@ -20,6 +20,8 @@ pub const SCHEMA_VERSION: u64 = 1;
 const MAX_BYTES: u64 = 10 << 20;
 /// Most parameters of a head (1 GiB of f32). The published ones have 0.2 to 12 million.
 const MAX_PARAMETERS: u128 = 1 << 28;
+/// Most taps of a head: lists of all that a `config.json` has room for would take a hundred times its size.
+const MAX_TAPS: usize = 1024;
 /// Most scales of a masking model's encoder.
 const MAX_SCALES: usize = 16;
 /// Longest side of maps and images, in cells and pixels.
@@ -360,6 +362,10 @@ pub(super) fn check_head(head: &TameConfig) -> Result<(), ArtifactError> {
     let wrong = |key, found: String, expected: String| Err(ArtifactError::Value { key, found, expected });
     if head.channels.is_empty() || head.channels.contains(&0) {
         return wrong("head.channels", format!("{:?}", head.channels), "one positive number a tap".into());
+    }
+    if head.channels.len() > MAX_TAPS {
+        let found = format!("a list of {}", head.channels.len());
+        return wrong("head.channels", found, format!("at most {MAX_TAPS} taps"));
     }
     if head.classes == 0 {
         return wrong("head.classes", "0".into(), "at least one class".into());

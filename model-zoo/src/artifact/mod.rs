@@ -149,9 +149,12 @@ pub(crate) fn published_card(folder: &Path, published: &Published<'_>) -> Result
     if text == front_matter::body(&saved) { Ok(new) } else { Ok(front + text) }
 }
 
-/// Takes every one of `tensors`; what is missing or mis-shaped is kept by the reader for its `finish`.
+/// Takes every one of `tensors` that is there; what is missing or mis-shaped is kept by the reader for its `finish`.
 fn read_values(reader: &mut WeightReader, tensors: Vec<(String, Vec<usize>)>) -> HashMap<String, Vec<f32>> {
-    tensors.into_iter().map(|(name, shape)| (name.clone(), reader.values(&name, &shape))).collect()
+    tensors
+        .into_iter()
+        .filter_map(|(name, shape)| Some((name.clone(), reader.fitting_values(&name, &shape)?)))
+        .collect()
 }
 
 /// Tensors that were read, by name, after a look at their values.

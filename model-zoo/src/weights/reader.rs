@@ -206,28 +206,33 @@ impl WeightReader {
     /// A file may hold the same values under a shape with extra axes of length one, or flattened axes (a linear layer
     /// stored as a convolution): that fits, other shapes with as many elements do not.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
-        let zeros = || vec![0.0; shape.iter().product()];
+        self.fitting_values(name, shape).unwrap_or_else(|| vec![0.0; shape.iter().product()])
+    }
+
+    /// As [`WeightReader::values`], but nothing in place of a tensor with a problem: where the shape itself is what a
+    /// stranger claims, no more memory is taken than the file has values for.
+    pub fn fitting_values(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
         let number = self.taken.len();
         self.taken.push(name.into());
         let Some(key) = self.key(name) else {
             self.missing.push(name.into());
-            return zeros();
+            return None;
         };
         self.used.insert(key.clone());
         if let Some(found) = self.shape_of_key(&key)
             && !same_layout(&found, shape)
         {
             self.misshaped.push((key, found, shape.to_vec()));
-            return zeros();
+            return None;
         }
         if let Some((_, generate)) = self.random_from.as_ref().filter(|(first, _)| number >= *first) {
-            return generate(name, shape);
+            return Some(generate(name, shape));
         }
         match self.read(&key, shape) {
-            Ok(values) => values,
+            Ok(values) => Some(values),
             Err(error) => {
                 self.failed.get_or_insert(error);
-                zeros()
+                None
             }
         }
     }
@@ -245,7 +250,11 @@ impl WeightReader {
                 let Some(tensor) = tensors.get(key) else { return Err(wrong("PyTorch", "is gone".into())) };
                 let dtype = format!("{:?}", tensor.dtype());
                 let raw = tensor.read().map_err(|e| wrong("PyTorch", e.to_string()))?;
-                decode(&raw, &dtype).map_err(|reason| wrong("PyTorch", reason))
+                let values = decode(&raw, &dtype).map_err(|reason| wrong("PyTorch", reason))?;
+                match elements(shape) {
+                    Some(count) if count == values.len() => Ok(values),
+                    _ => Err(wrong("PyTorch", format!("has {} values, expected those of {shape:?}", values.len()))),
+                }
             }
             Store::Safetensors { bytes, data_start, metadata } => {
                 let Some(info) = metadata.info(key) else { return Err(wrong("safetensors", "is gone".into())) };
@@ -299,9 +308,14 @@ impl WeightReader {
 
 /// Whether two shapes hold the same values in the same order with trailing axes merged or split off as length one.
 fn same_layout(found: &[usize], expected: &[usize]) -> bool {
-    let same_count = found.iter().product::<usize>() == expected.iter().product::<usize>();
+    let same_count = elements(found).is_some() && elements(found) == elements(expected);
     found == expected
         || (same_count && !found.is_empty() && found.first() == expected.first() && found.len() != expected.len())
+}
+
+/// The number of values of a shape; none where no number is as large.
+fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1, |count: usize, side| count.checked_mul(*side))
 }
 
 fn open_pytorch(path: &Path) -> Result<Store, WeightsError> {
@@ -417,6 +431,19 @@ mod tests {
             assert!(text.contains(part), "{part:?} not in {text}");
         }
         assert!(!text.contains("num_batches_tracked"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_allocated_for_what_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), &[("a", Dtype::F32, vec![2], bytes(&[1.0, 2.0]))]);
+        let mut reader = WeightReader::open(&path, &Device::default()).unwrap();
+        let huge = [usize::MAX / 8, 8, 8]; // zeros of this shape would end the program
+        assert_eq!(reader.fitting_values("a", &huge), None);
+        assert_eq!(reader.fitting_values("b", &huge), None);
+        assert_eq!(reader.fitting_values("a", &[2]), Some(vec![1.0, 2.0]));
+        let text = reader.finish("huge").unwrap_err().to_string();
+        assert!(text.contains("a is [2], expected") && text.contains("missing (1): b"), "{text}");
     }
 
     #[test]

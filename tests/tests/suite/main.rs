@@ -12,3 +12,4 @@ mod preprocessing;
 mod real_parity;
 #[cfg(feature = "tch")]
 mod torchscript;
+mod untrusted;

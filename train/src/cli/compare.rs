@@ -1,7 +1,7 @@
 //! `explainer-train compare`: several explainers of one classifier, and a report.
 
 use super::train::key_value;
-use super::{BadUsage, Global, print};
+use super::{BadUsage, Global, print, signals};
 use crate::compare::{self, CompareError, Outcome};
 use crate::config::{CompareConfig, ConfigError};
 use clap::Args;
@@ -66,7 +66,7 @@ fn quoted(word: &str) -> String {
 /// Compares.
 pub(super) fn run(args: &CompareArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.resolved(global)?;
-    let interrupter = super::train::interrupter()?;
+    let interrupter = signals::interrupter()?;
     let outcome = compare::run(&config, &args.command(), global.quiet, &interrupter).map_err(|error| match error {
         error @ (CompareError::Missing { .. } | CompareError::Keys { .. }) => BadUsage(error.to_string()).into(),
         error => anyhow::Error::from(error),

@@ -14,6 +14,8 @@ mod inspect;
 mod pass;
 mod publish;
 mod shared;
+mod signals;
+mod told;
 mod train;
 mod zoo;
 

@@ -1,6 +1,6 @@
 //! `explainer-train publish`: an explainer onto the Hugging Face Hub.
 
-use super::{BadUsage, Global, eprint, print};
+use super::{BadUsage, Global, eprint, print, told};
 use crate::report::table::Table;
 use clap::Args;
 use explainer_zoo::artifact::{CONFIG, RUN};
@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 ///
 /// One commit holds the tensors, config.json, train.yaml, the model card with the figures, and the contact sheet. The
 /// repository is made if it is not there; what it has already is not sent again, and the same content makes no commit.
+///
+/// The files go as they are. Paths of this machine in train.yaml and config.json, such as data.train, are named in
+/// warnings before anything is sent, with --dry-run too.
 ///
 /// The token is taken from HF_TOKEN, or from the file that `hf auth login` wrote. It is never shown.
 #[derive(Debug, Args)]
@@ -73,6 +76,7 @@ pub(super) fn run(args: &PublishArgs, global: &Global) -> anyhow::Result<()> {
     if !global.quiet {
         notes(&publication).iter().for_each(|note| eprint(&format!("note: {note}\n")));
     }
+    told::warnings(&args.artifact, &draft.card()).iter().for_each(|told| eprint(&format!("warning: {told}\n")));
     if args.dry_run {
         return print(&dry_run(&draft, &publication, &target, &settings));
     }

@@ -1,13 +1,12 @@
 //! `explainer-train --config FILE`: train.
 
-use super::{Global, bee, eprint, print};
+use super::{Global, bee, eprint, print, signals};
 use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
 use crate::fit::checkpoint::State;
 use crate::fit::{self, ResumeFrom};
 use crate::report::table::Table;
-use burn::train::Interrupter;
 use clap::Args;
 use explainer_zoo::image::Crop;
 use std::path::{Path, PathBuf};
@@ -84,7 +83,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     for note in config.notes() {
         eprint(&format!("note: {note}\n"));
     }
-    let interrupter = interrupter()?;
+    let interrupter = signals::interrupter()?;
     if let Some(section) = config.explainer.bee() {
         let finished = fit::bee::run(&config, section, &from, global.quiet, &interrupter)?;
         notices(&finished.notes, &finished.broken);
@@ -100,19 +99,6 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
         Some(artifact) => summarise(&finished, artifact, global.quiet),
         None => print(&stopped(&finished.state, config.output_dir())),
     }
-}
-
-/// What the first signal asks to stop, after a step or a batch; a second one does not wait.
-pub(super) fn interrupter() -> anyhow::Result<Interrupter> {
-    let interrupter = Interrupter::new();
-    let handle = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if handle.should_stop() {
-            std::process::exit(130);
-        }
-        handle.stop(Some("interrupted by a signal"));
-    })?;
-    Ok(interrupter)
 }
 
 /// What the user should know of a run, on standard error.

@@ -34,9 +34,10 @@ Examples:
     List,
     /// Check each explainer: its files, its classifier, and that it explains
     ///
-    /// The SHA-256 of every file is compared with the registry's, the explainer is loaded with its classifier, whose
-    /// weights must be those of the training, and explains images of the quickstart. Exit code 1 if any fails. What is on
-    /// the Hub is downloaded, and so are the classifiers' weights.
+    /// The SHA-256 of every file is compared with the registry's (model.safetensors and config.json, and README.md and
+    /// train.yaml where it has them; one that the registry does not know fails). The explainer is loaded with its
+    /// classifier, whose weights must be those of the training, and explains images of the quickstart. Exit code 1 if any
+    /// fails. What is on the Hub is downloaded, and so are the classifiers' weights.
     #[command(after_help = "\
 Examples:
   explainer-train zoo verify

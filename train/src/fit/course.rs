@@ -9,7 +9,6 @@ use burn::module::Module;
 use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
-use burn::train::logger::InMemoryMetricLogger;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use explainer_zoo::explainer::AnyConfig;
 
@@ -17,7 +16,7 @@ use super::FitError;
 use super::batches::Batches;
 use super::checkpoint::{State, Store};
 use super::phase::Phase;
-use super::progress::{Term, TrainingProgress};
+use super::progress::{NoHistory, Term, TrainingProgress};
 use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
@@ -89,6 +88,7 @@ impl Course<'_> {
         let valid = self.valid.clone();
         let (train_state, valid_state) = (train.state(), valid.state());
         let outcome = Arc::new(Mutex::new(Outcome::default()));
+        let step = at.state.step;
         let routine = Routine {
             state: at.state,
             phase: phase.name,
@@ -107,11 +107,11 @@ impl Course<'_> {
             images: self.train.clone(),
         };
         let images = [phase.steps, from].map(|steps| steps * phase.plan.batch_size);
-        let progress = TrainingProgress::new(phase.report(), images.into(), config.train.log_every, self.quiet);
+        let progress = TrainingProgress::new(phase.report(), images.into(), step, config.train.log_every, self.quiet);
         let strategy = StepStrategy::new(device.clone(), exchange, routine, outcome.clone());
         let mut training = SupervisedTraining::new(self.output, Arc::new(train), Arc::new(valid))
             .renderer(Box::new(progress))
-            .with_metric_logger(InMemoryMetricLogger::default())
+            .with_metric_logger(NoHistory)
             .with_application_logger(None)
             .with_interrupter(self.interrupter.clone())
             .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)));

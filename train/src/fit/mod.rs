@@ -9,6 +9,7 @@ pub mod context;
 mod course;
 mod error;
 mod import;
+mod log;
 pub mod optimizer;
 mod phase;
 pub mod progress;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::TensorReadError;
 use burn::train::LearnerSummary;
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
+use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{
     Metric, MetricAttributes, MetricDefinition, MetricEntry, MetricMetadata, MetricName, Numeric, NumericAttributes,
     NumericEntry, SerializedEntry, state::FormatOptions, state::NumericMetricState,
@@ -102,6 +103,21 @@ impl Numeric for Term {
     }
 }
 
+/// Keeps nothing of what burn-train measures: `metrics.jsonl` has it, and a run of millions of steps has no memory for it.
+pub struct NoHistory;
+
+impl MetricLogger for NoHistory {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
+}
+
 /// burn-train's renderer on indicatif.
 pub struct TrainingProgress {
     bar: Option<ProgressBar>,
@@ -118,9 +134,9 @@ pub struct TrainingProgress {
 }
 
 impl TrainingProgress {
-    /// A run of `total` images of which `done` are behind it, whose steps report `report`; off a terminal it prints a
-    /// line every `every` steps.
-    pub fn new(report: Report, (total, done): (usize, usize), every: usize, quiet: bool) -> Self {
+    /// A phase of `total` images of which `done` are behind it, and `step` steps of the run, whose steps report `report`;
+    /// off a terminal it prints a line every `every` steps of the run, those that the log has too.
+    pub fn new(report: Report, (total, done): (usize, usize), step: usize, every: usize, quiet: bool) -> Self {
         let bar = (std::io::stderr().is_terminal() && !quiet).then(|| {
             let bar = ProgressBar::new(total as u64).with_position(done as u64);
             let style =
@@ -138,7 +154,7 @@ impl TrainingProgress {
             latest: HashMap::new(),
             done,
             total,
-            steps: 0,
+            steps: step,
             first: done,
             started: Instant::now(),
         }

@@ -4,7 +4,7 @@
 //! goes on from any of them with the same batches, so that the head of an interrupted run equals the uninterrupted one's.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,6 +23,7 @@ use serde_json::json;
 use super::FitError;
 use super::batches::LoaderState;
 use super::checkpoint::{Best, State, Store};
+use super::log;
 use super::progress::Figures;
 use super::trainee::{Exchange, StepOutput, Trainee, lock};
 use crate::data::{Batch, ImageSet};
@@ -251,8 +252,7 @@ impl Run<'_> {
 
     fn open_log(&self) -> Result<File, FitError> {
         let path = &self.routine.log;
-        let open = OpenOptions::new().create(true).append(true).open(path);
-        open.map_err(|source| FitError::Output { path: path.clone(), source })
+        log::open(path).map_err(|source| FitError::Output { path: path.clone(), source })
     }
 
     /// One line, whole, in the file before anything else happens.
@@ -326,6 +326,8 @@ impl Run<'_> {
         learner.clone().optimizer_step(GradientsParams::new());
         let record = lock(&self.exchange.record).take();
         let record = record.ok_or_else(|| FitError::Stopped("the optimizer's state cannot be had".into()))?;
+        let path = &self.routine.log;
+        log::sync(path).map_err(|source| FitError::Output { path: path.clone(), source })?;
         self.routine.store.save(self.routine.state.clone(), learner.model().into_record(), record.0)?;
         self.saved = Some(now);
         Ok(())

@@ -88,21 +88,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, Photo)>, String> {
                 if cells.is_none() || cells != sum {
                     return Err(wrong(&format!("the run lengths do not add up to {height} x {width} cells")));
                 }
-                photo.outlines.push(grid(height, width, &counts));
+                let ends = counts.iter().scan(0, |end, count| {
+                    *end += count;
+                    Some(*end)
+                });
+                photo.outlines.push(Outline::Runs { width, height, ends: ends.collect() });
             }
         }
     }
     Ok(photos.into_values().collect())
-}
-
-/// Runs of out and in, column by column, to rows.
-fn grid(height: usize, width: usize, counts: &[usize]) -> Outline {
-    let runs = counts.iter().enumerate().flat_map(|(run, count)| std::iter::repeat_n(run % 2 == 1, *count));
-    let mut inside = vec![false; height * width];
-    for (cell, value) in runs.enumerate() {
-        inside[cell % height * width + cell / height] = value;
-    }
-    Outline::Grid { width, height, inside }
 }
 
 /// COCO's packing of run lengths: five bits a character, lowest first, the sixth says that more follow; from the fourth

@@ -40,8 +40,8 @@ struct Photo {
 enum Outline {
     /// Corners x, y.
     Polygon(Vec<[f64; 2]>),
-    /// A flag for each pixel, row by row.
-    Grid { width: usize, height: usize, inside: Vec<bool> },
+    /// Cells out of the object and in it in turn, column by column: the numbers of cells up to the end of each run.
+    Runs { width: usize, height: usize, ends: Vec<usize> },
     /// A picture whose pixels are black outside the object.
     Picture(PathBuf),
 }
@@ -128,8 +128,12 @@ impl Objects {
             let mask = mask.get_or_insert_with(|| vec![false; view.side * view.side]);
             match outline {
                 Outline::Polygon(corners) => view.fill(mask, corners),
-                Outline::Grid { width: columns, height: rows, inside } => {
-                    view.copy(mask, [width, height], [*columns, *rows], |at| inside.get(at).copied().unwrap_or(false));
+                Outline::Runs { width: columns, height: rows, ends } => {
+                    let inside = |at: usize| {
+                        let cell = at % columns * rows + at / columns;
+                        ends.partition_point(|end| *end <= cell) % 2 == 1
+                    };
+                    view.copy(mask, [width, height], [*columns, *rows], inside);
                 }
                 Outline::Picture(path) => {
                     let picture = decode(path)?;
@@ -309,6 +313,42 @@ mod tests {
                 "1-based, and the last pixel is in"
             );
         }
+    }
+
+    #[test]
+    fn a_mask_of_voc_lies_beside_the_annotations_whatever_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["Annotations", "SegmentationObject"] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+        }
+        let inside = root.path().join("SegmentationObject/a.png");
+        RgbImage::from_pixel(20, 10, Rgb([9; 3])).save(&inside).unwrap();
+        std::fs::copy(&inside, root.path().join("secret.png")).unwrap();
+        let outlines = |name: &str| {
+            let path = root.path().join("Annotations/a.xml");
+            std::fs::write(&path, format!("<annotation><filename>{name}</filename></annotation>")).unwrap();
+            Objects::open(&path).unwrap().photos.into_values().next().unwrap().outlines
+        };
+        assert_eq!(outlines("a.jpg"), [Outline::Picture(inside.clone())]);
+        assert_eq!(outlines("x/a.jpg"), [Outline::Picture(inside)]);
+        let absolute = root.path().join("secret.jpg").display().to_string();
+        for name in ["../secret.jpg", "..", "/", &absolute] {
+            assert_eq!(outlines(name), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn runs_over_many_cells_take_no_memory_for_them() {
+        let run = r#"{"image_id": 1, "segmentation": {"size": [16384, 16384], "counts": [8192, 268427264]}}"#;
+        let text = format!(
+            r#"{{"images": [{{"id": 1, "file_name": "a.png", "width": 20, "height": 10}}], "annotations": [{}]}}"#,
+            [run; 500].join(",") // 125 GiB with a flag a cell
+        );
+        let (folder, path) = written("c.json", &text);
+        let objects = Objects::open(&path).unwrap();
+        assert_eq!(objects.photos["a.png"].outlines.len(), 500);
+        let truth = objects.truth("a.png", &folder.path().join("a.png"), &preprocessing()).unwrap();
+        assert!(truth.mask.unwrap().iter().all(|inside| *inside));
     }
 
     #[test]

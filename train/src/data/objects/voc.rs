@@ -44,7 +44,9 @@ pub(super) fn file(path: &Path) -> Result<Vec<(String, Photo)>, String> {
         photo.boxes.push([edge("xmin")? - 1.0, edge("ymin")? - 1.0, edge("xmax")?, edge("ymax")?]);
     }
     let beside = path.parent().and_then(Path::parent);
-    let mask = |folder: &&str| Some(beside?.join(folder).join(Path::new(name).with_extension("png")));
+    // Not the whole name: it may lead anywhere.
+    let picture = Path::new(name).file_name().map(|file| Path::new(file).with_extension("png"));
+    let mask = |folder: &&str| Some(beside?.join(folder).join(picture.as_ref()?));
     if let Some(mask) = MASKS.iter().filter_map(mask).find(|mask| mask.is_file()) {
         photo.outlines.push(Outline::Picture(mask));
     }

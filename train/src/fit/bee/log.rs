@@ -1,13 +1,14 @@
 //! How a run of BEE shows itself: `metrics.jsonl`, a bar or lines.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{IsTerminal, Write, stderr};
 use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::super::log;
 use super::{FitError, Measured};
 use crate::report::progress::bar;
 
@@ -19,9 +20,13 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn open(path: PathBuf) -> Result<Self, FitError> {
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.map_err(|source| FitError::Output { path: path.clone(), source })?;
+        let file = log::open(&path).map_err(|source| FitError::Output { path: path.clone(), source })?;
         Ok(Self { path, file })
+    }
+
+    /// Forces what was told so far to the disk, before a checkpoint says that it was.
+    pub(super) fn sync(&self) -> Result<(), FitError> {
+        self.file.sync_data().map_err(|source| FitError::Output { path: self.path.clone(), source })
     }
 
     /// One line, whole, in the file before anything else happens.

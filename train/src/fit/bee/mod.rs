@@ -246,6 +246,7 @@ impl Run<'_> {
 
     fn save(&self, store: &Store) -> Result<(), FitError> {
         let bytes = self.mixtures.to_bytes()?;
+        self.log.sync()?;
         store.save_files(self.state.clone(), &[(MIXTURES, &bytes)])?;
         Ok(())
     }

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
 use super::*;
 use burn::module::Module;
 use burn::nn::LinearConfig;
@@ -82,20 +85,45 @@ fn a_checkpoint_of_another_folder_is_known_as_such() {
 }
 
 #[test]
-fn a_flipped_bit_is_noticed_and_the_previous_one_taken() {
+fn a_flipped_bit_in_any_file_is_noticed_and_the_previous_one_taken() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path().into(), 3);
     for step in [1, 2] {
         save(&store, step, None).unwrap();
     }
-    let head = store.path(2).join(HEAD);
-    let mut bytes = fs::read(&head).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&head, bytes).unwrap();
-    let (found, passed_over) = store.newest(|path| load(path, &run()));
-    assert_eq!(found.unwrap().state.step, 1);
-    assert!(matches!(&passed_over[..], [CheckpointError::Damaged { .. }]), "{passed_over:?}");
+    for name in [HEAD, OPTIMIZER, STATE, SUM] {
+        let file = store.path(2).join(name);
+        let whole = fs::read(&file).unwrap();
+        for place in [0, whole.len() / 2, whole.len() - 2] {
+            for bit in [1, 32] {
+                let mut bytes = whole.clone();
+                bytes[place] ^= bit;
+                fs::write(&file, bytes).unwrap();
+                let (found, passed_over) = store.newest(|path| load(path, &run()));
+                assert_eq!(found.unwrap().state.step, 1, "{name} at {place}");
+                assert!(matches!(&passed_over[..], [CheckpointError::Damaged { .. }]), "{name}: {passed_over:?}");
+            }
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(store.newest(|path| load(path, &run())).0.unwrap().state.step, 1, "without {name}");
+        fs::write(&file, whole).unwrap();
+    }
+    assert_eq!(store.newest(|path| load(path, &run())).0.unwrap().state.step, 2);
+}
+
+#[test]
+fn the_newest_is_that_of_the_last_step_whatever_the_clock_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path().into(), 2);
+    let day = Duration::from_secs(24 * 3600);
+    for (step, time) in
+        [(1, SystemTime::UNIX_EPOCH + 50_000 * day), (2, SystemTime::UNIX_EPOCH), (3, SystemTime::UNIX_EPOCH)]
+    {
+        let path = save(&store, step, None).unwrap();
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+    assert_eq!(store.steps(), [2, 3], "the oldest step is removed, not the oldest file");
+    assert_eq!(store.newest(|path| load(path, &run())).0.unwrap().state.step, 3);
 }
 
 #[test]
