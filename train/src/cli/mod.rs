@@ -121,6 +121,18 @@ pub struct BadUsage(pub String);
 #[error("another rank has failed")]
 pub struct Told;
 
+/// A failure of one of several processes.
+#[derive(Debug, thiserror::Error)]
+#[error("rank {rank} of {size}: {source}")]
+pub struct OfRank {
+    /// Its number.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    /// The failure.
+    pub source: anyhow::Error,
+}
+
 /// Runs a command line (the program's name first) and reports its errors on standard error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {

@@ -1,6 +1,6 @@
 //! `explainer-train --config FILE`: train.
 
-use super::{Global, Told, bee, eprint, print};
+use super::{Global, OfRank, Told, bee, eprint, print};
 use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
@@ -87,7 +87,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let alone = result.is_err() && !team.agreed();
     let result = match result {
         Err(error) if matches!(error.downcast_ref(), Some(FitError::OtherRank { .. })) => Err(Told.into()),
-        result => result.map_err(|error| error.context(format!("rank {} of {}", team.rank(), team.size()))),
+        result => result.map_err(|source| OfRank { rank: team.rank(), size: team.size(), source }.into()),
     };
     if alone {
         if let Err(error) = &result {

@@ -156,7 +156,8 @@ pub enum FitError {
     Ranks(#[from] RankError),
     /// A batch cannot be shared equally.
     #[error(
-        "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it is the whole batch's, of          which each has a part: take a multiple of {ranks}, or another number of processes"
+        "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it is the whole batch's, of \
+         which each has a part: take a multiple of {ranks}, or another number of processes"
     )]
     Shares {
         /// The batch size.
@@ -166,7 +167,8 @@ pub enum FitError {
     },
     /// The method is trained by one process.
     #[error(
-        "explainer.method {method} is trained by one process, {ranks} were started; ttame, tame, ptame, lcam_img and lcam_fm          can be trained by several"
+        "explainer.method {method} is trained by one process, {ranks} were started; ttame, tame, ptame, lcam_img and lcam_fm \
+         can be trained by several"
     )]
     OneProcess {
         /// The method.
@@ -176,7 +178,8 @@ pub enum FitError {
     },
     /// The ranks have set up different runs.
     #[error(
-        "rank {rank} would train another run than rank 0 (its configuration, weights or training images differ); start all          ranks with the same arguments, and let all see the same files"
+        "rank {rank} would train another run than rank 0 (its configuration, weights or training images differ); start all \
+         ranks with the same arguments, and let all see the same files"
     )]
     OtherRun {
         /// The first rank that differs.
