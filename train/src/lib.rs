@@ -4,6 +4,7 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod data;
+pub mod distributed;
 pub mod explain;
 pub mod fit;
 pub mod metric;

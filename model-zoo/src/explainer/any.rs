@@ -1,11 +1,14 @@
 //! Any explainer of this crate, and the shape of any.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::tame::SyncBatchNorm;
 use super::{ClassSelection, Explainer, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, View};
 
 /// Any explainer of this crate.
@@ -47,6 +50,31 @@ impl AnyExplainer {
         match self {
             Self::Tame(head) => head.values(),
             Self::Masking(model) => model.values(),
+        }
+    }
+
+    /// The same with batch statistics over the whole batch that `sync` has a share of, where it normalises by batches.
+    #[must_use]
+    pub fn synchronised(self, sync: Option<&Arc<SyncBatchNorm>>) -> Self {
+        match self {
+            Self::Tame(head) => Self::Tame(head.synchronised(sync)),
+            Self::Masking(_) => self,
+        }
+    }
+
+    /// [`TameHead::running`]; none where nothing is normalised by batches.
+    #[must_use]
+    pub fn running(&self) -> Vec<f32> {
+        match self {
+            Self::Tame(head) => head.running(),
+            Self::Masking(_) => Vec::new(),
+        }
+    }
+
+    /// [`TameHead::set_running`].
+    pub fn set_running(&self, values: &[f32]) {
+        if let Self::Tame(head) = self {
+            head.set_running(values);
         }
     }
 

@@ -31,6 +31,7 @@ pub use train::TrainArgs;
 pub use zoo::{ZooArgs, ZooCommand};
 
 use crate::config::ConfigError;
+use crate::distributed::LaunchError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -118,6 +119,23 @@ enum Command {
 #[error("{0}")]
 pub struct BadUsage(pub String);
 
+/// A failure that another rank has reported already; leads to exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("another rank has failed")]
+pub struct Told;
+
+/// A failure of one of several processes.
+#[derive(Debug, thiserror::Error)]
+#[error("rank {rank} of {size}: {source}")]
+pub struct OfRank {
+    /// Its number.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    /// The failure.
+    pub source: anyhow::Error,
+}
+
 /// Runs a command line (the program's name first) and reports its errors on standard error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -131,7 +149,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = std::io::stderr().write_all(report(&error).as_bytes());
+            if !error.is::<Told>() {
+                let _ = std::io::stderr().write_all(report(&error).as_bytes());
+            }
             ExitCode::from(exit_code(&error))
         }
     }
@@ -169,7 +189,10 @@ fn report(error: &anyhow::Error) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
+    let is_usage = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<ConfigError>() || cause.is::<BadUsage>() || cause.is::<LaunchError>()
+    };
+    let usage = error.chain().any(is_usage);
     if usage { 2 } else { 1 }
 }
 

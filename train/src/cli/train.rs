@@ -1,16 +1,18 @@
 //! `explainer-train --config FILE`: train.
 
-use super::{Global, bee, eprint, print, signals};
+use super::{Global, OfRank, Told, bee, eprint, print, signals};
 use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
+use crate::distributed::{self, Team};
 use crate::fit::checkpoint::State;
-use crate::fit::{self, ResumeFrom};
+use crate::fit::{self, FitError, ResumeFrom};
 use crate::report::table::Table;
 use clap::Args;
 use explainer_zoo::image::Crop;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Images on a run's contact sheet.
 const SHEET_ROWS: usize = 12;
@@ -75,17 +77,41 @@ impl TrainArgs {
 /// Trains, reports, and writes the artifact.
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.config(global)?;
+    let team = distributed::connect()?;
+    let result = run_as(args, global, &config, &team);
+    if team.is_alone() {
+        return result;
+    }
+    // Several ranks fail together, and one of them says why; or one fails alone, and takes the others with it.
+    let alone = result.is_err() && !team.agreed();
+    let result = match result {
+        Err(error) if matches!(error.downcast_ref(), Some(FitError::OtherRank { .. })) => Err(Told.into()),
+        result => result.map_err(|source| OfRank { rank: team.rank(), size: team.size(), source }.into()),
+    };
+    if alone {
+        if let Err(error) = &result {
+            eprint(&super::report(error));
+        }
+        team.abandon();
+    }
+    result
+}
+
+/// Trains as one of the processes of `team`; the first one reports.
+fn run_as(args: &TrainArgs, global: &Global, config: &Config, team: &Arc<Team>) -> anyhow::Result<()> {
     let from = match &args.resume {
         None => ResumeFrom::Start,
         Some(Resume::Auto) => ResumeFrom::Newest,
         Some(Resume::Path(path)) => ResumeFrom::Path(path.clone()),
     };
-    for note in config.notes() {
-        eprint(&format!("note: {note}\n"));
+    if team.writes() {
+        for note in config.notes() {
+            eprint(&format!("note: {note}\n"));
+        }
     }
     let interrupter = signals::interrupter()?;
-    if let Some(section) = config.explainer.bee() {
-        let finished = fit::bee::run(&config, section, &from, global.quiet, &interrupter)?;
+    if let Some(section) = config.explainer.bee().filter(|_| team.is_alone()) {
+        let finished = fit::bee::run(config, section, &from, global.quiet, &interrupter)?;
         notices(&finished.notes, &finished.broken);
         return match &finished.artifact {
             Some(_) if global.quiet => Ok(()),
@@ -93,7 +119,10 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
             None => print(&stopped(&finished.state, config.output_dir())),
         };
     }
-    let finished = fit::run(&config, &from, global.quiet, &interrupter)?;
+    let finished = fit::run_together(config, &from, global.quiet, &interrupter, team)?;
+    if !team.writes() {
+        return Ok(());
+    }
     notices(&finished.notes, &finished.broken);
     match &finished.artifact {
         Some(artifact) => summarise(&finished, artifact, global.quiet),

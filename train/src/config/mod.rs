@@ -25,7 +25,8 @@ pub use masking_model::{
 pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
 pub use preprocessing::{Interpolation, Preprocessing};
 pub use sections::{
-    Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Explainer, Head, Masking, Objective, Selection, Train,
+    Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Distributed, Explainer, Head, Masking, Objective, Selection,
+    Train,
 };
 
 use garde::Validate;
@@ -73,6 +74,10 @@ pub struct Config {
     #[garde(dive)]
     #[serde(default)]
     pub train: Train,
+    /// Training by several processes; plays no part with one.
+    #[garde(skip)]
+    #[serde(default, skip_serializing_if = "Distributed::is_default")]
+    pub distributed: Distributed,
     /// Folder for checkpoints, metrics and the artifact; by default `checkpoints/` and the name of the YAML file.
     #[garde(skip)]
     #[serde(default)]

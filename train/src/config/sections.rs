@@ -388,3 +388,32 @@ impl Default for Train {
         }
     }
 }
+
+/// How several processes train one head. `train.batch_size` is the whole batch's, of which each has an equal share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Distributed {
+    /// Whether BatchNorm takes its statistics over the whole batch, so that the head is the one that a single process would
+    /// train. Without, each process takes those of its own share, and the running statistics are averaged: fewer messages,
+    /// another head.
+    pub sync_batch_norm: bool,
+    /// Whether each process reads tar files of its own, drawn anew in each epoch, if there are at least as many of them as
+    /// processes. An epoch leaves out a few images more than with one process, or repeats some, and its batches are others.
+    /// Without, each reads its part of the very batches that one process would read, from all files.
+    pub split_shards: bool,
+    /// Whether gradients are summed while the next batch is fetched and sent through the classifier unmasked, which does not
+    /// need the head: the same numbers, sooner, for the memory of one more clean pass.
+    pub overlap: bool,
+}
+
+impl Default for Distributed {
+    fn default() -> Self {
+        Self { sync_batch_norm: true, split_shards: true, overlap: false }
+    }
+}
+
+impl Distributed {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}

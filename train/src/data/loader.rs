@@ -19,7 +19,7 @@ use super::{Batch, Broken, DataError, ImageSet, Order, Plan, Tally};
 /// An iterator over the batches of a [`Plan`].
 ///
 /// A broken image is left out: its batch is shorter, the other images stay where they are, and a batch without any
-/// image is passed over (its number too). So which images a batch has depends on nothing but its number. The tally of
+/// image is passed over (its number too), except where it is a share of a larger one, which others may have images of. So which images a batch has depends on nothing but its number. The tally of
 /// broken images starts anew with each loader.
 #[derive(Debug)]
 pub struct Loader {
@@ -126,24 +126,39 @@ impl Loader {
     /// Hands out jobs until `ahead` batches are in the making.
     fn submit(&mut self) {
         let per_epoch = self.plan.batches_per_epoch(self.set.len());
+        let set = self.set.clone();
+        let own_stretches = self.plan.own_stretches(set.as_ref());
+        let size = self.plan.own(self.plan.batch_size).len();
         while self.pending.len() < self.plan.ahead.max(1) && self.next_step < self.steps {
             let step = self.next_step;
-            let epoch = step / per_epoch;
+            let (epoch, place) = (step / per_epoch, step % per_epoch);
             if self.order.0 != epoch {
-                let order = match self.plan.shuffle {
-                    true => Order::shuffled(&*self.set, self.plan.seed, epoch),
-                    false => Order::sequential(self.set.len()),
+                let seed = self.plan.seed;
+                let order = match own_stretches {
+                    Some(starts) => {
+                        let count = per_epoch * size;
+                        Order::of_own_stretches(set.len(), starts, seed, epoch, self.plan.share, count)
+                    }
+                    None if self.plan.shuffle => Order::shuffled(set.as_ref(), seed, epoch),
+                    None => Order::sequential(set.len()),
                 };
                 self.order = (epoch, order);
             }
-            let size = self.plan.batch_size;
+            let own = match own_stretches {
+                Some(_) => place * size..(place + 1) * size,
+                None => {
+                    let start = place * self.plan.batch_size;
+                    let own = self.plan.own(self.plan.batch_size.min(set.len() - start));
+                    start + own.start..start + own.end
+                }
+            };
             let images: Vec<_> = self
                 .order
                 .1
                 .indices()
                 .iter()
-                .skip((step % per_epoch) * size)
-                .take(size)
+                .skip(own.start)
+                .take(own.len())
                 .map(|&index| (index, self.plan.augment.crop(self.plan.seed, epoch, index)))
                 .collect();
             if let Some(jobs) = &self.jobs {
@@ -200,7 +215,7 @@ impl Loader {
         while let Some(pending) = self.complete()? {
             self.submit(); // the workers go on while the consumer uses this batch
             let mut batch = self.assemble(pending)?;
-            if !batch.is_empty() {
+            if !batch.is_empty() || self.plan.is_shared() {
                 batch.broken = std::mem::take(&mut self.unreported);
                 return Ok(Some(batch));
             }
@@ -386,6 +401,29 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(loader.tally().files().map(|broken| broken.index).collect::<Vec<_>>(), [1, 2, 4, 5]);
         assert!(batches[1].broken[0].reason.contains("2.jpg: the decoder panicked"));
+    }
+
+    #[test]
+    fn shares_make_up_the_batches_whatever_their_number() {
+        let set = Arc::new(Numbers { len: 30, broken: vec![3, 4, 20], ..Numbers::default() });
+        for plan in
+            [Plan { max_broken: 0.5, ..Plan::training(8, 3, 1) }, Plan { max_broken: 0.5, ..Plan::validation(8) }]
+        {
+            let whole = batches(&set, &plan, 1);
+            for of in [2, 3, 4, 8] {
+                let read = |number| batches(&set, &Plan { share: (number, of), ..plan.clone() }, 1);
+                let shares: Vec<Vec<Batch>> = (0..of).map(read).collect();
+                for (i, batch) in whole.iter().enumerate() {
+                    let joined = |part: fn(&Batch) -> Vec<usize>| -> Vec<usize> {
+                        shares.iter().flat_map(|share| part(&share[i])).collect()
+                    };
+                    assert_eq!(joined(|batch| batch.indices.clone()), batch.indices, "{of} shares, batch {i}");
+                    let pixels: Vec<f32> = shares.iter().flat_map(|share| share[i].pixels.clone()).collect();
+                    assert_eq!(pixels, batch.pixels, "the same crops");
+                    assert!(shares.iter().all(|share| share[i].step == batch.step));
+                }
+            }
+        }
     }
 
     #[test]

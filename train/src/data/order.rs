@@ -49,14 +49,26 @@ impl Order {
         let mut random = stream(seed, "stretches", &[epoch as u64]);
         let mut stretches: Vec<usize> = (0..starts.len()).collect();
         shuffle(&mut stretches, &mut random);
-        let end = |stretch: usize| starts.get(stretch + 1).copied().unwrap_or(len);
-        let mut indices = Vec::with_capacity(len);
-        for mixed in stretches.chunks(Self::MIXED) {
-            let from = indices.len();
-            indices.extend(mixed.iter().flat_map(|stretch| starts[*stretch]..end(*stretch)));
-            shuffle(&mut indices[from..], &mut random);
-        }
-        Self(indices)
+        Self(mixed(len, starts, &stretches, &mut random))
+    }
+
+    /// What the `share`, number and count, of several processes reads of an epoch if each reads stretches of its own: of
+    /// the shuffled stretches of [`Order::of_stretches`] every n-th, mixed in the same way. It has `count` images: who has
+    /// more leaves the rest out, who has fewer begins again with the first.
+    #[must_use]
+    pub fn of_own_stretches(
+        len: usize,
+        starts: &[usize],
+        seed: u64,
+        epoch: usize,
+        (number, of): (usize, usize),
+        count: usize,
+    ) -> Self {
+        let mut stretches: Vec<usize> = (0..starts.len()).collect();
+        shuffle(&mut stretches, &mut stream(seed, "stretches", &[epoch as u64]));
+        let own: Vec<usize> = stretches.into_iter().skip(number).step_by(of.max(1)).collect();
+        let mut random = stream(seed, "own stretches", &[epoch as u64, number as u64]);
+        Self(mixed(len, starts, &own, &mut random).into_iter().cycle().take(count).collect())
     }
 
     /// The shuffled order of `epoch` of a set.
@@ -79,6 +91,18 @@ impl Order {
     pub fn indices(&self) -> &[usize] {
         &self.0
     }
+}
+
+/// The images of `stretches`, which begin at `starts` in a set of `len`, so many stretches at a time shuffled.
+fn mixed(len: usize, starts: &[usize], stretches: &[usize], random: &mut ChaCha8Rng) -> Vec<usize> {
+    let end = |stretch: usize| starts.get(stretch + 1).copied().unwrap_or(len);
+    let mut indices = Vec::with_capacity(len);
+    for mixed in stretches.chunks(Order::MIXED) {
+        let from = indices.len();
+        indices.extend(mixed.iter().flat_map(|stretch| starts[*stretch]..end(*stretch)));
+        shuffle(&mut indices[from..], random);
+    }
+    indices
 }
 
 /// Fisher-Yates.
@@ -136,6 +160,30 @@ mod tests {
     fn the_order_of_a_seed_never_changes() {
         // Computed apart from this program; a change here breaks the resuming of every run in progress.
         assert_eq!(Order::new(8, 0, 0).indices(), [0, 4, 5, 1, 2, 6, 3, 7]);
+    }
+
+    #[test]
+    fn stretches_of_ones_own_are_disjoint_and_reshuffled() {
+        let starts: Vec<usize> = (0..20).map(|shard| shard * 10).collect();
+        let read = |epoch, number| Order::of_own_stretches(203, &starts, 5, epoch, (number, 4), 48).0;
+        let mut seen: Vec<usize> = (0..4).flat_map(|number| read(0, number)).collect();
+        assert_eq!(seen.len(), 192);
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 192, "no image is read twice");
+        for number in 0..4 {
+            assert_ne!(read(0, number), read(1, number));
+            let mut shards: Vec<usize> = read(0, number).iter().map(|image| (image / 10).min(19)).collect();
+            shards.sort_unstable();
+            shards.dedup();
+            assert_eq!(shards.len(), 5, "whole shards");
+        }
+        // One of two has 10 images, the other one 13.
+        let again = |number| Order::of_own_stretches(23, &[0, 10], 5, 0, (number, 2), 30).0;
+        for read in [again(0), again(1)] {
+            let length = if read[0] < 10 { 10 } else { 13 };
+            assert_eq!(read[length..], read[..30 - length], "from the start");
+        }
     }
 
     #[test]

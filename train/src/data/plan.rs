@@ -1,8 +1,9 @@
 //! What a loader reads, and in which order.
 
+use std::ops::Range;
 use std::thread;
 
-use super::Augment;
+use super::{Augment, ImageSet};
 
 /// What a [`Loader`](super::Loader) reads, in which order, and with how many threads.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,11 @@ pub struct Plan {
     pub workers: usize,
     /// Batches in the making while one is in use; at least one.
     pub ahead: usize,
+    /// Which share of every batch is read: this one of so many.
+    pub share: (usize, usize),
+    /// Whether a share is of stretches of its own, where the set has enough of them for all, instead of a part of the
+    /// batches that a single loader would read.
+    pub own_stretches: bool,
 }
 
 impl Plan {
@@ -51,7 +57,31 @@ impl Plan {
             max_broken: 0.01,
             workers: thread::available_parallelism().map_or(1, usize::from),
             ahead: 2,
+            share: (0, 1),
+            own_stretches: false,
         }
+    }
+
+    /// Whether a batch is read by several loaders, each of which reads its share.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.share.1 > 1
+    }
+
+    /// Where the stretches of `set` begin, if its share is of stretches of its own.
+    #[must_use]
+    pub fn own_stretches<'a>(&self, set: &'a dyn ImageSet) -> Option<&'a [usize]> {
+        let starts = set.stretches();
+        (self.own_stretches && self.shuffle && self.is_shared() && starts.len() >= self.share.1).then_some(starts)
+    }
+
+    /// The places of its share in a batch of `images`: shares are equal where their number divides the batch, and follow
+    /// each other.
+    #[must_use]
+    pub fn own(&self, images: usize) -> Range<usize> {
+        let (number, of) = self.share;
+        let start = |number: usize| images * number.min(of) / of.max(1);
+        start(number)..start(number + 1)
     }
 
     /// Batches in one pass over a set of `images`.

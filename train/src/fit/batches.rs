@@ -26,7 +26,7 @@ pub struct LoaderState {
 
 impl LoaderState {
     /// Keeps each image once: every validation meets the same broken ones again.
-    fn note<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
+    pub(super) fn note<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
         for image in broken {
             if self.known.insert(image.index) {
                 self.broken.push(image.clone());

@@ -6,6 +6,8 @@ use burn::{
     tensor::{ExecutionError, Tensor},
 };
 
+use crate::distributed::RankError;
+
 /// Keeps the scaling finite where all gradients are zero.
 const EPS: f64 = 1e-6;
 
@@ -26,6 +28,9 @@ pub enum GradientError {
     /// The device failed before the norm was known.
     #[error("the gradient norm could not be read from the device: {0}")]
     Device(#[from] ExecutionError),
+    /// The gradients of the other ranks cannot be had.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
 }
 
 /// Measures the L2 norm of all of `module`'s gradients together and, where it exceeds `max_norm`, scales them down to

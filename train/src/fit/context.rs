@@ -7,9 +7,11 @@ use burn::tensor::{Device, Int, Tensor};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::{Backbone, BackboneError, TapId, answered};
+use explainer_zoo::explainer::tame::SyncBatchNorm;
 
 use super::step::{MaskingTask, PhaseName, TameTask};
 use crate::config::{Config, Explainer};
+use crate::distributed::Team;
 use crate::objective::Masking;
 
 /// What the map is multiplied into.
@@ -61,6 +63,10 @@ pub struct Context {
     pub device: Device,
     /// Largest global norm of the gradients, if they are clipped.
     pub clip_norm: Option<f64>,
+    /// The ranks that share each batch.
+    pub team: Arc<Team>,
+    /// What the head's normalisations share with those of the other ranks, if they do.
+    pub sync: Option<Arc<SyncBatchNorm>>,
 }
 
 /// A batch as the backbone sees it.

@@ -15,6 +15,7 @@ use explainer_zoo::explainer::AnyConfig;
 use super::FitError;
 use super::batches::Batches;
 use super::checkpoint::{State, Store};
+use super::first;
 use super::phase::Phase;
 use super::progress::{NoHistory, Term, TrainingProgress};
 use super::schedule_step::Scheduled;
@@ -22,12 +23,15 @@ use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
 use crate::config::Config;
 use crate::data::{Broken, ImageSet};
+use crate::distributed::Team;
 
 /// What the phases of a run share.
 pub(super) struct Course<'a> {
     pub config: &'a Config,
     /// What is trained.
     pub head: &'a AnyConfig,
+    /// Those who train it.
+    pub team: &'a Arc<Team>,
     /// Without autodiff.
     pub device: &'a Device,
     pub train: Arc<dyn ImageSet>,
@@ -65,6 +69,7 @@ impl Course<'_> {
         let (config, device) = (self.config, self.device);
         let exchange = Arc::new(Exchange::default());
         let head = self.head.explainer(config.train.seed, &device.clone().autodiff());
+        let head = head.synchronised(phase.context.sync.as_ref());
         let trainee = Trainee::new(head, phase.context.clone(), exchange.clone());
         let (optimizer, momentum) = phase.optimizer.build()?;
         let from = at.state.step.saturating_sub(phase.first);
@@ -83,6 +88,7 @@ impl Course<'_> {
         if let Some(optimizer) = at.optimizer.filter(|_| from > 0) {
             learner.load_optim(optimizer);
         }
+        first::weights(&mut learner, self.team)?;
 
         let train = Batches::new(self.train.clone(), phase.plan.clone(), from).behind(phase.first);
         let valid = self.valid.clone();
@@ -105,6 +111,9 @@ impl Course<'_> {
             train_state: train_state.clone(),
             valid_state: valid_state.clone(),
             images: self.train.clone(),
+            team: self.team.clone(),
+            max_broken: config.data.max_broken,
+            overlap: config.distributed.overlap && !self.team.is_alone(),
         };
         let images = [phase.steps, from].map(|steps| steps * phase.plan.batch_size);
         let progress = TrainingProgress::new(phase.report(), images.into(), step, config.train.log_every, self.quiet);
@@ -131,7 +140,9 @@ impl Course<'_> {
         let (train_state, valid_state) =
             (std::mem::take(&mut *lock(&train_state)), std::mem::take(&mut *lock(&valid_state)));
         self.waited += train_state.waited;
-        for broken in train_state.broken.into_iter().chain(valid_state.broken) {
+        // Each rank knows of those in its own shares.
+        let broken: Vec<Broken> = train_state.broken.into_iter().chain(valid_state.broken).collect();
+        for broken in self.team.tell(&broken)?.concat() {
             // Another phase may have met it already.
             if !self.broken.contains(&broken) {
                 self.broken.push(broken);

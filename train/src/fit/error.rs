@@ -16,6 +16,7 @@ use explainer_zoo::explainer::masking::ScaleError;
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
 use crate::data::DataError;
+use crate::distributed::RankError;
 use crate::metric::MetricError;
 
 /// What ends a run early. Everything earned before it is in the output folder.
@@ -142,6 +143,48 @@ pub enum FitError {
     /// burn-train stopped for a reason of its own.
     #[error("training stopped: {0}")]
     Stopped(String),
+    /// Another rank cannot go on.
+    #[error("rank {rank} failed: {message}")]
+    OtherRank {
+        /// Its number.
+        rank: usize,
+        /// Its error.
+        message: String,
+    },
+    /// The ranks cannot go on together.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
+    /// A batch cannot be shared equally.
+    #[error(
+        "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it is the whole batch's, of \
+         which each has a part: take a multiple of {ranks}, or another number of processes"
+    )]
+    Shares {
+        /// The batch size.
+        batch_size: usize,
+        /// How many processes there are.
+        ranks: usize,
+    },
+    /// The method is trained by one process.
+    #[error(
+        "explainer.method {method} is trained by one process, {ranks} were started; ttame, tame, ptame, lcam_img and lcam_fm \
+         can be trained by several"
+    )]
+    OneProcess {
+        /// The method.
+        method: &'static str,
+        /// How many processes there are.
+        ranks: usize,
+    },
+    /// The ranks have set up different runs.
+    #[error(
+        "rank {rank} would train another run than rank 0 (its configuration, weights or training images differ); start all \
+         ranks with the same arguments, and let all see the same files"
+    )]
+    OtherRun {
+        /// The first rank that differs.
+        rank: usize,
+    },
     /// The output folder belongs to an earlier run.
     #[error("{}: holds checkpoints of a run; continue it with --resume auto, or choose another --output", .0.display())]
     Occupied(PathBuf),

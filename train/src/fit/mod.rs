@@ -8,6 +8,8 @@ pub mod clip;
 pub mod context;
 mod course;
 mod error;
+mod first;
+pub mod gradients;
 mod import;
 mod log;
 pub mod optimizer;
@@ -22,4 +24,4 @@ pub mod trainee;
 
 pub use error::FitError;
 pub use import::{Imported, import};
-pub use run::{Finished, ResumeFrom, run};
+pub use run::{Finished, ResumeFrom, run, run_together};

@@ -37,7 +37,9 @@ impl Phase {
         match &config.explainer {
             Explainer::MaskingModel(section) => masking_model(config, section, context, images),
             _ => {
-                let plan = training(config, config.train.batch_size, config.train.epochs);
+                let mut plan = training(config, config.train.batch_size, config.train.epochs);
+                plan.share = (context.team.rank(), context.team.size());
+                plan.own_stretches = config.distributed.split_shards;
                 let (steps, per_epoch) = (plan.batches(images), plan.batches_per_epoch(images));
                 vec![Self {
                     name: None,

@@ -9,6 +9,7 @@ use burn::module::Module;
 use burn::train::Interrupter;
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::tame::SyncBatchNorm;
 use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::hash::sha256;
@@ -19,11 +20,13 @@ use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Stor
 use super::classifier::Classifier;
 use super::context::{Context, Task};
 use super::course::{Course, Position};
+use super::first;
 use super::phase::Phase;
 use super::trainee::Trainee;
-use crate::config::{Augment, Config, Data, Explainer};
+use crate::config::{Augment, Config, Data, Distributed, Explainer};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, Broken, ImageSet, Plan, Scenes, Subset};
+use crate::distributed::{Team, own_device, own_threads};
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,36 +66,55 @@ pub struct Finished {
     pub class_names: Option<Vec<String>>,
 }
 
-/// Trains as `config` says. `interrupter` stops the run after a step, with a checkpoint.
+/// Trains as `config` says, in one process. `interrupter` stops the run after a step, with a checkpoint.
 ///
 /// # Errors
 /// [`FitError`]; checkpoints and the log up to then are in the output folder.
 pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interrupter) -> Result<Finished, FitError> {
-    let compute = Compute::new(&config.device, config.threads)?;
-    let output = config.output_dir().to_path_buf();
-    let writable = |source| FitError::Output { path: output.clone(), source };
-    fs::create_dir_all(&output).map_err(writable)?;
-    drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
+    run_together(config, from, quiet, interrupter, &Team::alone())
+}
 
-    let setup = Setup::new(config, &compute, quiet)?;
+/// As [`run`], as one of the processes of `team`, all of which call it with the same configuration. Each reads its share of
+/// every batch; the first one writes, and what it returns is the run's.
+///
+/// # Errors
+/// As [`run`]. [`Team::agreed`] tells whether all have failed together.
+pub fn run_together(
+    config: &Config,
+    from: &ResumeFrom,
+    quiet: bool,
+    interrupter: &Interrupter,
+    team: &Arc<Team>,
+) -> Result<Finished, FitError> {
+    let quiet = quiet || !team.writes();
+    let output = config.output_dir().to_path_buf();
+    let prepared = shareable(config, team).and_then(|()| if team.writes() { writable(&output) } else { Ok(()) });
+    team.together(prepared)?;
+    let setup = Setup::together(config, quiet, team)?;
     let phases = Phase::all(config, &setup.context, setup.train.len());
     let total_steps = phases.last().map_or(0, Phase::end);
     let run_id = identity(config, &setup);
+    let same = team.first(run_id.clone())? == run_id;
+    if let Some(rank) = team.tell(&same)?.iter().position(|same| !same) {
+        return team.together(Err(FitError::OtherRun { rank }));
+    }
     let store = Store::new(output.join("checkpoints"), config.train.keep);
-    store.restore()?;
     let mut notes = Vec::new();
-    let checkpoint = start(from, &store, &output, &mut notes, |path| checkpoint::load(path, &run_id))?;
-    let checkpoint = checkpoint.map(|(_, found)| found);
-    store.sweep(); // the folder is this run's
+    let found = match team.writes() {
+        true => begin(from, &store, &output, &mut notes, &run_id),
+        false => Ok(None),
+    };
+    let checkpoint = first::checkpoint(team.together(found)?, team)?;
     let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
     let mut course = Course {
         config,
         head: &setup.head,
-        device: &compute.device,
+        team,
+        device: &setup.context.device,
         train: setup.train.clone(),
-        valid: Batches::new(validated(config, &setup.valid), validation(config), 0),
+        valid: Batches::new(validated(config, &setup.valid), share(validation(config), team), 0),
         output: &output,
         store: &store,
         quiet,
@@ -123,6 +145,7 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
     let Position { mut state, best, .. } = at;
     let trainee = match (best, &state.best) {
         (Some(best), _) => best,
+        (None, _) if !team.writes() => last,
         // The best came before the checkpoint that this run went on from.
         (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run.clone()) {
             Ok(found) => last.clone().load_record(found.head),
@@ -149,10 +172,53 @@ pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interr
         class_names: setup.classifier.class_names.clone(),
         state,
     };
-    if finished.state.step >= total_steps && !finished.state.validation_due {
-        finished.artifact = Some(export(config, &setup, &finished, &output)?);
-    }
+    let done = finished.state.step >= total_steps && !finished.state.validation_due;
+    let artifact = match done && team.writes() {
+        true => export(config, &setup, &finished, &output).map(Some),
+        false => Ok(None),
+    };
+    finished.artifact = team.together(artifact)?;
     Ok(finished)
+}
+
+/// Refuses what several processes cannot train, or not in equal shares.
+fn shareable(config: &Config, team: &Team) -> Result<(), FitError> {
+    let (ranks, batch_size) = (team.size(), config.train.batch_size);
+    match &config.explainer {
+        _ if team.is_alone() => Ok(()),
+        Explainer::MaskingModel(_) | Explainer::Bee(_) => {
+            Err(FitError::OneProcess { method: config.explainer.method(), ranks })
+        }
+        _ if !batch_size.is_multiple_of(ranks) => Err(FitError::Shares { batch_size, ranks }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an output folder that cannot be written: better now than after the first epoch.
+fn writable(output: &Path) -> Result<(), FitError> {
+    let refused = |source| FitError::Output { path: output.into(), source };
+    fs::create_dir_all(output).map_err(refused)?;
+    tempfile::tempfile_in(output).map_err(refused)?;
+    Ok(())
+}
+
+/// The checkpoint to go on from. Makes the output folder this run's.
+fn begin(
+    from: &ResumeFrom,
+    store: &Store,
+    output: &Path,
+    notes: &mut Vec<String>,
+    run: &Identity,
+) -> Result<Option<Checkpoint>, FitError> {
+    store.restore()?;
+    let found = start(from, store, output, notes, |path| checkpoint::load(path, run))?;
+    store.sweep(); // the folder is this run's
+    Ok(found.map(|(_, found)| found))
+}
+
+/// The share of a plan that this process reads.
+fn share(plan: Plan, team: &Team) -> Plan {
+    Plan { share: (team.rank(), team.size()), ..plan }
 }
 
 /// Everything a run is made of, loaded and checked.
@@ -165,7 +231,22 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
+    /// That of one of several processes. The first of each machine goes ahead: what it downloads the others find.
+    fn together(config: &Config, quiet: bool, team: &Arc<Team>) -> Result<Self, FitError> {
+        let make = || {
+            let device = own_device(&config.device, team)?;
+            Self::new(config, &Compute::new(&device, own_threads(config.threads, team))?, quiet, team)
+        };
+        let leads = team.node().0 == 0;
+        let ahead = team.together(if leads { make().map(Some) } else { Ok(None) })?;
+        let own = match ahead {
+            Some(setup) => Ok(setup),
+            None => make(),
+        };
+        team.together(own)
+    }
+
+    fn new(config: &Config, compute: &Compute, quiet: bool, team: &Arc<Team>) -> Result<Self, FitError> {
         let mut classifier = Classifier::load(config, compute, quiet)?;
         let (preprocessing, classes) = (&classifier.preprocessing, classifier.backbone.spec().classes);
         let head = shape(config, &classifier)?;
@@ -180,6 +261,8 @@ impl Setup {
             task: Task::of(config), // another phase has another
             device: compute.device.clone(),
             clip_norm: config.optimizer.clip_norm(),
+            sync: (!team.is_alone() && config.distributed.sync_batch_norm).then(|| SyncBatchNorm::new(team.clone())),
+            team: team.clone(),
         };
         Ok(Self { classifier, context: Arc::new(context), head, train, valid })
     }
@@ -280,6 +363,7 @@ fn in_common(config: &Config) -> Config {
     same.output = None;
     same.threads = None;
     same.device = String::new();
+    same.distributed = Distributed::default(); // how many train it is no part of a run, nor how
     same.backbone.weights = String::new();
     same.backbone.classes = None;
     if let Some(auxiliary) = &mut same.auxiliary {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::data::dataloader::{DataLoader, Progress};
+use burn::data::dataset::DatasetError;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -18,6 +19,7 @@ use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, SupervisedLearningStrategy, SupervisedTrainingEventProcessor,
     TrainLoader, TrainStep, TrainingComponents, TrainingItem, ValidLoader,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::FitError;
@@ -26,8 +28,9 @@ use super::checkpoint::{Best, State, Store};
 use super::log;
 use super::progress::Figures;
 use super::trainee::{Exchange, StepOutput, Trainee, lock};
-use crate::data::{Batch, ImageSet};
-use crate::metric::{MaskedConfidence, Summary};
+use crate::data::{Batch, Broken, ImageSet, Tally};
+use crate::distributed::Team;
+use crate::metric::{Confidence, MaskedConfidence, Summary};
 
 /// What a run does besides stepping.
 #[derive(Debug)]
@@ -62,6 +65,12 @@ pub struct Routine {
     pub valid_state: Arc<Mutex<LoaderState>>,
     /// The training images, for their names.
     pub images: Arc<dyn ImageSet>,
+    /// Those who train together, each with its share of every batch. The first one writes.
+    pub team: Arc<Team>,
+    /// The fraction of the training images that may be broken.
+    pub max_broken: f64,
+    /// Whether the next batch is fetched and seen while gradients are summed.
+    pub overlap: bool,
 }
 
 /// How a run ended.
@@ -106,6 +115,9 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
         if let Some(routine) = lock(&self.routine).take() {
             let stopped = || components.interrupter.should_stop();
             let mut run = Run {
+                tally: Tally::new(routine.images.len(), routine.max_broken),
+                halted: false,
+                fetched: None,
                 saved: routine.saved.then_some((routine.state.step, routine.state.validation_due)),
                 seconds_before: routine.state.seconds,
                 routine,
@@ -126,11 +138,33 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
     }
 }
 
+/// `metrics.jsonl`, for the rank that writes.
+type Log = Option<File>;
+
+/// What a rank says before a step.
+#[derive(Clone, Serialize, Deserialize)]
+struct Here {
+    /// Images in its share of the batch; none where there is no batch any more.
+    images: Option<usize>,
+    /// Their height and width.
+    size: [usize; 2],
+    /// Images that it has found broken since the last step.
+    broken: Vec<Broken>,
+    /// Whether it is asked to stop.
+    stop: bool,
+}
+
 struct Run<'a> {
     routine: Routine,
     exchange: &'a Exchange,
     outcome: &'a Mutex<Outcome>,
     stopped: &'a dyn Fn() -> bool,
+    /// Whether one of the ranks was asked to stop, as all know.
+    halted: bool,
+    /// What the loader gave when it was asked before its turn.
+    fetched: Option<Option<Batch>>,
+    /// What all ranks have found broken.
+    tally: Tally,
     /// Step of the last checkpoint, and whether its validation is due; none where there is no checkpoint in the store.
     saved: Option<(usize, bool)>,
     since_log: Instant,
@@ -158,12 +192,12 @@ impl Run<'_> {
         };
         let _ = processor.process_train(LearnerEvent::StartSplit { epoch_number: 1, total_items: total_images });
         let mut batches = train.iter();
-        // A batch that is no batch ends the loop; the loader's own state says why.
-        while !(self.stopped)()
-            && let Some(Ok(batch)) = batches.next()
-        {
+        while let Some((batch, images)) = self.next_batch(batches.as_mut(), &mut log)? {
+            if images == 0 {
+                continue; // no rank could read any of it
+            }
             let before = self.routine.state.step;
-            let output = self.step(learner, batch, &mut log)?;
+            let output = self.step(learner, (batch, images), batches.as_mut(), &mut log)?;
             let step = self.routine.state.step;
             let progress = Progress::new(self.images_done, total_images, Some("images".into()));
             let item = TrainingItem::new(output, progress, Some(step), Some(learner.lr_current()));
@@ -178,51 +212,118 @@ impl Run<'_> {
             }
         }
         let _ = processor.process_train(LearnerEvent::EndSplit(1));
-        if let Some(failure) = lock(&self.routine.train_state).failure.take() {
-            return Err(failure.into());
-        }
-        if !(self.stopped)() {
+        if !self.halted {
             self.finish(learner, valid, &mut log)?;
         }
         self.save(learner)
     }
 
-    /// Learns from one batch.
-    fn step(&mut self, learner: &mut Learner<Trainee>, batch: Batch, log: &mut File) -> Result<StepOutput, FitError> {
-        for broken in &batch.broken {
-            self.note(log, json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
+    /// This rank's share of the next batch, and how many images all shares have; nothing at the end, or where the run is
+    /// halted. The share may be empty.
+    fn next_batch(
+        &mut self,
+        batches: &mut dyn Iterator<Item = Result<Batch, DatasetError>>,
+        log: &mut Log,
+    ) -> Result<Option<(Batch, usize)>, FitError> {
+        let alone = self.routine.team.is_alone();
+        if alone && (self.stopped)() {
+            self.halted = true; // without another image read
+            return Ok(None);
         }
+        // A batch that is no batch ends the loop; the loader's own state says why.
+        let mut batch = self.fetched.take().unwrap_or_else(|| batches.next().and_then(Result::ok));
+        let failure = lock(&self.routine.train_state).failure.take();
+        let here = Here {
+            images: batch.as_ref().map(Batch::len),
+            size: batch.as_ref().map_or([0; 2], |batch| [batch.height, batch.width]),
+            broken: batch.as_mut().map(|batch| std::mem::take(&mut batch.broken)).unwrap_or_default(),
+            stop: !alone && (self.stopped)(),
+        };
+        let all = self.routine.team.share(failure.map_or(Ok(here), |failure| Err(failure.into())))?;
+        let step = batch.as_ref().map(|batch| batch.step);
+        // In another epoch another rank meets an image: it is new once.
+        let mut counted = Ok(());
+        let mut new = Vec::new();
+        for broken in all.iter().flat_map(|one| &one.broken) {
+            match if alone { Ok(true) } else { self.tally.record(broken) } {
+                Ok(true) => new.push(broken),
+                Ok(false) => {}
+                Err(error) => counted = counted.and(Err(error.into())),
+            }
+        }
+        for broken in new {
+            self.note(log, json!({"step": step, "broken": broken.name, "reason": broken.reason}))?;
+        }
+        self.routine.team.together(counted)?;
+        self.halted = all.iter().any(|one| one.stop);
+        if let Some(batch) = batch.as_mut().filter(|batch| batch.is_empty()) {
+            let size = all.iter().map(|one| one.size).find(|size| *size != [0; 2]);
+            [batch.height, batch.width] = size.unwrap_or_default();
+        }
+        let images = all.iter().filter_map(|one| one.images).sum();
+        Ok(batch.filter(|_| !self.halted).map(|batch| (batch, images)))
+    }
+
+    /// Learns from one batch, of whose `images` images this rank has a share.
+    fn step(
+        &mut self,
+        learner: &mut Learner<Trainee>,
+        (batch, images): (Batch, usize),
+        batches: &mut dyn Iterator<Item = Result<Batch, DatasetError>>,
+        log: &mut Log,
+    ) -> Result<StepOutput, FitError> {
+        let team = self.routine.team.clone();
         let step = batch.step;
         let indices = batch.indices.clone();
         let model = learner.model();
-        let output = TrainStep::step(&model, batch);
-        model.answered()?;
-        let figures = output.item.figures().map_err(|e| FitError::Device(e.to_string()))?;
+        let mut output = TrainStep::step(&model, batch);
+        let answered = model.answered().map_err(FitError::from);
+        let read = || output.item.figures().map_err(|e| FitError::Device(e.to_string()));
+        let figures = whole(answered.and_then(|()| read()), images, &team)?;
         if let Some(name) = bad_figure(&figures) {
             return Err(self.not_finite(step, &indices, name));
         }
         // Without them the optimizer would hand out its state, and nothing would be learned.
         if output.grads.is_empty() {
-            return Err(FitError::Stopped(format!("the loss of step {} has no gradient in the head", step + 1)));
+            let reason = format!("the loss of step {} has no gradient in the head", step + 1);
+            return team.together(Err(FitError::Stopped(reason)));
         }
         // A batch without a readable image is passed over, but its step of the schedule is not.
         let before = self.routine.state.step;
         for _ in before..=step {
             learner.lr_step();
         }
-        learner.optimizer_step(output.grads);
-        if let Some(failure) = lock(&self.exchange.failure).take() {
-            return Err(self.not_finite(step, &indices, failure.to_string()));
+        let weight = indices.len() as f64 / images.max(1) as f64;
+        let fetched = &mut self.fetched;
+        let ahead = self.routine.overlap.then_some(|| {
+            // The clean pass of the next batch does not need the head that this step is about to change.
+            let batch = batches.next().and_then(Result::ok);
+            batch.iter().for_each(|batch| model.look(batch));
+            *fetched = Some(batch);
+        });
+        let failure = match model.sum(&mut output.grads, weight, ahead) {
+            Ok(()) => {
+                learner.optimizer_step(output.grads);
+                lock(&self.exchange.failure).take()
+            }
+            Err(failure) => Some(failure),
+        };
+        let failure = failure.map(|failure| failure.to_string());
+        if let Some(failure) = team.tell(&failure)?.into_iter().flatten().next() {
+            return Err(self.not_finite(step, &indices, failure));
         }
-        self.images_done += indices.len();
-        self.images_since_log += indices.len();
+        self.images_done += images;
+        self.images_since_log += images;
         self.routine.state.skipped += step - before;
         self.routine.state.step = step + 1;
         self.routine.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         if reached(self.routine.log_every, before, step + 1) || step + 1 == self.routine.end {
             self.log_step(log, step, learner.lr_current().base(), &figures)?;
         }
-        Ok(output.item)
+        Ok(match team.is_alone() {
+            true => output.item,
+            false => StepOutput::of(&figures, &output.item.values.device()),
+        })
     }
 
     /// The end of the phase's last epoch, also where no image behind the last batch could be read.
@@ -230,7 +331,7 @@ impl Run<'_> {
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<Batch>,
-        log: &mut File,
+        log: &mut Log,
     ) -> Result<(), FitError> {
         let end = self.routine.end;
         let state = &mut self.routine.state;
@@ -242,7 +343,8 @@ impl Run<'_> {
         }
         if state.skipped == end {
             let first = lock(&self.routine.train_state).broken.first().map(|broken| broken.reason.clone());
-            return Err(FitError::NothingRead(first.unwrap_or_default()));
+            let first = self.routine.team.tell(&first)?.into_iter().flatten().next();
+            return self.routine.team.together(Err(FitError::NothingRead(first.unwrap_or_default())));
         }
         if missing > 0 {
             self.note(log, json!({"step": self.routine.state.step, "skipped": missing}))?;
@@ -250,18 +352,22 @@ impl Run<'_> {
         self.validate(learner, valid, log)
     }
 
-    fn open_log(&self) -> Result<File, FitError> {
+    /// The log, which the rank that writes has.
+    fn open_log(&self) -> Result<Log, FitError> {
         let path = &self.routine.log;
-        log::open(path).map_err(|source| FitError::Output { path: path.clone(), source })
+        let log = self.routine.team.writes().then(|| log::open(path)).transpose();
+        self.routine.team.together(log.map_err(|source| FitError::Output { path: path.clone(), source }))
     }
 
-    /// One line, whole, in the file before anything else happens.
-    fn note(&self, log: &mut File, line: serde_json::Value) -> Result<(), FitError> {
+    /// One line, whole, in the file before anything else happens. All ranks call it.
+    fn note(&self, log: &mut Log, line: serde_json::Value) -> Result<(), FitError> {
         let text = format!("{line}\n");
-        log.write_all(text.as_bytes()).map_err(|source| FitError::Output { path: self.routine.log.clone(), source })
+        let written = log.as_mut().map_or(Ok(()), |log| log.write_all(text.as_bytes()));
+        let written = written.map_err(|source| FitError::Output { path: self.routine.log.clone(), source });
+        self.routine.team.together(written)
     }
 
-    fn log_step(&mut self, log: &mut File, step: usize, lr: f64, figures: &Figures) -> Result<(), FitError> {
+    fn log_step(&mut self, log: &mut Log, step: usize, lr: f64, figures: &Figures) -> Result<(), FitError> {
         let rate = self.images_since_log as f64 / self.since_log.elapsed().as_secs_f64().max(1e-9);
         self.since_log = Instant::now();
         self.images_since_log = 0;
@@ -281,23 +387,20 @@ impl Run<'_> {
         &mut self,
         learner: &Learner<Trainee>,
         valid: &dyn DataLoader<Batch>,
-        log: &mut File,
+        log: &mut Log,
     ) -> Result<(), FitError> {
         if !self.routine.state.validation_due {
             return Ok(());
         }
         let model = learner.model().valid();
-        let mut rows = Vec::new();
-        for batch in valid.iter().map_while(Result::ok) {
-            if (self.stopped)() {
-                return Ok(());
-            }
-            rows.extend(burn::train::InferenceStep::step(&model, batch).0);
-            model.answered()?;
+        let result = self.measure(&model, valid);
+        // Every rank has measured its share, or as much of it as it came to.
+        let all = self.routine.team.share(result)?;
+        if all.iter().any(|(_, stopped)| *stopped) {
+            self.halted = true;
+            return Ok(());
         }
-        if let Some(failure) = lock(&self.routine.valid_state).failure.take() {
-            return Err(failure.into());
-        }
+        let rows: Vec<Confidence> = all.into_iter().flat_map(|(rows, _)| rows).collect();
         self.routine.state.validation_due = false;
         if rows.is_empty() {
             return Ok(());
@@ -316,26 +419,53 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// This rank's share of a validation, and whether it was asked to stop in the middle of it.
+    fn measure(&self, model: &Trainee, valid: &dyn DataLoader<Batch>) -> Result<(Vec<Confidence>, bool), FitError> {
+        let mut rows = Vec::new();
+        for batch in valid.iter().map_while(Result::ok) {
+            if (self.stopped)() {
+                return Ok((rows, true));
+            }
+            if !batch.is_empty() {
+                rows.extend(burn::train::InferenceStep::step(model, batch).0);
+                model.answered()?;
+            }
+        }
+        match lock(&self.routine.valid_state).failure.take() {
+            Some(failure) => Err(failure.into()),
+            None => Ok((rows, false)),
+        }
+    }
+
     /// Writes a checkpoint, unless the last one says the same.
     fn save(&mut self, learner: &Learner<Trainee>) -> Result<(), FitError> {
         let now = (self.routine.state.step, self.routine.state.validation_due);
         if self.saved == Some(now) {
             return Ok(());
         }
-        // The learner has no other way to its optimizer's state.
-        learner.clone().optimizer_step(GradientsParams::new());
-        let record = lock(&self.exchange.record).take();
-        let record = record.ok_or_else(|| FitError::Stopped("the optimizer's state cannot be had".into()))?;
-        let path = &self.routine.log;
-        log::sync(path).map_err(|source| FitError::Output { path: path.clone(), source })?;
-        self.routine.store.save(self.routine.state.clone(), learner.model().into_record(), record.0)?;
+        let write = || {
+            // The learner has no other way to its optimizer's state.
+            learner.clone().optimizer_step(GradientsParams::new());
+            let record = lock(&self.exchange.record).take();
+            let record = record.ok_or_else(|| FitError::Stopped("the optimizer's state cannot be had".into()))?;
+            let path = &self.routine.log;
+            log::sync(path).map_err(|source| FitError::Output { path: path.clone(), source })?;
+            self.routine.store.save(self.routine.state.clone(), learner.model().into_record(), record.0)?;
+            Ok(())
+        };
+        let written = if self.routine.team.writes() { write() } else { Ok(()) };
+        self.routine.team.together(written)?;
         self.saved = Some(now);
         Ok(())
     }
 
+    /// The failure of a step in all ranks, with the images of the whole batch; `indices` are those of this rank's share.
     fn not_finite(&self, step: usize, indices: &[usize], what: String) -> FitError {
+        let team = &self.routine.team;
+        let indices = team.tell(&indices.to_vec()).map(|all| all.concat()).unwrap_or_else(|_| indices.to_vec());
         let images = indices.iter().map(|i| self.routine.images.name(*i)).collect();
-        FitError::NotFinite { step: step + 1, what, images }
+        let failure = FitError::NotFinite { step: step + 1, what, images };
+        team.together::<()>(Err(failure)).err().unwrap_or_else(|| FitError::Stopped("no rank has failed".into()))
     }
 }
 
@@ -349,6 +479,24 @@ fn reached(every: usize, before: usize, now: usize) -> bool {
 /// another number of them, the two cannot be compared, and the images of today count.
 fn is_best(best: Option<&Best>, ad50: f64, images: usize) -> bool {
     best.is_none_or(|best| best.images != images || ad50 < best.ad50)
+}
+
+/// The figures of a batch of `images` images, from those of the shares that the ranks have.
+fn whole(own: Result<Figures, FitError>, images: usize, team: &Team) -> Result<Figures, FitError> {
+    if team.is_alone() {
+        return own;
+    }
+    let (report, said) = match own {
+        // Bit by bit: a NaN is to arrive as one.
+        Ok(own) => (own.report, Ok((own.images, own.values.into_iter().map(f64::to_bits).collect::<Vec<_>>()))),
+        Err(error) => (Default::default(), Err(error)),
+    };
+    let mut values = vec![0.0; report.len()];
+    for (share, own) in team.share(said)? {
+        let weight = share as f64 / images.max(1) as f64;
+        values.iter_mut().zip(own).for_each(|(sum, bits)| *sum += weight * f64::from_bits(bits));
+    }
+    Ok(Figures { report, values, images })
 }
 
 /// The first figure that is NaN or infinite.

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{ExecutionError, Tensor, TensorReadError};
+use burn::tensor::{Device, ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
 
 use super::clip::{GradientError, clip_gradients};
-use super::context::{Context, Task};
+use super::context::{Clean, Context, Task};
+use super::gradients::Flat;
 use super::progress::{Figures, Report};
 use super::step;
 use crate::data::Batch;
+use crate::distributed::RankError;
 use crate::metric::{Confidence, MaskedConfidence};
 
 /// The head and what it is trained with, as burn-train's learner holds it.
@@ -36,6 +38,8 @@ pub struct Exchange {
     pub record: Mutex<Option<Record>>,
     /// Why the last step did not update the head.
     pub failure: Mutex<Option<GradientError>>,
+    /// The clean pass of the batch of a step, where it was made before the step.
+    pub clean: Mutex<Option<(usize, Clean)>>,
 }
 
 /// An optimizer's state.
@@ -59,6 +63,12 @@ pub struct StepOutput {
 }
 
 impl StepOutput {
+    /// Of figures that are known already, on `device`.
+    pub fn of(figures: &Figures, device: &Device) -> Self {
+        let values: Vec<f32> = figures.values.iter().map(|value| *value as f32).collect();
+        Self { report: figures.report, values: Tensor::from_data(values.as_slice(), device), images: figures.images }
+    }
+
     /// Reads all figures from the device at once.
     ///
     /// # Errors
@@ -98,6 +108,47 @@ impl Trainee {
         Self { head, context, exchange }
     }
 
+    /// Makes the gradients of a share, which has the part `weight` of the batch, those of the whole batch; `meanwhile` is
+    /// called while the other ranks' are on their way. Running statistics that each rank has moved by its share alone become
+    /// those of all, weighted as the shares are.
+    ///
+    /// # Errors
+    /// As [`Flat::sum`].
+    pub fn sum(
+        &self,
+        gradients: &mut GradientsParams,
+        weight: f64,
+        meanwhile: Option<impl FnOnce()>,
+    ) -> Result<(), GradientError> {
+        let Context { team, sync, .. } = self.context.as_ref();
+        if team.is_alone() {
+            return Ok(());
+        }
+        let own = if sync.is_some() { Vec::new() } else { self.head.running() };
+        let mut flat = Flat::new(self, gradients, own.iter().map(|value| value * weight as f32).collect());
+        match meanwhile {
+            None => flat.sum(team)?,
+            Some(meanwhile) => std::thread::scope(|scope| {
+                let sum = scope.spawn(|| flat.sum(team));
+                meanwhile();
+                sum.join().unwrap_or(Err(RankError::Left { rank: team.rank() }.into()))
+            })?,
+        }
+        let running = flat.restore(self, gradients);
+        if !running.is_empty() {
+            self.head.set_running(&running);
+        }
+        Ok(())
+    }
+
+    /// Makes the clean pass of a batch, which does not depend on the head, before its step asks for it.
+    pub fn look(&self, batch: &Batch) {
+        if !batch.is_empty() {
+            let clean = self.context.clean(batch.images(&self.context.device));
+            *lock(&self.exchange.clean) = Some((batch.step, clean));
+        }
+    }
+
     /// As [`Context::answered`].
     ///
     /// # Errors
@@ -107,7 +158,7 @@ impl Trainee {
     }
 
     /// The maps of each image's predicted class as inference shows them: images `[B,3,H,W]` in 0..1 to `[B,1,h,w]`.
-    pub fn explain(&self, pixels: Tensor<4>) -> (super::context::Clean, Tensor<4>) {
+    pub fn explain(&self, pixels: Tensor<4>) -> (Clean, Tensor<4>) {
         let clean = self.context.clean(pixels);
         let view = View { images: &clean.images, features: &clean.features };
         let maps = self.head.maps(&view, ClassSelection::Each(clean.class.clone()));
@@ -121,10 +172,13 @@ impl TrainStep for Trainee {
 
     fn step(&self, batch: Batch) -> TrainOutput<StepOutput> {
         let (gradients, output) = match &self.context.task {
-            Task::Tame(task) => step::tame(&self.head, task, &self.context, &batch),
+            Task::Tame(task) => {
+                let seen = lock(&self.exchange.clean).take().filter(|(step, _)| *step == batch.step);
+                step::tame(&self.head, task, &self.context, &batch, seen.map(|(_, clean)| clean))
+            }
             Task::MaskingModel(task) => step::masking_model(&self.head, task, &self.context, &batch),
         };
-        TrainOutput::new(self, gradients, output)
+        TrainOutput { grads: gradients, item: output }
     }
 
     fn optimize(self, optim: &mut ModuleOptimizer, lr: ModuleLearningRate, gradients: GradientsParams) -> Self {

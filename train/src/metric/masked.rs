@@ -131,7 +131,7 @@ impl Default for MaskedConfidence {
 }
 
 /// One image's confidences in its predicted class, in 0..=1.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Confidence {
     /// p_t of the whole image.
     pub clean: f32,

@@ -50,7 +50,11 @@ impl Objective {
     /// The part of the loss that depends on the maps alone. `maps` `[B,B,h,w]` in 0..=1, column `j` for the class
     /// predicted for image `j`; the selection is applied here.
     pub fn regulariser(&self, maps: Tensor<4>) -> Regulariser {
-        let maps = self.selection.select(maps);
+        self.regulariser_of(self.selection.select(maps))
+    }
+
+    /// As [`Objective::regulariser`], of maps `[B,k,h,w]` that are selected already.
+    pub fn regulariser_of(&self, maps: Tensor<4>) -> Regulariser {
         let area = area(maps.clone(), self.area_power);
         let mut loss = area.clone().mul_scalar(self.area);
         let mut smooth = Tensor::zeros([1], &area.device());

@@ -17,9 +17,15 @@ impl Selection {
 /// Each image's map for its own predicted class: the diagonal `[B,1,h,w]` of `maps` `[B,B,h,w]`, whose column `j`
 /// belongs to the class predicted for image `j`.
 pub fn matching(maps: Tensor<4>) -> Tensor<4> {
-    let [batch, _, height, width] = maps.dims();
-    let diagonal = Tensor::<1, Int>::arange_step(0..(batch * batch) as i64, batch + 1, &maps.device());
-    maps.reshape([batch * batch, height, width]).select(0, diagonal).reshape([batch, 1, height, width])
+    matching_from(maps, 0)
+}
+
+/// As [`matching`], of a share `[b,B,h,w]` of a batch of B images, whose first image is number `first` of the batch:
+/// `[b,1,h,w]`.
+pub fn matching_from(maps: Tensor<4>, first: usize) -> Tensor<4> {
+    let [share, batch, height, width] = maps.dims();
+    let diagonal = Tensor::<1, Int>::arange_step(first as i64..(share * batch) as i64, batch + 1, &maps.device());
+    maps.reshape([share * batch, height, width]).select(0, diagonal).reshape([share, 1, height, width])
 }
 
 #[cfg(test)]
@@ -37,6 +43,14 @@ mod tests {
         assert_eq!(selected.dims(), [3, 1, 2, 2]);
         let values = selected.try_into_vec_as::<f32>().unwrap();
         assert_eq!(values, [0., 1., 2., 3., 16., 17., 18., 19., 32., 33., 34., 35.]);
+    }
+
+    #[test]
+    fn shares_have_the_batchs_matching_maps() {
+        let maps = maps(&Device::default());
+        let shares =
+            vec![matching_from(maps.clone().narrow(0, 0, 1), 0), matching_from(maps.clone().narrow(0, 1, 2), 1)];
+        assert_eq!(Tensor::cat(shares, 0).into_data(), matching(maps).into_data());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 pub const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml");
 
 /// The quickstart's run, small: 8 steps of 8 images, a checkpoint every other step.
+#[allow(dead_code, reason = "not every test program runs the program")]
 pub fn training(output: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_explainer-train"));
     command.args(["--config", CONFIG, "--output"]).arg(output);

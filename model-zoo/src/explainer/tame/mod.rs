@@ -7,7 +7,10 @@
 //! class maps are resized: the same numbers for a fraction of the work.
 
 mod norm;
+mod sync;
 mod upsampling;
+
+use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
@@ -18,6 +21,7 @@ use crate::backbone::TapSpec;
 use crate::backbone::layers::pointwise;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
+pub use sync::{Sum, SyncBatchNorm};
 pub use upsampling::{Upsampling, WrongScale, resize};
 
 /// The largest side of a map, in T-TAME.
@@ -154,6 +158,33 @@ impl TameHead {
         let bns = branches().map(|(i, c)| norm(i, c)).collect();
         let fuser = conv("fuser".into(), config.classes, config.channels.iter().sum(), config.fuse_bias);
         Self { convs, bns, fuser, config }
+    }
+
+    /// The same with batch statistics over the whole batch that `sync` has a share of, or over its own batch alone.
+    #[must_use]
+    pub fn synchronised(mut self, sync: Option<&Arc<SyncBatchNorm>>) -> Self {
+        self.bns = self.bns.into_iter().map(|bn| bn.synchronised(sync.cloned())).collect();
+        self
+    }
+
+    /// The running statistics of its normalisations, one after the other: mean and variance of each.
+    #[must_use]
+    pub fn running(&self) -> Vec<f32> {
+        let all = self.bns.iter().flat_map(BatchNorm::running);
+        all.flat_map(|statistic| statistic.into_data().iter::<f32>().collect::<Vec<_>>()).collect()
+    }
+
+    /// Sets the running statistics to `values`, in the order of [`TameHead::running`].
+    pub fn set_running(&self, values: &[f32]) {
+        let mut rest = values;
+        for bn in &self.bns {
+            let next = bn.running().map(|old| {
+                let (own, behind) = rest.split_at_checked(old.dims()[0]).unwrap_or((rest, &[]));
+                rest = behind;
+                if own.len() < old.dims()[0] { old } else { Tensor::from_data(own, &old.device()) }
+            });
+            bn.set_running(next);
+        }
     }
 
     /// The head's shape.

@@ -1,8 +1,12 @@
 //! Batch normalisation with PyTorch's running statistics.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Tensor, TensorData};
+
+use super::sync::SyncBatchNorm;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
@@ -18,6 +22,8 @@ pub struct BatchNorm {
     pub beta: Param<Tensor<1>>,
     running_mean: RunningState<Tensor<1>>,
     running_var: RunningState<Tensor<1>>,
+    #[module(skip)]
+    sync: Option<Arc<SyncBatchNorm>>,
 }
 
 impl BatchNorm {
@@ -28,6 +34,7 @@ impl BatchNorm {
             beta: Param::from_tensor(beta),
             running_mean: RunningState::new(mean),
             running_var: RunningState::new(variance),
+            sync: None,
         }
     }
 
@@ -37,16 +44,42 @@ impl BatchNorm {
         if !x.device().is_autodiff() {
             return batch_norm(x, gamma, beta, self.running_mean.value(), self.running_var.value(), EPSILON);
         }
-        let [batch, _, height, width] = x.dims();
-        let count = (batch * height * width) as f64;
-        let result = batch_norm_train(x, gamma, beta, EPSILON);
+        let [batch, channels, height, width] = x.dims();
+        let (output, mean, variance, count) = match &self.sync {
+            Some(sync) => {
+                let of = sync.normalise(x, EPSILON);
+                let [gamma, beta] = [gamma, beta].map(|part| part.reshape([1, channels, 1, 1]));
+                (of.output * gamma + beta, of.mean, of.variance, of.count)
+            }
+            None => {
+                let of = batch_norm_train(x, gamma, beta, EPSILON);
+                (of.output, of.mean, of.variance, (batch * height * width) as f64)
+            }
+        };
         let unbiased = count / (count - 1.0).max(1.0);
         let moved = |old: Tensor<1>, new: Tensor<1>, scale: f64| {
             (old.mul_scalar(1.0 - MOMENTUM) + new.detach().mul_scalar(MOMENTUM * scale)).detach()
         };
-        set(&self.running_mean, moved(self.running_mean.value(), result.mean, 1.0));
-        set(&self.running_var, moved(self.running_var.value(), result.variance, unbiased));
-        result.output
+        set(&self.running_mean, moved(self.running_mean.value(), mean, 1.0));
+        set(&self.running_var, moved(self.running_var.value(), variance, unbiased));
+        output
+    }
+
+    /// The same with the batch statistics of the whole batch that `sync` has a share of, or of its own batch.
+    #[must_use]
+    pub(super) fn synchronised(self, sync: Option<Arc<SyncBatchNorm>>) -> Self {
+        Self { sync, ..self }
+    }
+
+    /// The running statistics: mean and variance, `[C]` each.
+    pub(super) fn running(&self) -> [Tensor<1>; 2] {
+        [self.running_mean.value(), self.running_var.value()]
+    }
+
+    /// Sets the running statistics.
+    pub(super) fn set_running(&self, [mean, variance]: [Tensor<1>; 2]) {
+        set(&self.running_mean, mean);
+        set(&self.running_var, variance);
     }
 
     /// A tensor by PyTorch's name: `weight`, `bias`, `running_mean` or `running_var`.

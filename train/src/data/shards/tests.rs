@@ -82,6 +82,31 @@ fn an_epoch_takes_every_sample_once_and_goes_on_at_any() {
 }
 
 #[test]
+fn several_processes_read_shards_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
+    let read = |share, from| -> Vec<Vec<usize>> {
+        let plan = Plan { share, own_stretches: true, ..Plan::training(6, 2, 5) };
+        Loader::new(set.clone(), plan, from).unwrap().map(|batch| batch.unwrap().indices).collect()
+    };
+    let shares: Vec<_> = (0..3).map(|number| read((number, 3), 0)).collect();
+    for epoch in 0..2 {
+        let mut seen = Vec::new();
+        for share in &shares {
+            let own = share[2 * epoch..2 * epoch + 2].concat();
+            assert!(own.iter().all(|image| image / 4 == own[0] / 4), "one shard each: {own:?}");
+            seen.extend(own);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..12).collect::<Vec<_>>());
+    }
+    assert_eq!(read((1, 3), 3), shares[1][3..], "as a resumed run does");
+    // With fewer shards than processes each reads its part of the batches.
+    let parts: Vec<usize> = (0..6).flat_map(|number| read((number, 6), 0)[0].clone()).collect();
+    assert_eq!(parts, read((0, 1), 0)[0]);
+}
+
+#[test]
 fn few_shards_are_read_at_a_time() {
     // 40 shards of 100 images: at any time images of at most a window of shards are mixed.
     let starts: Vec<usize> = (0..40).map(|shard| 100 * shard).collect();

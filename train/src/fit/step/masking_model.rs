@@ -1,6 +1,7 @@
 //! The fast masking model. Its selector learns from the clean pass alone; its decoder from two more passes through the
 //! classifier, on the image that the mask shows and on the one that it hides.
 
+use burn::optim::GradientsParams;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Gradients, Int, Tensor, TensorData};
 use explainer_zoo::backbone::Tap;
@@ -91,7 +92,7 @@ pub fn masking_model(
     task: &MaskingTask,
     context: &Context,
     batch: &Batch,
-) -> (Gradients, StepOutput) {
+) -> (GradientsParams, StepOutput) {
     let clean = context.clean(batch.images(&context.device));
     let [_, classes] = clean.logits.dims();
     let share = if model.has_selector() { task.fake_targets } else { 0.0 };
@@ -104,6 +105,7 @@ pub fn masking_model(
         PhaseName::Selector => selector(model, &clean, &targets),
         PhaseName::Decoder => decoder(model, task, context, batch, clean, &targets),
     };
+    let gradients = GradientsParams::from_grads(gradients, model);
     (gradients, StepOutput { report: task.phase.report(), values: Tensor::cat(values, 0), images: batch.len() })
 }
 

@@ -1,14 +1,18 @@
 //! The TAME family: one pass through the classifier, with the image (or the feature map) masked by its map.
 
-use burn::tensor::{Gradients, Tensor, activation::sigmoid};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, activation::sigmoid};
 use explainer_zoo::backbone::Tap;
 use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
 
+use super::share::Share;
+use crate::config::Selection;
 use crate::data::Batch;
-use crate::fit::context::{Context, Masked};
+use crate::fit::context::{Clean, Context, Masked};
+use crate::fit::gradients::add_gradients;
 use crate::fit::progress::Report;
 use crate::fit::trainee::StepOutput;
-use crate::objective::{Objective, Terms, cross_entropy, matching, upsample};
+use crate::objective::{Objective, Terms, cross_entropy, matching_from, upsample};
 
 /// What a TAME-family head is trained for.
 #[derive(Clone, Debug)]
@@ -25,13 +29,35 @@ impl TameTask {
         &[("loss", false), ("ce", false), ("area", false), ("smooth", false), ("agreement", true)];
 }
 
-/// A step of `head`.
-pub fn tame(head: &AnyExplainer, task: &TameTask, context: &Context, batch: &Batch) -> (Gradients, StepOutput) {
-    let images = batch.len();
-    let clean = context.clean(batch.images(&context.device));
+/// A step of `head` on this rank's share of a batch. Its gradients are the share's part of the batch's: the sum over all
+/// ranks is the gradient of the whole batch's loss. Its figures are those of the share. `seen` is the clean pass of the
+/// batch, if it was made already.
+pub fn tame(
+    head: &AnyExplainer,
+    task: &TameTask,
+    context: &Context,
+    batch: &Batch,
+    seen: Option<Clean>,
+) -> (GradientsParams, StepOutput) {
+    // Where none of the share can be read a black image stands in, so that this rank makes every step that the others
+    // make; it counts nowhere.
+    let pixels = || match batch.is_empty() {
+        true => Tensor::zeros([1, 3, batch.height, batch.width], &context.device),
+        false => batch.images(&context.device),
+    };
+    if let Some(sync) = &context.sync {
+        sync.begin(batch.is_empty());
+    }
+    let clean = seen.unwrap_or_else(|| context.clean(pixels()));
+    let [images, ..] = clean.images.dims();
     let view = View { images: &clean.images, features: &clean.features };
-    let maps = sigmoid(head.maps(&view, ClassSelection::Of(clean.class.clone())));
-    let mask = matching(maps.clone());
+    let share = Share::of(&clean.class, batch.len(), &context.team);
+    let maps = sigmoid(head.maps(&view, ClassSelection::Of(share.classes)));
+    let mask = matching_from(maps.clone(), share.first);
+    let selected = match task.objective.selection {
+        Selection::Batch => maps,
+        Selection::Matching => mask.clone(),
+    };
 
     let class = clean.class.clone();
     let cotangent = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
@@ -62,14 +88,22 @@ pub fn tame(head: &AnyExplainer, task: &TameTask, context: &Context, batch: &Bat
         (tokens, Some(adapter)) => adapter.apply(tokens.clone()),
         (Tap::Tokens(_), None) => masked.clone().inner().zeros_like(),
     };
-    let regulariser = task.objective.regulariser(maps);
-    let surrogate = (masked * pulled.autodiff()).sum() + regulariser.loss.clone();
+    let regulariser = task.objective.regulariser_of(selected);
+    let mut surrogate = (masked * pulled.autodiff()).sum() + regulariser.loss.clone();
+    if !context.team.is_alone() {
+        surrogate = surrogate.mul_scalar(share.weight);
+    }
     let gradients = surrogate.backward();
+    let rest = context.sync.as_ref().and_then(|sync| sync.finish(&gradients));
+    let mut gradients = GradientsParams::from_grads(gradients, head);
+    if let Some(rest) = rest {
+        add_gradients(head, &mut gradients, GradientsParams::from_grads(rest, head));
+    }
 
     let agrees = answer.logits.clone().argmax(1).reshape([images]).equal(clean.class.clone());
     let agreement = agrees.float().mean();
     let ce = cross_entropy(answer.logits, clean.class);
     let Terms { total, ce, area, smooth } = task.objective.terms(ce, &regulariser);
     let values = Tensor::cat(vec![total, ce, area, smooth, agreement], 0);
-    (gradients, StepOutput { report: TameTask::REPORT, values, images })
+    (gradients, StepOutput { report: TameTask::REPORT, values, images: batch.len() })
 }

@@ -1,0 +1,169 @@
+//! How many processes there are to be, as the environment says, and how they find each other.
+
+use std::sync::Arc;
+
+use explainer_zoo::device::{Compute, DeviceError};
+
+use super::Team;
+
+/// Variables with the number of processes, and what sets them.
+const SIZES: [(&str, &str); 7] = [
+    ("SLURM_NTASKS", "Slurm"),
+    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun"),
+    ("PMI_SIZE", "MPICH's mpiexec"),
+    ("MV2_COMM_WORLD_SIZE", "MVAPICH's mpirun"),
+    ("WORLD_SIZE", "torchrun, or a PyTorchJob on Kubernetes"),
+    ("PET_NNODES", "a TrainJob on Kubernetes"),
+    ("GROUP_WORLD_SIZE", "torchrun"),
+];
+
+/// Variables that a process has which was started by MPI.
+#[cfg(feature = "mpi")]
+const STARTED: [&str; 5] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MV2_COMM_WORLD_RANK"];
+
+/// Why the processes do not come together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// Several were started, but this one knows of itself alone.
+    #[error(
+        "{variable}={size} says that {by} has started {size} processes, but {why}. Each of them would train a head of its \
+         own, into the same folder. {how}; for one process alone unset {variable}"
+    )]
+    Apart {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        size: usize,
+        /// What sets it.
+        by: &'static str,
+        /// Why this process is alone.
+        why: &'static str,
+        /// What to do.
+        how: &'static str,
+    },
+    /// MPI does not start.
+    #[error("MPI does not start, or does not let a thread call it; look at the launcher's own messages")]
+    NoMpi,
+}
+
+/// What launchers have left in the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The variable with the largest number of processes above one, that number, and what sets it.
+    pub several: Option<(&'static str, usize, &'static str)>,
+}
+
+impl Environment {
+    /// Of the variables that `get` knows.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Self {
+        let size = |name: &str| get(name).and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(1);
+        let sizes = SIZES.iter().map(|(name, by)| (*name, size(name), *by));
+        // The first of equals: the launcher is named before what may merely lie around it.
+        let several = sizes.filter(|(_, size, _)| *size > 1).reduce(|a, b| if b.1 > a.1 { b } else { a });
+        Self { several }
+    }
+
+    /// Refuses a process that is alone where there are to be several.
+    ///
+    /// # Errors
+    /// [`LaunchError::Apart`].
+    pub fn check_alone(self) -> Result<(), LaunchError> {
+        let Some((variable, size, by)) = self.several else { return Ok(()) };
+        let (why, how) = if cfg!(feature = "mpi") {
+            (
+                "MPI sees this one only",
+                "Launch them by MPI: `mpirun -n N explainer-train ...`, or `srun --mpi=pmix explainer-train ...` in an \
+                 allocation (`srun --mpi=list` names what Slurm has), not by torchrun or a plain srun",
+            )
+        } else {
+            (
+                "this program is built without MPI",
+                "Build with `--features mpi` and launch by `mpirun -n N explainer-train ...`, or by \
+                 `srun --mpi=pmix explainer-train ...`",
+            )
+        };
+        Err(LaunchError::Apart { variable, size, by, why, how })
+    }
+}
+
+/// The processes that this one was launched with, as the environment and MPI say.
+///
+/// # Errors
+/// [`LaunchError`] says how to launch them.
+pub fn connect() -> Result<Arc<Team>, LaunchError> {
+    let environment = Environment::read(|name| std::env::var(name).ok());
+    #[cfg(feature = "mpi")]
+    if environment.several.is_some() || STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
+        let team = Team::new(super::Mpi::start().ok_or(LaunchError::NoMpi)?);
+        if !team.is_alone() {
+            return Ok(team);
+        }
+        environment.check_alone()?;
+        return Ok(team);
+    }
+    environment.check_alone()?;
+    Ok(Team::alone())
+}
+
+/// The device of one of several processes: where `name` has no number, that of its number on its machine, so that each has
+/// a GPU of its own. Where it sees one only, as most schedulers have it, that one.
+///
+/// # Errors
+/// [`DeviceError`] as [`Compute::new`].
+pub fn own_device(name: &str, team: &Team) -> Result<String, DeviceError> {
+    let (number, count) = team.node();
+    if count == 1 || !["cuda", "wgpu", "tch"].contains(&name) {
+        return Ok(name.into());
+    }
+    let own = format!("{name}:{number}");
+    match Compute::new(&own, Some(1)) {
+        Ok(_) => Ok(own),
+        Err(DeviceError::Absent { count: 1, .. }) => Ok(format!("{name}:0")),
+        Err(error) => Err(error),
+    }
+}
+
+/// The CPU threads of one of several processes, where none are asked for: its share of the machine's.
+pub fn own_threads(asked: Option<usize>, team: &Team) -> Option<usize> {
+    let (_, count) = team.node();
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    if count == 1 { asked } else { asked.or_else(|| Some((all() / count).max(1))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::read(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string()))
+    }
+
+    #[test]
+    fn several_processes_are_seen() {
+        for (name, _) in SIZES {
+            let error = environment(&[(name, "4")]).check_alone().unwrap_err().to_string();
+            assert!(error.contains(&format!("{name}=4")) && error.contains("mpirun"), "{error}");
+        }
+        let all = environment(&[("WORLD_SIZE", "2"), ("SLURM_NTASKS", "16"), ("OMPI_COMM_WORLD_SIZE", "16")]);
+        assert_eq!(all.several, Some(("SLURM_NTASKS", 16, "Slurm")));
+    }
+
+    #[test]
+    fn one_process_is_alone() {
+        for variables in [&[][..], &[("SLURM_NTASKS", "1")], &[("WORLD_SIZE", ""), ("PMI_SIZE", "x")]] {
+            assert_eq!(environment(variables).check_alone(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_device_with_a_number_and_the_cpu_are_as_they_are_said() {
+        let mut ranks = super::super::Threads::new(2);
+        let team = Team::new(ranks.remove(1));
+        for name in ["flex", "cuda:3", "wgpu:0"] {
+            assert_eq!(own_device(name, &team), Ok(name.to_string()));
+        }
+        assert_eq!(own_threads(Some(7), &team), Some(7));
+        assert!(own_threads(None, &team).is_some_and(|threads| threads > 0));
+        assert_eq!(own_threads(None, &Team::alone()), None);
+    }
+}
