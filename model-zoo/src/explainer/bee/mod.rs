@@ -8,7 +8,8 @@
 //! on the image meanwhile.
 //!
 //! How a map is scored is the caller's: everything here takes a closure from maps to scores, `None` for a map on which
-//! the metric is undefined: nothing is learned from it, and it is never the best. With more than one site
+//! the metric is undefined: nothing is learned from it, and it is never the best. Nor is a map that is the same everywhere,
+//! as long as there is another: it shows nothing, and what it scores is the order of reading. With more than one site
 //! the map is the mean of the sites' maps, each stretched to 0..1, stretched again.
 
 mod context;
@@ -179,6 +180,34 @@ pub struct Best {
     pub plays: [usize; Family::COUNT],
 }
 
+/// What a draw is judged by.
+#[derive(Clone, Copy, Debug)]
+struct Merit {
+    /// Whether its map differs from place to place.
+    shows: bool,
+    score: f64,
+}
+
+impl Merit {
+    fn is_ahead_of(self, other: Self, metric: Metric) -> bool {
+        match (self.shows, other.shows) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => metric.better(self.score, other.score),
+        }
+    }
+}
+
+/// Of each of the maps `[T,1,H,W]` whether it differs from place to place.
+fn contrasts(maps: &Tensor<4>) -> Vec<bool> {
+    let [count, _, height, width] = maps.dims();
+    let values: Vec<f32> = maps.to_data().iter::<f32>().collect();
+    let cells = (height * width).max(1);
+    (0..count)
+        .map(|map| values.iter().skip(map * cells).take(cells).any(|value| *value != values[map * cells]))
+        .collect()
+}
+
 impl Bee {
     /// BEE on a classifier at `sites`. `training` holds normalised training images `[M,3,H,W]`, from which `train-data`
     /// draws; a few are enough.
@@ -279,7 +308,8 @@ impl Bee {
     }
 
     /// Explains image `image` of `seen` by the best of `draws` maps; `score` tells the scores of maps `[T,1,H,W]` of
-    /// this image, which come a few at a time. Of equal scores the first counts.
+    /// this image, which come a few at a time. Of equal scores the first counts; a map that is the same everywhere is the
+    /// best only where all are.
     ///
     /// Draws depend on the seed and on their number, not on what else is explained.
     ///
@@ -298,7 +328,7 @@ impl Bee {
         let metric = mixture.metric();
         let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
         let mut own = mixture.clone();
-        let mut best: Option<Best> = None;
+        let mut best: Option<(Merit, Best)> = None;
         let mut plays = [0; Family::COUNT];
         let together = if mode == Mode::FineTuned { 1 } else { self.draws_per_call() };
         for first in (0..draws).step_by(together) {
@@ -314,20 +344,21 @@ impl Bee {
             }
             let maps = self.maps(seen, &picks);
             let scores = checked(metric, score(&maps)?, picks.len())?;
-            for (i, (pick, score)) in picks.iter().zip(scores).enumerate() {
+            for (i, ((pick, score), shows)) in picks.iter().zip(scores).zip(contrasts(&maps)).enumerate() {
                 plays[pick.family as usize] += 1;
                 let Some(score) = score else { continue };
                 if mode == Mode::FineTuned {
                     own.learn(features, pick.family, score, self.seed)?;
                 }
-                if best.as_ref().is_none_or(|best| metric.better(score, best.score)) {
+                let merit = Merit { shows, score };
+                if best.as_ref().is_none_or(|(best, _)| merit.is_ahead_of(*best, metric)) {
                     let map = maps.clone().narrow(0, i, 1);
-                    best = Some(Best { map, score, family: pick.family, draw: first + i, plays });
+                    best = Some((merit, Best { map, score, family: pick.family, draw: first + i, plays }));
                 }
             }
         }
         let none = if draws == 0 { BeeError::NoDraws } else { BeeError::Unscored { metric, draws } };
-        best.map(|best| Best { plays, ..best }).ok_or_else(|| none.into())
+        best.map(|(_, best)| Best { plays, ..best }).ok_or_else(|| none.into())
     }
 
     /// One step of pre-training: for each image of `seen` and each mixture one baseline, played, scored and learned

@@ -157,6 +157,35 @@ fn a_fixed_family_is_the_only_one_that_is_played() {
     assert!(message.contains("black") && message.contains("train-data"), "{message}");
 }
 
+#[test]
+fn a_map_that_shows_nothing_is_the_best_only_where_all_are() {
+    let merit = |shows, score| Merit { shows, score };
+    for metric in [Metric::Ins, Metric::Del] {
+        let (good, bad) = if metric == Metric::Ins { (0.9, 0.1) } else { (0.1, 0.9) };
+        assert!(merit(true, bad).is_ahead_of(merit(false, good), metric));
+        assert!(!merit(false, good).is_ahead_of(merit(true, bad), metric));
+        for shows in [true, false] {
+            assert!(merit(shows, good).is_ahead_of(merit(shows, bad), metric));
+            assert!(!merit(shows, good).is_ahead_of(merit(shows, good), metric), "of equals the first");
+        }
+    }
+    let maps = Tensor::cat(
+        vec![
+            Tensor::full([1, 1, 2, 2], 0.5, &Device::flex()),
+            noise("map", 1).narrow(1, 0, 1).slice([0..1, 0..1, 0..2, 0..2]),
+        ],
+        0,
+    );
+    assert_eq!(contrasts(&maps), [false, true]);
+
+    // Of a plain image every baseline is the image itself.
+    let bee = bee(&["image"], 3);
+    let seen = bee.see(Tensor::zeros([1, 3, SIDE, SIDE], &Device::flex()), None);
+    let mixtures = mixtures(&bee, &[Metric::Ins]);
+    let best = bee.explain(mixtures.of(Metric::Ins).unwrap(), &seen, 0, 3, Mode::Fixed(Family::Blur), scores).unwrap();
+    assert_eq!((contrasts(&best.map), best.draw), (vec![false], 0));
+}
+
 /// Scores tell the family: `Blur` is good and the others are bad.
 #[test]
 fn fine_tuning_plays_the_family_that_scores() {
