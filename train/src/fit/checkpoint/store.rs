@@ -11,9 +11,11 @@ use explainer_zoo::weights::hash::sha256;
 use super::{Checkpoint, CheckpointError, HEAD, OPTIMIZER, STATE, SUM, State};
 
 const PREFIX: &str = "step-";
-/// Names that no listing shows: of a checkpoint being written, and of one that makes way for another of its step.
+/// Names that no listing shows: of a checkpoint being written, of one that makes way for another of its step, and of one that
+/// is being removed.
 const STAGING: &str = ".writing-";
 const ASIDE: &str = ".replaced-";
+const REMOVED: &str = ".removed-";
 
 /// The checkpoints of one run's output folder.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl Store {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let begins = |prefix: &str| name.as_encoded_bytes().starts_with(prefix.as_bytes());
-            if begins(STAGING) || begins(ASIDE) {
+            if begins(STAGING) || begins(ASIDE) || begins(REMOVED) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -162,7 +164,11 @@ impl Store {
         let steps: Vec<usize> = self.steps().into_iter().filter(|step| *step <= newest).collect();
         let old = steps.len().saturating_sub(self.keep);
         for step in steps.into_iter().take(old).filter(|step| Some(*step) != best) {
-            let _ = fs::remove_dir_all(self.path(step));
+            // Under another name first: a run that is killed meanwhile must not leave half of a checkpoint.
+            let (path, removed) = (self.path(step), self.folder.join(format!("{REMOVED}{step:08}")));
+            let _ = fs::remove_dir_all(&removed);
+            let _ = fs::rename(&path, &removed);
+            let _ = fs::remove_dir_all(&removed);
         }
     }
 
