@@ -117,3 +117,32 @@ fn a_full_disk_leaves_whole_checkpoints_to_go_on_from() {
         assert_eq!(head(&copy), head(&roomy), "the head of the run that had room");
     }
 }
+
+#[test]
+fn a_disk_without_room_for_clean_passes_ends_their_keeping_and_not_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).expect("a folder");
+    if let Some(reason) = unavailable(&disk, folder.path()) {
+        return skip(&format!("no user namespace to mount a disk in: {reason}"));
+    }
+    // More passes than there is room for; and room for all of them, but not for the checkpoints beside them.
+    let long = ["data.train_images=128", "train.epochs=1", "train.checkpoint_every=100"];
+    for (name, overrides, why) in
+        [("long", &long[..], "No space left on device"), ("short", &[], "its room was needed for a checkpoint")]
+    {
+        let [roomy, copy] = ["roomy", "copy"].map(|place| folder.path().join(format!("{name}-{place}")));
+        fs::create_dir(&copy).expect("a folder");
+        let training = |output: &Path| {
+            let mut command = training(output);
+            command.args(["data.augment=[]", "data.cache=true"]).args(overrides);
+            command
+        };
+        finish(&mut training(&roomy));
+        let run = training(&disk);
+        let mut small = on_a_small_disk(kibibytes(&roomy, page()) + 256, &disk, &copy);
+        let text = errors(&finish(small.arg(run.get_program()).args(run.get_args())));
+        assert!(text.contains("data.cache: ") && text.contains(why), "{text}");
+        assert_eq!(head(&copy), head(&roomy));
+    }
+}

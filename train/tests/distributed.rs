@@ -188,6 +188,10 @@ fn what_cannot_be_shared_is_refused_by_all() {
         let error = end.expect_err("one process").to_string();
         assert!(error.contains("masking_model is trained by one process, 2 were started"), "{error}");
     }
+    for end in train(2, &config(folder.path(), &["data.augment=[]", "data.cache=true"]), &ResumeFrom::Start) {
+        let error = end.expect_err("one process").to_string();
+        assert!(error.contains("data.cache is for one process, 2 were started"), "{error}");
+    }
 }
 
 #[test]

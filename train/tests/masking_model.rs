@@ -152,3 +152,18 @@ fn bad_input_is_named() {
     let text = errors(&ran);
     assert!(!ran.status.success() && text.contains("masking_model, which has no attention head"), "{text}");
 }
+
+#[test]
+fn a_killed_run_that_keeps_clean_passes_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+    let training = |output: &Path| {
+        let mut command = training(output);
+        command.args(["data.augment=[]", "data.cache=true"]);
+        command
+    };
+    finish(&mut training(&whole));
+    kill_after(5, &mut training(&killed)); // in the second phase, whose images the first one has seen
+    finish(training(&killed).args(["--resume", "auto"]));
+    assert!(head(&whole) == head(&killed));
+}

@@ -224,3 +224,20 @@ fn bad_input_is_named() {
         assert!(!text.contains("panicked"), "{text}");
     }
 }
+
+#[test]
+fn kept_clean_passes_are_those_of_the_auxiliary_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let losses = |cache: bool| {
+        let output = folder.path().join(cache.to_string());
+        finish(ptame(&output).args(["data.augment=[]", &format!("data.cache={cache}")]));
+        let log = std::fs::read_to_string(output.join("metrics.jsonl")).expect("a log");
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        lines.filter_map(|line| line["loss"].as_f64()).collect::<Vec<_>>()
+    };
+    let (kept, plain) = (losses(true), losses(false));
+    assert_eq!([kept.len(), plain.len()], [4, 4]);
+    for (kept, plain) in kept.iter().zip(&plain) {
+        assert!((kept - plain).abs() < 1e-2 * plain, "{kept}, {plain} without a cache");
+    }
+}

@@ -30,6 +30,40 @@ fn a_killed_run_resumes_to_the_same_head_bit_for_bit() {
     assert_eq!(head(&whole), head(&killed));
 }
 
+/// The losses that a run has logged, with the steps they are of.
+fn losses(output: &Path) -> Vec<(u64, f64)> {
+    let log = std::fs::read_to_string(output.join("metrics.jsonl")).expect("a log");
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    lines.filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?))).collect()
+}
+
+#[test]
+fn kept_clean_passes_change_a_run_by_their_rounding_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of = |name: &str| folder.path().join(name);
+    let training = |output: &Path, cache: bool| {
+        let mut command = training(output);
+        command.args(["data.augment=[]", &format!("data.cache={cache}"), "train.checkpoint_every=2"]);
+        command
+    };
+    finish(&mut training(&of("whole"), true));
+    assert!(!of("whole").join("clean.cache").exists(), "it is of no use any more");
+
+    // In the second epoch, which reads what the first has kept.
+    kill_after(5, &mut training(&of("killed"), true));
+    assert!(of("killed").join("clean.cache").exists());
+    finish(training(&of("killed"), true).args(["--resume", "auto"]));
+    assert_eq!(head(&of("whole")), head(&of("killed")));
+
+    finish(&mut training(&of("plain"), false));
+    let (kept, plain) = (losses(&of("whole")), losses(&of("plain")));
+    assert_eq!([kept.len(), plain.len()], [8, 8]);
+    for ((step, kept), (_, plain)) in kept.iter().zip(&plain) {
+        assert!((kept - plain).abs() < 1e-2 * plain, "step {step}: {kept}, {plain} without a cache");
+    }
+    assert_ne!(kept, plain, "half precision rounds");
+}
+
 /// The small run with a validation after each epoch of 4 steps, which takes long unless a limit is added.
 #[cfg(unix)]
 fn validating(output: &Path) -> Command {

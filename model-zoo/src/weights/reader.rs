@@ -446,6 +446,17 @@ mod tests {
         assert!(text.contains("a is [2], expected") && text.contains("missing (1): b"), "{text}");
     }
 
+    /// `tests/fixtures/lightning.py` writes the file: a tensor of 2 x 3 values whose storage has four.
+    #[test]
+    fn a_pytorch_tensor_with_too_few_values_is_refused() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/short.pth");
+        let mut reader = WeightReader::open(&path, &Device::default()).unwrap();
+        assert_eq!(reader.fitting_values("whole", &[2]), Some(vec![1.0; 2]));
+        assert_eq!(reader.fitting_values("short", &[2, 3]), None);
+        let error = reader.finish("tiny").unwrap_err();
+        assert!(matches!(error, WeightsError::Format { .. }) && error.to_string().contains("tensor short"), "{error}");
+    }
+
     #[test]
     fn a_truncated_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();

@@ -223,6 +223,19 @@ impl Config {
                 self.backbone.name
             ));
         }
+        if data.cache && !data.augment.is_empty() {
+            found.push(
+                "data.cache: found true, but data.augment changes each image from epoch to epoch, so that no pass can be kept; \
+                 set `augment: []` or remove the cache"
+                    .into(),
+            );
+        }
+        if data.cache && matches!(self.explainer, Explainer::LcamFm(_) | Explainer::Bee(_)) {
+            let method = self.explainer.method();
+            found.push(format!(
+                "data.cache: found true, but explainer.method `{method}` makes no pass that can be kept; remove it"
+            ));
+        }
         for (i, augment) in data.augment.iter().enumerate() {
             if data.augment[..i].contains(augment) {
                 found.push(format!("data.augment: {augment:?} is there twice"));

@@ -221,6 +221,11 @@ pub struct Data {
     #[garde(skip)]
     #[serde(default = "Augment::all")]
     pub augment: Vec<Augment>,
+    /// Keeps the classifier's answer to each training image and its feature maps, in half precision, in the output folder
+    /// while the run lasts, so that epochs behind the first save a forward pass. Needs `augment: []`.
+    #[garde(skip)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cache: bool,
     /// Fraction of images that may be unreadable before the run stops; fewer are skipped with a warning.
     #[garde(custom(fraction))]
     #[schemars(range(min = 0.0, max = 1.0))]

@@ -164,6 +164,11 @@ fn keys_must_go_together() {
         (&["data.val=shapes"], "data.val_images: needed"),
         (&["data={train: a, val: b, resize: 64, crop: 65}"], "data.crop: found 65, expected at most data.resize (64)"),
         (&["data.crop=16"], "data.crop: found 16, expected at least 32"),
+        (&["data.cache=true"], "data.cache: found true, but data.augment changes each image"),
+        (
+            &["data.cache=true", "data.augment=[]", "explainer.method=lcam_fm"],
+            "data.cache: found true, but explainer.method",
+        ),
         (&["data.augment=[flip, flip]"], "data.augment: Flip is there twice"),
         (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: needs a momentum"),
         (&["schedule={name: one_cycle, base_momentum: 0.99}"], "schedule.base_momentum: found 0.99"),

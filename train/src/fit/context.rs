@@ -9,8 +9,10 @@ use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::{Backbone, BackboneError, TapId, answered};
 use explainer_zoo::explainer::tame::SyncBatchNorm;
 
+use super::cache::{CleanCache, Look};
 use super::step::{MaskingTask, PhaseName, TameTask};
 use crate::config::{Config, Explainer};
+use crate::data::Batch;
 use crate::distributed::Team;
 use crate::objective::Masking;
 
@@ -67,6 +69,8 @@ pub struct Context {
     pub team: Arc<Team>,
     /// What the head's normalisations share with those of the other ranks, if they do.
     pub sync: Option<Arc<SyncBatchNorm>>,
+    /// Clean passes of training images that are kept, if they are.
+    pub cache: Option<Arc<CleanCache>>,
 }
 
 /// A batch as the backbone sees it.
@@ -105,5 +109,18 @@ impl Context {
             None => self.adapters.iter().zip(&seen.taps).map(|(adapter, tap)| adapter.apply(tap.clone())).collect(),
         };
         Clean { images, logits: seen.logits, class, taps: seen.taps, features }
+    }
+
+    /// The clean pass of training images, from the cache where there is one; then it has no taps.
+    pub fn clean_of(&self, batch: &Batch) -> Clean {
+        let pixels = batch.images(&self.device);
+        let Some(cache) = &self.cache else { return self.clean(pixels) };
+        let images = self.backbone.spec().preprocessing.normalise(pixels.clone());
+        let Look { logits, features } = cache.look(&batch.indices, &self.device, || {
+            let clean = self.clean(pixels);
+            Look { logits: clean.logits, features: clean.features }
+        });
+        let class = logits.clone().argmax(1).reshape([batch.len()]);
+        Clean { images, logits, class, taps: Vec::new(), features }
     }
 }

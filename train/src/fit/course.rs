@@ -113,6 +113,7 @@ impl Course<'_> {
             images: self.train.clone(),
             team: self.team.clone(),
             max_broken: config.data.max_broken,
+            cache: phase.context.cache.clone(),
             overlap: config.distributed.overlap && !self.team.is_alone(),
         };
         let images = [phase.steps, from].map(|steps| steps * phase.plan.batch_size);

@@ -176,6 +176,14 @@ pub enum FitError {
         /// How many processes there are.
         ranks: usize,
     },
+    /// Clean passes are kept by one process.
+    #[error(
+        "data.cache is for one process, {ranks} were started, each of which would see other images in each epoch; remove it"
+    )]
+    CacheShared {
+        /// How many processes there are.
+        ranks: usize,
+    },
     /// The ranks have set up different runs.
     #[error(
         "rank {rank} would train another run than rank 0 (its configuration, weights or training images differ); start all \

@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod bee;
+mod cache;
 pub mod checkpoint;
 mod classifier;
 pub mod clip;
@@ -10,6 +11,7 @@ mod course;
 mod error;
 mod first;
 pub mod gradients;
+mod identity;
 mod import;
 mod log;
 pub mod optimizer;
@@ -18,6 +20,7 @@ pub mod progress;
 mod run;
 pub mod schedule;
 mod schedule_step;
+mod setup;
 pub mod step;
 pub mod strategy;
 pub mod trainee;

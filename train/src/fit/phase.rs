@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::{Context, Task};
 use super::progress::Report;
-use super::run::training;
+use super::setup::training;
 use super::step::{MaskingTask, PhaseName, TameTask};
 use crate::config::{Config, Explainer, MaskingModel, Optimizer, Schedule};
 use crate::data::Plan;

@@ -16,7 +16,9 @@ use serde_json::json;
 
 use super::FitError;
 use super::checkpoint::{self, State, Store};
-use super::run::{ResumeFrom, identified, start, training, validated, validation};
+use super::identity::identified;
+use super::run::{ResumeFrom, start};
+use super::setup::{training, validated, validation};
 use crate::config::{self, Config};
 use crate::data::{Batch, Broken, Loader};
 use crate::metric::Case;

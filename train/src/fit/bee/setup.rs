@@ -16,7 +16,7 @@ use explainer_zoo::weights::source::Progress;
 
 use super::super::checkpoint::State;
 use super::super::classifier::{class_names, explained, preprocessing};
-use super::super::run::{sets, validation};
+use super::super::setup::{sets, validation};
 use super::{FitError, Measured};
 use crate::config::{self, Config};
 use crate::data::{Batch, ImageSet, Loader, Plan, Subset};

@@ -93,7 +93,7 @@ pub fn masking_model(
     context: &Context,
     batch: &Batch,
 ) -> (GradientsParams, StepOutput) {
-    let clean = context.clean(batch.images(&context.device));
+    let clean = context.clean_of(batch);
     let [_, classes] = clean.logits.dims();
     let share = if model.has_selector() { task.fake_targets } else { 0.0 };
     let shifts = fake_targets(task.seed, batch.step, &batch.indices, share, classes);

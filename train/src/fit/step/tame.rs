@@ -41,14 +41,14 @@ pub fn tame(
 ) -> (GradientsParams, StepOutput) {
     // Where none of the share can be read a black image stands in, so that this rank makes every step that the others
     // make; it counts nowhere.
-    let pixels = || match batch.is_empty() {
-        true => Tensor::zeros([1, 3, batch.height, batch.width], &context.device),
-        false => batch.images(&context.device),
+    let look = || match batch.is_empty() {
+        true => context.clean(Tensor::zeros([1, 3, batch.height, batch.width], &context.device)),
+        false => context.clean_of(batch),
     };
     if let Some(sync) = &context.sync {
         sync.begin(batch.is_empty());
     }
-    let clean = seen.unwrap_or_else(|| context.clean(pixels()));
+    let clean = seen.unwrap_or_else(look);
     let [images, ..] = clean.images.dims();
     let view = View { images: &clean.images, features: &clean.features };
     let share = Share::of(&clean.class, batch.len(), &context.team);

@@ -1,0 +1,173 @@
+//! A training step of T-TAME and one explanation, on every backbone that the peer is timed on, with random weights and
+//! 1000 classes.
+//!
+//! ```sh
+//! cargo bench --bench explainers -- training_step       # or: explanation; or one: tf_efficientnet_lite0
+//! ```
+//!
+//! `scripts/bench_pytorch.py` runs it beside PyTorch. Under `cargo test` the two smallest backbones have one turn each, with
+//! two images. `EXPLAINER_DEVICE` names another device than `flex`; two threads.
+
+#![allow(clippy::expect_used, reason = "a bench fails by panicking")]
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+use burn::train::TrainStep;
+use divan::{Bencher, black_box};
+use explainer_train::config::{AdamW, Masking, Optimizer};
+use explainer_train::data::Batch;
+use explainer_train::distributed::Team;
+use explainer_train::explain::{Loaded, Which};
+use explainer_train::fit::context::{Context, Masked, Task};
+use explainer_train::fit::step::TameTask;
+use explainer_train::fit::trainee::{Exchange, Trainee};
+use explainer_train::objective::{Objective, upsample};
+use explainer_zoo::adapter::Adapter;
+use explainer_zoo::artifact::{Artifact, ArtifactConfig};
+use explainer_zoo::backbone::{self, Backbone, TapId};
+use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
+
+/// The program's own, without which memory and time would not be the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// As many as the peer has where it is timed.
+const THREADS: usize = 2;
+
+/// A backbone, and the images of a training step.
+#[derive(Clone, Copy)]
+struct Work(&'static str, usize);
+
+/// What the peer is timed on.
+const WORK: [Work; 5] = [
+    Work("tf_efficientnet_lite0", 32),
+    Work("vit_small_patch14_dinov2", 32),
+    Work("resnet50", 16),
+    Work("vgg16", 8),
+    Work("vit_b_16", 8),
+];
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Whether it is to be timed, and not only to be shown that it runs.
+fn timed() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
+}
+
+fn work() -> Vec<Work> {
+    let count = if timed() { WORK.len() } else { 2 };
+    WORK[..count].to_vec()
+}
+
+/// What both sorts of work need of a backbone.
+struct Subject {
+    compute: Compute,
+    backbone: Arc<dyn Backbone>,
+    taps: Vec<TapId>,
+    adapters: Vec<Adapter>,
+    head: AnyConfig,
+}
+
+impl Subject {
+    fn new(name: &str) -> Self {
+        let device = std::env::var("EXPLAINER_DEVICE").unwrap_or_else(|_| "flex".into());
+        let compute = Compute::new(&device, Some(THREADS)).expect("EXPLAINER_DEVICE: a device of this program");
+        let loaded = backbone::load(name, "random", None, &compute, &mut |_, _| {});
+        let backbone: Arc<dyn Backbone> = Arc::new(loaded.expect("a registered backbone"));
+        let spec = backbone.spec().clone();
+        let taps = backbone.taps(&spec.default_taps).expect("its own taps");
+        let tapped: Vec<_> = taps.iter().map(|tap| backbone.tap(*tap).clone()).collect();
+        let side = spec.preprocessing.crop;
+        let adapters = tapped.iter().map(|tap| Adapter::new(tap, side)).collect::<Result<_, _>>();
+        let head = TameConfig::ttame(&tapped, spec.classes, side).into();
+        Self { compute, backbone, taps, adapters: adapters.expect("taps that are maps or tokens"), head }
+    }
+
+    /// Noise in 0..1, `images` of them.
+    fn pixels(&self, images: usize) -> (Vec<f32>, usize) {
+        let side = self.backbone.spec().preprocessing.crop;
+        (explainer_zoo::weights::random::uniform(0, "pixels", images * 3 * side * side), side)
+    }
+}
+
+/// Clean pass, maps, masked pass and its gradient, the loss's gradient in the head, the optimizer's step, and its figures
+/// read.
+#[divan::bench(args = work(), sample_count = 5, sample_size = 1)]
+fn training_step(bencher: Bencher<'_, '_>, work: Work) {
+    let subject = Subject::new(work.0);
+    let device = subject.compute.device.clone();
+    let images = if timed() { work.1 } else { 2 };
+    let (pixels, side) = subject.pixels(images);
+    let batch = Batch {
+        pixels,
+        height: side,
+        width: side,
+        indices: (0..images).collect(),
+        classes: vec![None; images],
+        ..Batch::default()
+    };
+    let task = TameTask { masked: Masked::Image(Masking::BeforeNorm), objective: Objective::ttame() };
+    let context = Context {
+        backbone: subject.backbone,
+        taps: subject.taps,
+        adapters: subject.adapters,
+        auxiliary: None,
+        task: Task::Tame(task),
+        device: device.clone(),
+        clip_norm: None,
+        team: Team::alone(),
+        sync: None,
+        cache: None,
+    };
+    let head = subject.head.explainer(0, &device.autodiff());
+    let mut trainee = Trainee::new(head, Arc::new(context), Arc::new(Exchange::default()));
+    let settings = AdamW { weight_decay: 0.01, amsgrad: true, ..AdamW::default() };
+    let (mut optimizer, _) = Optimizer::AdamW(settings).build().expect("an optimizer");
+    let mut step = || {
+        let output = TrainStep::step(&trainee, batch.clone());
+        trainee = trainee.clone().optimize(&mut optimizer, 1e-3.into(), output.grads);
+        black_box(output.item.figures().expect("figures"))
+    };
+    if timed() {
+        step(); // what is made once is made here
+    }
+    bencher.bench_local(step);
+}
+
+/// An image's class, and that class's map at the image's size.
+#[divan::bench(args = work(), sample_count = 20, sample_size = 1)]
+fn explanation(bencher: Bencher<'_, '_>, work: Work) {
+    let subject = Subject::new(work.0);
+    let (pixels, side) = subject.pixels(1);
+    let device = subject.compute.device.clone();
+    let spec = subject.backbone.spec();
+    let config = ArtifactConfig::new(Method::Ttame, subject.head.clone(), spec.default_taps.clone(), spec, "random");
+    let loaded = Loaded {
+        artifact: Artifact { config, head: subject.head.explainer(0, &device) },
+        backbone: subject.backbone,
+        taps: subject.taps,
+        adapters: subject.adapters,
+        auxiliary: None,
+        compute: subject.compute,
+        matched: Vec::new(),
+    };
+    let explain = || {
+        let image = Tensor::from_data(TensorData::new(pixels.clone(), [1, 3, side, side]), &device);
+        let explained = loaded.maps(image, Which::Top(1)).expect("a map");
+        black_box(upsample(explained.maps, [side, side]).into_data())
+    };
+    if timed() {
+        explain();
+    }
+    bencher.bench_local(explain);
+}
+
+fn main() {
+    divan::main();
+}
