@@ -11,7 +11,7 @@
 //! Why no library: faer 0.24 would add more than 66 seconds of processor time to a clean build (at `opt-level` 1, without
 //! its own crate: nano-gemm alone 59); sprs 0.11 takes 2, but its one solver, BiCGSTAB on sparse vectors without
 //! preconditioner, needs half a minute for one colour of 5017 pixels, for which this one takes 0.02 seconds for all three;
-//! its Cholesky factorisation is under the LGPL.
+//! its Cholesky factorisation is under the LGPL, and so is the C program that rsparse is a translation of.
 
 use super::super::MetricError;
 
