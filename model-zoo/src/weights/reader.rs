@@ -450,11 +450,9 @@ mod tests {
     #[test]
     fn a_pytorch_tensor_with_too_few_values_is_refused() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/short.pth");
-        let mut reader = WeightReader::open(&path, &Device::default()).unwrap();
-        assert_eq!(reader.fitting_values("whole", &[2]), Some(vec![1.0; 2]));
-        assert_eq!(reader.fitting_values("short", &[2, 3]), None);
-        let error = reader.finish("tiny").unwrap_err();
-        assert!(matches!(error, WeightsError::Format { .. }) && error.to_string().contains("tensor short"), "{error}");
+        let Err(error) = WeightReader::open(&path, &Device::default()) else { panic!("it was accepted") };
+        let text = error.to_string();
+        assert!(matches!(error, WeightsError::Format { .. }) && text.contains("[2, 3]"), "{text}");
     }
 
     #[test]
