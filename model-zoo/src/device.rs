@@ -17,7 +17,7 @@ pub struct Compute {
 }
 
 /// A device that cannot be had.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No kind of device has this name.
     #[error("unknown device {0:?}; devices are flex (CPU), cuda:N, wgpu, wgpu:N, tch and tch:N")]
@@ -74,6 +74,14 @@ impl Compute {
         Ok(Self { name: name.into(), device, threads })
     }
 
+    /// The devices of all NVIDIA GPUs that the program sees, in the order of their numbers; at least one.
+    ///
+    /// # Errors
+    /// As [`Compute::new`] of `cuda`.
+    pub fn all_cuda() -> Result<Vec<Device>, DeviceError> {
+        cudas("cuda")
+    }
+
     /// Whether tensors live in the CPU's own memory and its threads compute.
     pub fn is_cpu(&self) -> bool {
         self.name.starts_with("flex") || self.name.starts_with("cpu")
@@ -87,17 +95,25 @@ impl Default for Compute {
     }
 }
 
-#[cfg(feature = "cuda")]
 fn cuda(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
     // Burn panics on a number that is not there, and where there is no driver.
-    let (index, count) = (index.unwrap_or(0), Device::enumerate(burn::tensor::DeviceType::Cuda).len());
-    match index < count {
-        true => Ok(Device::cuda(index)),
-        false => Err(DeviceError::Absent { name: name.into(), count }),
+    let found = cudas(name)?;
+    let absent = || DeviceError::Absent { name: name.into(), count: found.len() };
+    found.get(index.unwrap_or(0)).cloned().ok_or_else(absent)
+}
+
+/// All CUDA devices; `name` is what was asked for.
+#[cfg(feature = "cuda")]
+fn cudas(name: &str) -> Result<Vec<Device>, DeviceError> {
+    let count = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
+    if count == 0 {
+        Err(DeviceError::Absent { name: name.into(), count })
+    } else {
+        Ok((0..count).map(Device::cuda).collect())
     }
 }
 #[cfg(not(feature = "cuda"))]
-fn cuda(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
+fn cudas(name: &str) -> Result<Vec<Device>, DeviceError> {
     Err(DeviceError::NotBuilt { name: name.into(), feature: "cuda" })
 }
 

@@ -202,6 +202,10 @@ fn bad_usage_says_what_to_do() {
 
     For more information, try '--help'.
     ");
+    let quickstart = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml");
+    assert_snapshot!(misuse(&["--config", quickstart, "--strategy", "burn-ddp"]), @r"
+    error: --strategy burn-ddp trains on all CUDA GPUs that this machine has, or that CUDA_VISIBLE_DEVICES shows: expected --device cuda, without a number, found flex
+    ");
     assert_snapshot!(misuse(&["--config", "a.yaml", "config", "schema"]), @r"
     error: --config and the other options of a training run do not go with a sub-command
     ");

@@ -13,6 +13,7 @@ mod import;
 mod inspect;
 mod pass;
 mod publish;
+mod ranks;
 mod shared;
 mod signals;
 mod told;
@@ -27,7 +28,7 @@ pub use import::ImportArgs;
 pub use inspect::InspectArgs;
 pub use publish::PublishArgs;
 pub use shared::WeightArgs;
-pub use train::TrainArgs;
+pub use train::{Strategy, TrainArgs};
 pub use zoo::{ZooArgs, ZooCommand};
 
 use crate::config::ConfigError;
@@ -190,7 +191,8 @@ fn report(error: &anyhow::Error) -> String {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<ConfigError>() || cause.is::<BadUsage>() || cause.is::<LaunchError>()
+        let launch = cause.downcast_ref().is_some_and(|error| !matches!(error, LaunchError::Device(_)));
+        cause.is::<ConfigError>() || cause.is::<BadUsage>() || launch
     };
     let usage = error.chain().any(is_usage);
     if usage { 2 } else { 1 }

@@ -1,6 +1,6 @@
 //! `explainer-train --config FILE`: train.
 
-use super::{Global, OfRank, Told, bee, eprint, print, signals};
+use super::{Global, bee, eprint, print, ranks};
 use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
@@ -8,7 +8,8 @@ use crate::distributed::{self, Team};
 use crate::fit::checkpoint::State;
 use crate::fit::{self, FitError, ResumeFrom};
 use crate::report::table::Table;
-use clap::Args;
+use burn::train::Interrupter;
+use clap::{Args, ValueEnum};
 use explainer_zoo::image::Crop;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 const SHEET_ROWS: usize = 12;
 
 /// Options of a training run.
-#[derive(Debug, Default, PartialEq, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainArgs {
     /// YAML file of the run, such as configs/quickstart.yaml
@@ -36,6 +37,21 @@ pub struct TrainArgs {
     /// Continue a run: from a checkpoint, or `auto` for the newest valid one in the output folder, if there is any
     #[arg(long, value_name = "auto|PATH")]
     pub resume: Option<Resume>,
+    /// What trains the head together: `processes`, those that a launcher such as mpirun has started or this one alone; or
+    /// `burn-ddp`, all CUDA GPUs of this machine from this one process, with Burn's own sums [default: processes]
+    // Values that have texts of their own would spread the whole help over twice as many lines.
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true, hide_default_value = true)]
+    pub strategy: Strategy,
+}
+
+/// Who takes part in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// The processes that a launcher has started, or this one alone.
+    #[default]
+    Processes,
+    /// All CUDA GPUs of this machine: a thread each, with Burn's all-reduce between them.
+    BurnDdp,
 }
 
 /// Where a run continues from.
@@ -77,28 +93,28 @@ impl TrainArgs {
 /// Trains, reports, and writes the artifact.
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.config(global)?;
-    let team = distributed::connect()?;
-    let result = run_as(args, global, &config, &team);
-    if team.is_alone() {
-        return result;
-    }
-    // Several ranks fail together, and one of them says why; or one fails alone, and takes the others with it.
-    let alone = result.is_err() && !team.agreed();
-    let result = match result {
-        Err(error) if matches!(error.downcast_ref(), Some(FitError::OtherRank { .. })) => Err(Told.into()),
-        result => result.map_err(|source| OfRank { rank: team.rank(), size: team.size(), source }.into()),
-    };
-    if alone {
-        if let Err(error) = &result {
-            eprint(&super::report(error));
+    match args.strategy {
+        Strategy::Processes => ranks::process(|team, interrupter| run_as(args, global, &config, team, interrupter)),
+        Strategy::BurnDdp => {
+            let gpus = distributed::gpus(&config.device)?;
+            let (args, global) = (args.clone(), global.clone());
+            ranks::threads(gpus, move |team, interrupter| {
+                // GPUs that cannot sum fail here, before anything is loaded.
+                team.sum(&mut [1.0]).map_err(FitError::from)?;
+                run_as(&args, &global, &config, team, interrupter)
+            })
         }
-        team.abandon();
     }
-    result
 }
 
 /// Trains as one of the processes of `team`; the first one reports.
-fn run_as(args: &TrainArgs, global: &Global, config: &Config, team: &Arc<Team>) -> anyhow::Result<()> {
+fn run_as(
+    args: &TrainArgs,
+    global: &Global,
+    config: &Config,
+    team: &Arc<Team>,
+    interrupter: &Interrupter,
+) -> anyhow::Result<()> {
     let from = match &args.resume {
         None => ResumeFrom::Start,
         Some(Resume::Auto) => ResumeFrom::Newest,
@@ -109,9 +125,8 @@ fn run_as(args: &TrainArgs, global: &Global, config: &Config, team: &Arc<Team>) 
             eprint(&format!("note: {note}\n"));
         }
     }
-    let interrupter = signals::interrupter()?;
     if let Some(section) = config.explainer.bee().filter(|_| team.is_alone()) {
-        let finished = fit::bee::run(config, section, &from, global.quiet, &interrupter)?;
+        let finished = fit::bee::run(config, section, &from, global.quiet, interrupter)?;
         notices(&finished.notes, &finished.broken);
         return match &finished.artifact {
             Some(_) if global.quiet => Ok(()),
@@ -119,7 +134,7 @@ fn run_as(args: &TrainArgs, global: &Global, config: &Config, team: &Arc<Team>) 
             None => print(&stopped(&finished.state, config.output_dir())),
         };
     }
-    let finished = fit::run_together(config, &from, global.quiet, &interrupter, team)?;
+    let finished = fit::run_together(config, &from, global.quiet, interrupter, team)?;
     if !team.writes() {
         return Ok(());
     }
@@ -229,6 +244,7 @@ mod tests {
             output: Some("elsewhere".into()),
             seed: Some(2),
             resume: None,
+            strategy: Strategy::Processes,
         };
         let global = Global { device: Some("cuda:1".into()), threads: 3.try_into().ok(), quiet: false };
         let config = args.config(&global).unwrap();

@@ -19,8 +19,8 @@ use super::{Batch, Broken, DataError, ImageSet, Order, Plan, Tally};
 /// An iterator over the batches of a [`Plan`].
 ///
 /// A broken image is left out: its batch is shorter, the other images stay where they are, and a batch without any
-/// image is passed over (its number too), except where it is a share of a larger one, which others may have images of. So which images a batch has depends on nothing but its number. The tally of
-/// broken images starts anew with each loader.
+/// image is passed over (its number too), except where it is a share of a larger one, which others may have images of. So
+/// which images a batch has depends on nothing but its number. The tally of broken images starts anew with each loader.
 #[derive(Debug)]
 pub struct Loader {
     set: Arc<dyn ImageSet>,

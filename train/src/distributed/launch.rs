@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use explainer_zoo::device::{Compute, DeviceError};
 
-use super::Team;
+use super::{Devices, Team};
 
 /// Variables with the number of processes, and what sets them.
 const SIZES: [(&str, &str); 7] = [
@@ -41,6 +41,34 @@ pub enum LaunchError {
         /// What to do.
         how: &'static str,
     },
+    /// `--strategy burn-ddp` with a device of which there cannot be several that sum.
+    #[error(
+        "--strategy burn-ddp trains on all CUDA GPUs that this machine has, or that CUDA_VISIBLE_DEVICES shows: expected \
+         --device cuda, without a number, found {device}"
+    )]
+    NotAllGpus {
+        /// What was asked for.
+        device: String,
+    },
+    /// `--strategy burn-ddp` in one of several processes.
+    #[error(
+        "--strategy burn-ddp is one process with all GPUs of its machine, but {variable}={size} says that {by} has started \
+         {size} processes: leave out one of the two, or unset {variable}"
+    )]
+    GpusOfSeveral {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        size: usize,
+        /// What sets it.
+        by: &'static str,
+    },
+    /// `--strategy burn-ddp` with one GPU.
+    #[error("--strategy burn-ddp is for several GPUs, and there is one here: leave it out")]
+    OneGpu,
+    /// No GPU can be had.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// MPI does not start.
     #[error("MPI does not start, or does not let a thread call it; look at the launcher's own messages")]
     NoMpi,
@@ -105,6 +133,25 @@ pub fn connect() -> Result<Arc<Team>, LaunchError> {
     Ok(Team::alone())
 }
 
+/// A rank for each GPU of this machine, for a thread each. `device` is what the user has asked for.
+///
+/// # Errors
+/// [`LaunchError`] where that is no CUDA device, or one alone, or none is built in, or where a launcher has started several
+/// processes, which would all take all GPUs.
+pub fn gpus(device: &str) -> Result<Vec<Devices>, LaunchError> {
+    if device != "cuda" {
+        return Err(LaunchError::NotAllGpus { device: device.into() });
+    }
+    if let Some((variable, size, by)) = Environment::read(|name| std::env::var(name).ok()).several {
+        return Err(LaunchError::GpusOfSeveral { variable, size, by });
+    }
+    let devices = Compute::all_cuda()?;
+    if devices.len() == 1 {
+        return Err(LaunchError::OneGpu);
+    }
+    Ok(Devices::new(&devices))
+}
+
 /// The device of one of several processes: where `name` has no number, that of its number on its machine, so that each has
 /// a GPU of its own. Where it sees one only, as most schedulers have it, that one.
 ///
@@ -153,6 +200,19 @@ mod tests {
         for variables in [&[][..], &[("SLURM_NTASKS", "1")], &[("WORLD_SIZE", ""), ("PMI_SIZE", "x")]] {
             assert_eq!(environment(variables).check_alone(), Ok(()));
         }
+    }
+
+    #[test]
+    fn gpus_are_all_of_this_machine() {
+        for device in ["flex", "cuda:0", "wgpu", ""] {
+            let error = gpus(device).err();
+            assert_eq!(error, Some(LaunchError::NotAllGpus { device: device.into() }));
+        }
+        #[cfg(not(feature = "cuda"))]
+        assert!(matches!(
+            gpus("cuda"),
+            Err(LaunchError::Device(DeviceError::NotBuilt { .. }) | LaunchError::GpusOfSeveral { .. })
+        ));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Several processes that train one head: one a GPU, each with its share of every batch.
 //!
-//! [`Ranks`] is what they can do together; [`Alone`], [`Threads`] and, with the Cargo feature `mpi`, `Mpi` do it.
-//! [`Team`] is what a run sees of them: typed values, errors that all learn of, and sums of gradients.
+//! [`Ranks`] is what they can do together; [`Alone`], [`Threads`], [`Devices`] and, with the Cargo feature `mpi`, `Mpi` do
+//! it. [`Team`] is what a run sees of them: typed values, errors that all learn of, and sums of gradients.
 
+mod devices;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -11,7 +12,8 @@ mod threads;
 
 use std::fmt::Debug;
 
-pub use launch::{Environment, LaunchError, connect, own_device, own_threads};
+pub use devices::Devices;
+pub use launch::{Environment, LaunchError, connect, gpus, own_device, own_threads};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
 pub use team::Team;
@@ -34,7 +36,7 @@ pub trait Ranks: Debug + Send + Sync {
     /// Replaces `values`, of which every process has equally many, by their sum over all processes.
     ///
     /// # Errors
-    /// [`RankError`] if one of them is not there any more.
+    /// [`RankError`] if one of them is not there any more, or cannot sum.
     fn sum(&self, values: &mut [f32]) -> Result<(), RankError>;
 
     /// What each process has given as `own`, in the order of their numbers.
@@ -70,6 +72,17 @@ pub enum RankError {
         /// Its number.
         rank: usize,
         /// What could not be understood.
+        reason: String,
+    },
+    /// A device did not sum.
+    #[error(
+        "the device of rank {rank} cannot sum with the others: {reason}. Sums of GPUs are NCCL's, whose libnccl.so has to be \
+         where the loader looks for libraries (LD_LIBRARY_PATH)"
+    )]
+    Device {
+        /// The rank's number.
+        rank: usize,
+        /// What it says.
         reason: String,
     },
     /// More than one message can hold.

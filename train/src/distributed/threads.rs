@@ -1,4 +1,5 @@
-//! Ranks that are threads of one process: what the tests of training on several use.
+//! Ranks that are threads of one process: what GPUs that one process trains on tell each other by, and the tests of training
+//! on several.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -17,7 +17,6 @@ use super::gradients::Flat;
 use super::progress::{Figures, Report};
 use super::step;
 use crate::data::Batch;
-use crate::distributed::RankError;
 use crate::metric::{Confidence, MaskedConfidence};
 
 /// The head and what it is trained with, as burn-train's learner holds it.
@@ -131,7 +130,7 @@ impl Trainee {
             Some(meanwhile) => std::thread::scope(|scope| {
                 let sum = scope.spawn(|| flat.sum(team));
                 meanwhile();
-                sum.join().unwrap_or(Err(RankError::Left { rank: team.rank() }.into()))
+                sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?,
         }
         let running = flat.restore(self, gradients);

@@ -6,9 +6,17 @@ const COLOURS: [&str; 12] = [
     "#475569", "#b0186b",
 ];
 
+/// Dashes of curves, for each time that the colours begin anew.
+const DASHES: [&str; 3] = ["none", "8 4", "2 4"];
+
 /// The colour of the explainer at a place; after the last one they begin anew.
 pub(super) fn colour(place: usize) -> &'static str {
     COLOURS[place % COLOURS.len()]
+}
+
+/// The dashes of the explainer's curve, by which those of one colour differ.
+pub(super) fn dashes(place: usize) -> &'static str {
+    DASHES[place / COLOURS.len() % DASHES.len()]
 }
 
 /// The number of the explainer at a place, on its colour.
@@ -56,6 +64,12 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn three_dozen_curves_differ() {
+        let looks: std::collections::BTreeSet<_> = (0..36).map(|place| (colour(place), dashes(place))).collect();
+        assert_eq!((looks.len(), dashes(11), dashes(12)), (36, "none", "8 4"));
+    }
 
     #[test]
     fn nothing_of_a_text_is_taken_for_html() {

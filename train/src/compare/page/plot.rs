@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::parts::{colour, escape};
+use super::parts::{colour, dashes, escape};
 use super::scale::{Labels, Scale};
 use super::{Explainer, MetricSpec, axis_digits, shown};
 
@@ -91,8 +91,11 @@ pub(super) fn curves(axis: &str, curves: &[(usize, &str, &[f64])]) -> String {
             let [x, y] = point_of(curve, step);
             let _ = write!(path, "{}{x:.1} {y:.1}", if step == 0 { 'M' } else { 'L' });
         }
-        let (colour, name) = (colour(*number), escape(name));
-        let _ = writeln!(svg, "<path class=\"curve\" stroke=\"{colour}\" d=\"{path}\"><title>{name}</title></path>");
+        let (colour, dashes, name) = (colour(*number), dashes(*number), escape(name));
+        let _ = writeln!(
+            svg,
+            "<path class=\"curve\" stroke=\"{colour}\" stroke-dasharray=\"{dashes}\" d=\"{path}\"><title>{name}</title></path>"
+        );
     }
     // Curves begin and end together: each has its number where it is farthest from the others.
     let mut labels = Labels::default();
