@@ -1,6 +1,6 @@
 //! Extremal perturbation (Fong et al., 2019).
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use super::path::one_hot;
 use super::spread::{Spread, cell, proportional};
@@ -16,14 +16,16 @@ use crate::image::gaussian_blur;
 /// y(x blurred by m) - l mean (vecsort(m) - r_a)^2,
 ///
 /// r_a being (1-a) n zeros and then a n ones, so that the second term says how large the mask is and that it is of zeros
-/// and ones. Momentum 0.9, learning rate 0.01; l begins at 300 and grows by 1.0035 a step; parameters are kept in 0..1 and
-/// begin at 1/2.
+/// and ones. Learning rate 0.01, momentum 0.9 of the mean gradient (0.1 of a new one is added); l begins at 300 and grows by
+/// 1.0035 a step; parameters are kept in 0..1 and begin at 1.
 ///
 /// A mask is smooth by construction (section 3.3): m(u) = smax_i k(u - u_i) p_i over the parameters p_i on a grid of cells
-/// of 7 pixels, smax the mean weighted by exp(./T), T = 1/20, and k(d) = exp(-max(0, |d| / 21 - 1)^2 / 4). It is made at the
-/// grid's points and resized to the image (bilinear). Where m is 1 the image is as it was, where it is 0 blurred by 20
-/// pixels, and between at a strength between: linearly between the nearest two of eight blurred images. Lengths are those
-/// for images of 224 pixels, and in proportion for others.
+/// of 7 pixels, smax the mean weighted by exp(./T), T = 1/20. k is that of the authors' program, TorchRay, like the start and the
+/// dampened momentum: k(d) = exp(-2 max(0, |d| / 21 - 1/2)^2) up to four cells to either side. With the one
+/// that the paper prints, exp(-max(0, |d| / 21 - 1)^2 / 4) everywhere, a single parameter shows a fifth of the image, and no
+/// smaller mask exists. It is made at the grid's points and resized to the image (bilinear). Where m is 1 the image is as it
+/// was, where it is 0 blurred by 20 pixels, and between at a strength between: linearly between the nearest two of eight
+/// blurred images. Lengths are those for images of 224 pixels, and in proportion for others.
 ///
 /// Areas times n passes of both kinds.
 #[derive(Clone, Debug)]
@@ -37,9 +39,13 @@ pub struct ExtremalPerturbation {
 }
 
 const CELL: f64 = 7.0;
-/// In cells.
+/// The kernel's length, in cells.
 const REACH: f32 = 3.0;
+/// How many cells to either side a parameter shows.
+const WINDOW: usize = 4;
 const TEMPERATURE: f32 = 1.0 / 20.0;
+/// How much values of a mask differ that have an order.
+const EQUAL: f32 = 1e-6;
 const BLUR: f64 = 20.0;
 const LEVELS: usize = 8;
 const RATE: f32 = 0.01;
@@ -82,7 +88,7 @@ impl ExtremalPerturbation {
         // The masks of the first image, one an area, then those of the second.
         let owners: Vec<usize> = classes.iter().flat_map(|class| vec![*class; self.areas.len()]).collect();
         let cotangent = one_hot(indices(&owners, &device));
-        let mut parameters = Tensor::<2>::full([rows, cells], 0.5, &device);
+        let mut parameters = Tensor::<2>::ones([rows, cells], &device);
         let mut speed = parameters.zeros_like();
         let mut weight = WEIGHT;
         for _ in 0..self.steps {
@@ -93,7 +99,7 @@ impl ExtremalPerturbation {
             let reward = spread.adjoint((gradient * slope).sum_dim(1)).reshape([rows, cells]);
             let off = mask.clone() - self.sorted_goal(&mask);
             let uphill = reward - off * (2.0 * weight / cells as f32);
-            speed = speed * MOMENTUM + smooth.adjoint(&parameters, uphill);
+            speed = speed * MOMENTUM + smooth.adjoint(&parameters, uphill) * (1.0 - MOMENTUM);
             parameters = (parameters + speed.clone() * RATE).clamp(0.0, 1.0);
             weight *= GROWTH;
         }
@@ -101,65 +107,83 @@ impl ExtremalPerturbation {
         spread.apply(masks.reshape([batch, 1, grid[0], grid[1]]))
     }
 
-    /// For each mask's value that which `r_a` has at its place in the order, `[n,cells]`.
+    /// For each mask's value that which `r_a` has at its place in the order, `[n,cells]`. Values that are as good as equal
+    /// share what their places have: in the beginning all are, and their order would be that of the cells.
     fn sorted_goal(&self, masks: &Tensor<2>) -> Tensor<2> {
         let [rows, cells] = masks.dims();
-        let mut goal = vec![0.0; rows * cells];
         let flat = values(masks.clone());
-        for (row, (mask, goal)) in flat.chunks(cells.max(1)).zip(goal.chunks_mut(cells.max(1))).enumerate() {
+        let mut goal = Vec::with_capacity(flat.len());
+        for (row, mask) in flat.chunks(cells.max(1)).enumerate() {
             let area = self.areas.get(row % self.areas.len().max(1)).copied().unwrap_or(1.0);
-            let kept = ((area * cells as f64).round() as usize).min(cells);
-            let mut order: Vec<usize> = (0..cells).collect();
-            order.sort_by(|a, b| mask[*b].total_cmp(&mask[*a]));
-            order.into_iter().take(kept).for_each(|cell| goal[cell] = 1.0);
+            let kept = ((area * cells as f64).round() as usize).clamp(1, cells);
+            let mut order = mask.to_vec();
+            order.sort_by(|a, b| b.total_cmp(a));
+            let edge = order.get(kept - 1).copied().unwrap_or_default();
+            let above = mask.iter().filter(|value| **value > edge + EQUAL).count();
+            let equal = mask.iter().filter(|value| (**value - edge).abs() <= EQUAL).count();
+            let share = (kept - above) as f32 / equal.max(1) as f32;
+            goal.extend(mask.iter().map(|value| match value - edge {
+                off if off > EQUAL => 1.0,
+                off if off < -EQUAL => 0.0,
+                _ => share,
+            }));
         }
         from_values(goal, [rows, cells], &masks.device())
     }
 }
 
-/// The smooth maximum over neighbours, weighted by their distance.
+/// The smooth maximum over neighbours, weighted by their distance. Beyond the image the parameters at its edge go on: then
+/// equal parameters make equal values everywhere, and no place is ahead of another before the classifier has a say.
 struct Smooth {
-    /// k between any two points of the grid, `[cells,cells]`.
-    kernel: Tensor<2>,
+    /// The neighbours of each point of the grid, `[cells * window]`.
+    neighbours: Tensor<1, Int>,
+    /// Their weights, `[1,1,window]`.
+    kernel: Tensor<3>,
 }
 
 impl Smooth {
     fn new([rows, columns]: [usize; 2], device: &Device) -> Self {
-        let cells = rows * columns;
-        let place = |cell: usize| ((cell / columns) as f32, (cell % columns) as f32);
-        let weight = |from: usize, to: usize| {
-            let ((a, b), (c, d)) = (place(from), place(to));
-            let distance = ((a - c).powi(2) + (b - d).powi(2)).sqrt() / REACH;
-            (-(distance - 1.0).max(0.0).powi(2) / 4.0).exp()
+        let window = || (0..2 * WINDOW + 1).flat_map(|down| (0..2 * WINDOW + 1).map(move |right| (down, right)));
+        let weight = |(down, right): (usize, usize)| {
+            let distance = (down.abs_diff(WINDOW) as f32).hypot(right.abs_diff(WINDOW) as f32) / REACH;
+            (-2.0 * (distance - 0.5).max(0.0).powi(2)).exp()
         };
-        let kernel = (0..cells * cells).map(|i| weight(i / cells, i % cells)).collect();
-        Self { kernel: from_values(kernel, [cells, cells], device) }
+        let within = |place: usize, count: usize| place.saturating_sub(WINDOW).min(count.saturating_sub(1));
+        let around = |cell: usize| {
+            let (row, column) = (cell / columns, cell % columns);
+            window().map(move |(down, right)| within(row + down, rows) * columns + within(column + right, columns))
+        };
+        let neighbours: Vec<usize> = (0..rows * columns).flat_map(around).collect();
+        let kernel: Vec<f32> = window().map(weight).collect();
+        let size = kernel.len();
+        Self { neighbours: indices(&neighbours, device), kernel: from_values(kernel, [1, 1, size], device) }
     }
 
-    /// For one mask's parameters `[1,cells]`: f = k p, exp(f / T) / sum exp(f / T), and m, all by point.
-    fn terms(&self, parameters: Tensor<2>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
-        let weighted = self.kernel.clone() * parameters;
-        let share = burn::tensor::activation::softmax(weighted.clone() / TEMPERATURE, 1);
-        let mask = (weighted.clone() * share.clone()).sum_dim(1);
+    /// For parameters `[n,cells]`: f = k p and exp(f / T) / sum exp(f / T) by point and neighbour, `[n,cells,window]`, and m,
+    /// `[n,cells,1]`.
+    fn terms(&self, parameters: &Tensor<2>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        let [n, cells] = parameters.dims();
+        let [.., window] = self.kernel.dims();
+        let around = parameters.clone().select(1, self.neighbours.clone()).reshape([n, cells, window]);
+        let weighted = around * self.kernel.clone();
+        let share = burn::tensor::activation::softmax(weighted.clone() / TEMPERATURE, 2);
+        let mask = (weighted.clone() * share.clone()).sum_dim(2);
         (weighted, share, mask)
     }
 
-    /// Parameters `[n,cells]` to masks `[n,cells]`, one after the other: what is between has cells^2 numbers.
+    /// Parameters `[n,cells]` to masks `[n,cells]`.
     fn apply(&self, parameters: &Tensor<2>) -> Tensor<2> {
-        let masks = parameters.clone().split(1, 0).into_iter().map(|row| self.terms(row).2.transpose());
-        Tensor::cat(masks.collect(), 0)
+        self.terms(parameters).2.reshape(parameters.dims())
     }
 
     /// A gradient with respect to the masks as one with respect to the parameters, both `[n,cells]`.
     fn adjoint(&self, parameters: &Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-        let rows = parameters.clone().split(1, 0).into_iter().zip(gradient.split(1, 0));
-        let back = rows.map(|(row, gradient)| {
-            let (weighted, share, mask) = self.terms(row);
-            // d m / d f = share (1 + (f - m) / T)
-            let slope = share * ((weighted - mask) / TEMPERATURE + 1.0);
-            gradient.matmul(slope * self.kernel.clone())
-        });
-        Tensor::cat(back.collect(), 0)
+        let [n, cells] = parameters.dims();
+        let (weighted, share, mask) = self.terms(parameters);
+        // d m / d f = share (1 + (f - m) / T)
+        let slope = share * ((weighted - mask) / TEMPERATURE + 1.0) * self.kernel.clone();
+        let back = (slope * gradient.reshape([n, cells, 1])).flatten::<2>(1, 2);
+        parameters.zeros_like().select_assign(1, self.neighbours.clone(), back, IndexingUpdateOp::Add)
     }
 }
 
@@ -219,12 +243,16 @@ mod tests {
     #[test]
     fn the_smooth_maximum_is_one_and_its_adjoint_its_slope() {
         let device = Device::default();
+        let smooth = Smooth::new([11, 11], &device);
+        let mut one = vec![0.0; 121];
+        one[5 * 11 + 5] = 1.0;
+        let mask = values(smooth.apply(&from_values(one, [1, 121], &device)));
+        // Half the length away k is 1, the length away exp(-1/2), and beyond four cells nothing is shown.
+        close(&mask[60..64], &[1.0, 1.0, (-2.0_f32 / 36.0).exp(), (-0.5_f32).exp()], 1e-2);
+        assert!(mask[64] > 0.1 && mask[65] == 0.0, "{mask:?}");
         let smooth = Smooth::new([3, 4], &device);
-        let mut one = vec![0.0; 12];
-        one[0] = 1.0;
-        let mask = values(smooth.apply(&from_values(one, [1, 12], &device)));
-        // Up to three cells away k is 1.
-        assert!(mask[0] > 0.99 && mask[3] > 0.99 && (0.9..0.99).contains(&mask[11]), "{mask:?}");
+        let even = values(smooth.apply(&Tensor::full([1, 12], 0.7, &device)));
+        assert!(even.iter().all(|value| (value - even[0]).abs() < 1e-6), "{even:?}");
         let parameters = from_values(uniform(1, "p", 24), [2, 12], &device);
         let (direction, gradient) = (normal([2, 12], 1, "d", 0, &device), normal([2, 12], 1, "g", 0, &device));
         let at = |by: f32| {
@@ -255,5 +283,8 @@ mod tests {
         let method = ExtremalPerturbation { areas: vec![0.25, 0.5], steps: 1, per_call: 1 };
         let masks = from_values(vec![0.1, 0.9, 0.3, 0.4, 0.8, 0.2, 0.1, 0.7], [2, 4], &Device::default());
         assert_eq!(values(method.sorted_goal(&masks)), [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        let masks = from_values(vec![0.5, 0.5, 0.5, 0.5, 1.0, 0.3, 0.3, 0.3], [2, 4], &Device::default());
+        let third = 1.0 / 3.0;
+        close(&values(method.sorted_goal(&masks)), &[0.25, 0.25, 0.25, 0.25, 1.0, third, third, third], 1e-6);
     }
 }

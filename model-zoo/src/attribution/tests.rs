@@ -216,12 +216,14 @@ fn perturbations_find_where_the_class_is() {
     let backbone = Linear::window(2..8, 8..14);
     let image = (0..3 * SIDE * SIDE).map(chessboard).collect();
     let image = from_values(image, [1, 3, SIDE, SIDE], &Device::default());
-    // A quarter of the image holds more than half of the map.
-    for (name, ratio) in [("meaningful-perturbation@100", 3.0), ("extremal-perturbation@150", 3.0), ("rise@600", 1.5)] {
+    // A quarter of the image holds most of the map; of extremal perturbation's five masks the largest show half the image.
+    for (name, ratio, least) in
+        [("meaningful-perturbation@100", 3.0, 0.4), ("extremal-perturbation@2000", 1.5, 0.35), ("rise@600", 1.5, 0.4)]
+    {
         let found = maps(name, &backbone, &image, &[0]);
         let inside = share(found.clone(), 0..9, 7..16);
         let outside = share(found, 7..16, 0..9);
-        assert!(inside > ratio * outside && inside > 0.4, "{name}: {inside} inside, {outside} opposite");
+        assert!(inside > ratio * outside && inside > least, "{name}: {inside} inside, {outside} opposite");
     }
 }
 
