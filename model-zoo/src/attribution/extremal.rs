@@ -20,12 +20,12 @@ use crate::image::gaussian_blur;
 /// 1.0035 a step; parameters are kept in 0..1 and begin at 1.
 ///
 /// A mask is smooth by construction (section 3.3): m(u) = smax_i k(u - u_i) p_i over the parameters p_i on a grid of cells
-/// of 7 pixels, smax the mean weighted by exp(./T), T = 1/20. k is that of the authors' program, TorchRay, like the start and the
-/// dampened momentum: k(d) = exp(-2 max(0, |d| / 21 - 1/2)^2) up to four cells to either side. With the one
-/// that the paper prints, exp(-max(0, |d| / 21 - 1)^2 / 4) everywhere, a single parameter shows a fifth of the image, and no
-/// smaller mask exists. It is made at the grid's points and resized to the image (bilinear). Where m is 1 the image is as it
-/// was, where it is 0 blurred by 20 pixels, and between at a strength between: linearly between the nearest two of eight
-/// blurred images. Lengths are those for images of 224 pixels, and in proportion for others.
+/// of 7 pixels, smax the mean weighted by exp(./T), T = 1/20. k is that of the authors' program, TorchRay, like the start and
+/// the dampened momentum: k(d) = exp(-2 max(0, |d| / 21 - 1/2)^2) up to four cells to either side. With the one that the paper
+/// prints, exp(-max(0, |d| / 21 - 1)^2 / 4) everywhere, a single parameter shows a fifth of the image, and no smaller mask
+/// exists. The mask is made at the grid's points and resized to the image (bilinear). Where m is 1 the image is as it was,
+/// where it is 0 blurred by 20 pixels, and between at a strength between: linearly between the nearest two of eight blurred
+/// images. Lengths are those for images of 224 pixels, and in proportion for others.
 ///
 /// Areas times n passes of both kinds.
 #[derive(Clone, Debug)]
