@@ -3,7 +3,20 @@
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType};
+use serde::Deserialize;
+
+/// The type that frozen networks compute in. Explainers, losses and what passes between them and a network are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    #[serde(rename = "float32")]
+    F32,
+    /// Brain floating point: 16 bits, of them 8 of precision.
+    #[serde(rename = "bfloat16")]
+    Bf16,
+}
 
 /// A device and the CPU threads that work beside it.
 #[derive(Clone, Debug)]
@@ -14,6 +27,8 @@ pub struct Compute {
     pub device: Device,
     /// CPU threads, at least one.
     pub threads: usize,
+    /// What frozen networks compute in.
+    pub precision: Precision,
 }
 
 /// A device that cannot be had.
@@ -41,6 +56,12 @@ pub enum DeviceError {
         /// The Cargo feature that has it.
         feature: &'static str,
     },
+    /// It has no arithmetic in bf16.
+    #[error(
+        "device {0:?} does not compute in bf16; take `precision: f32`, a device that does (cuda), or export the classifier for \
+         LibTorch with `model-zoo/scripts/export_torchscript.py --bfloat16`"
+    )]
+    NoBf16(String),
 }
 
 impl Compute {
@@ -71,7 +92,18 @@ impl Compute {
             _ => return Err(DeviceError::Unknown(name.into())),
         };
         let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get)).max(1);
-        Ok(Self { name: name.into(), device, threads })
+        Ok(Self { name: name.into(), device, threads, precision: Precision::F32 })
+    }
+
+    /// The same with frozen networks in `precision`.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoBf16`] where the device cannot, or where it would be slower: `flex` converts each value back and forth.
+    pub fn in_precision(self, precision: Precision) -> Result<Self, DeviceError> {
+        if precision == Precision::Bf16 && (self.is_cpu() || !self.device.supports_dtype(FloatDType::BF16)) {
+            return Err(DeviceError::NoBf16(self.name));
+        }
+        Ok(Self { precision, ..self })
     }
 
     /// The devices of all NVIDIA GPUs that the program sees, in the order of their numbers; at least one.
@@ -91,7 +123,7 @@ impl Compute {
 impl Default for Compute {
     fn default() -> Self {
         let threads = available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { name: "flex".into(), device: Device::flex(), threads }
+        Self { name: "flex".into(), device: Device::flex(), threads, precision: Precision::F32 }
     }
 }
 
@@ -157,6 +189,13 @@ mod tests {
         assert_eq!(Compute::new("tpu", None).map(|_| ()), Err(DeviceError::Unknown("tpu".into())));
         assert_eq!(Compute::new("cuda:x", None).map(|_| ()), Err(DeviceError::Index("cuda:x".into())));
         assert_eq!(Compute::new("flex", Some(0)).map(|c| c.threads), Ok(1));
+    }
+
+    #[test]
+    fn the_cpu_is_not_slowed_down_by_bf16() {
+        let refused = Compute::default().in_precision(Precision::Bf16).map(|_| ());
+        assert_eq!(refused, Err(DeviceError::NoBf16("flex".into())));
+        assert!(Compute::default().in_precision(Precision::F32).is_ok());
     }
 
     #[test]

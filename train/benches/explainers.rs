@@ -5,8 +5,11 @@
 //! cargo bench --bench explainers -- training_step       # or: explanation; or one: tf_efficientnet_lite0
 //! ```
 //!
-//! `scripts/bench_pytorch.py` runs it beside PyTorch. Under `cargo test` the two smallest backbones have one turn each, with
-//! two images. `EXPLAINER_DEVICE` names another device than `flex`; two threads.
+//! How a step's time grows with images, classes and taps (`growth`), and what this machine's cores reach at best (`rates`).
+//!
+//! `scripts/bench_pytorch.py` runs it beside PyTorch. Under `cargo test` everything has one turn, on the two smallest backbones
+//! and with two images. `EXPLAINER_DEVICE` names another device than `flex`; two threads. Where `EXPLAINER_TORCHSCRIPTS`
+//! names a folder, backbones are its `{name}.pt`.
 
 #![allow(clippy::expect_used, reason = "a bench fails by panicking")]
 
@@ -25,9 +28,10 @@ use explainer_train::fit::trainee::{Exchange, Trainee};
 use explainer_train::objective::{Objective, upsample};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
-use explainer_zoo::backbone::{self, Backbone, TapId};
+use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
+use explainer_zoo::weights::WeightReader;
 
 /// The program's own, without which memory and time would not be the program's.
 #[global_allocator]
@@ -74,14 +78,22 @@ struct Subject {
     head: AnyConfig,
 }
 
+/// What a backbone is to have other than its own.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    classes: Option<usize>,
+    /// The last so many of its default taps.
+    taps: Option<usize>,
+}
+
 impl Subject {
-    fn new(name: &str) -> Self {
+    fn new(name: &str, size: Size) -> Self {
         let device = std::env::var("EXPLAINER_DEVICE").unwrap_or_else(|_| "flex".into());
         let compute = Compute::new(&device, Some(THREADS)).expect("EXPLAINER_DEVICE: a device of this program");
-        let loaded = backbone::load(name, "random", None, &compute, &mut |_, _| {});
-        let backbone: Arc<dyn Backbone> = Arc::new(loaded.expect("a registered backbone"));
+        let backbone = opened(name, size, &compute);
         let spec = backbone.spec().clone();
-        let taps = backbone.taps(&spec.default_taps).expect("its own taps");
+        let skipped = size.taps.map_or(0, |count| spec.default_taps.len() - count);
+        let taps = backbone.taps(&spec.default_taps[skipped..]).expect("its own taps");
         let tapped: Vec<_> = taps.iter().map(|tap| backbone.tap(*tap).clone()).collect();
         let side = spec.preprocessing.crop;
         let adapters = tapped.iter().map(|tap| Adapter::new(tap, side)).collect::<Result<_, _>>();
@@ -96,13 +108,100 @@ impl Subject {
     }
 }
 
+fn opened(name: &str, size: Size, compute: &Compute) -> Arc<dyn Backbone> {
+    if let Ok(folder) = std::env::var("EXPLAINER_TORCHSCRIPTS") {
+        let path = format!("{folder}/{name}.pt");
+        return backbone::open("torchscript", &path, None, None, compute, &mut |_, _| {}).expect("a TorchScript");
+    }
+    let architecture = backbone::architecture(name).expect("a registered backbone");
+    let generate = |name: &str, shape: &[usize]| explainer_zoo::weights::random::values(0, name, shape);
+    let reader =
+        WeightReader::generated(Box::new(generate), &compute.device).with_classes(size.classes.unwrap_or(1000));
+    Arc::new(Frozen::new(architecture, reader, None, compute).expect("a network of generated weights"))
+}
+
 /// Clean pass, maps, masked pass and its gradient, the loss's gradient in the head, the optimizer's step, and its figures
 /// read.
 #[divan::bench(args = work(), sample_count = 5, sample_size = 1)]
 fn training_step(bencher: Bencher<'_, '_>, work: Work) {
-    let subject = Subject::new(work.0);
+    step(bencher, Subject::new(work.0, Size::default()), work.1);
+}
+
+/// A training step with more images, classes or taps, on EfficientNet-Lite0.
+mod growth {
+    use super::*;
+
+    fn subject(size: Size) -> Subject {
+        Subject::new(WORK[0].0, size)
+    }
+
+    #[divan::bench(args = [8, 16, 32, 64], sample_count = 3, sample_size = 1)]
+    fn images(bencher: Bencher<'_, '_>, images: usize) {
+        step(bencher, subject(Size::default()), images);
+    }
+
+    #[divan::bench(args = [10, 1000, 21841], sample_count = 3, sample_size = 1)]
+    fn classes(bencher: Bencher<'_, '_>, classes: usize) {
+        step(bencher, subject(Size { classes: Some(classes), ..Size::default() }), WORK[0].1);
+    }
+
+    #[divan::bench(args = [1, 2, 3], sample_count = 3, sample_size = 1)]
+    fn taps(bencher: Bencher<'_, '_>, taps: usize) {
+        step(bencher, subject(Size { taps: Some(taps), ..Size::default() }), WORK[0].1);
+    }
+}
+
+/// What two threads reach at best, each with a product or a copy of its own.
+mod rates {
+    use super::*;
+
+    /// Side of the matrices, and f32 in a copy: 64 MiB, which no cache holds.
+    const SIDE: usize = 1024;
+    const LENGTH: usize = 16 << 20;
+
+    fn both(job: impl Fn() + Sync) {
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread").install(&job));
+            }
+        });
+    }
+
+    /// Ten products of 2 * 1024^3 operations on either thread.
+    #[divan::bench(sample_count = 10, sample_size = 1)]
+    fn ten_products_each(bencher: Bencher<'_, '_>) {
+        let side = if timed() { SIDE } else { 8 };
+        let values = explainer_zoo::weights::random::uniform(0, "matrix", side * side);
+        let matrix = Tensor::<2>::from_data(TensorData::new(values, [side, side]), &Compute::default().device);
+        bencher.bench_local(|| {
+            both(|| {
+                for _ in 0..10 {
+                    black_box(matrix.clone().matmul(matrix.clone()));
+                }
+            });
+        });
+    }
+
+    /// Ten copies of 64 MiB on either thread, each read once and written once.
+    #[divan::bench(sample_count = 10, sample_size = 1)]
+    fn ten_copies_each(bencher: Bencher<'_, '_>) {
+        let length = if timed() { LENGTH } else { 8 };
+        let source = vec![1.0f32; length];
+        bencher.bench_local(|| {
+            both(|| {
+                let mut target = vec![0.0f32; length];
+                for _ in 0..10 {
+                    target.copy_from_slice(black_box(&source));
+                    black_box(&mut target);
+                }
+            });
+        });
+    }
+}
+
+fn step(bencher: Bencher<'_, '_>, subject: Subject, images: usize) {
     let device = subject.compute.device.clone();
-    let images = if timed() { work.1 } else { 2 };
+    let images = if timed() { images } else { 2 };
     let (pixels, side) = subject.pixels(images);
     let batch = Batch {
         pixels,
@@ -143,7 +242,7 @@ fn training_step(bencher: Bencher<'_, '_>, work: Work) {
 /// An image's class, and that class's map at the image's size.
 #[divan::bench(args = work(), sample_count = 20, sample_size = 1)]
 fn explanation(bencher: Bencher<'_, '_>, work: Work) {
-    let subject = Subject::new(work.0);
+    let subject = Subject::new(work.0, Size::default());
     let (pixels, side) = subject.pixels(1);
     let device = subject.compute.device.clone();
     let spec = subject.backbone.spec();

@@ -92,6 +92,10 @@ impl Attend {
 }
 
 impl Watch for Attend {
+    fn watches(&self, _: &str) -> bool {
+        false
+    }
+
     fn attends(&self) -> bool {
         true
     }

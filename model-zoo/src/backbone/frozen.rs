@@ -4,10 +4,11 @@ use burn::tensor::Tensor;
 
 use super::attended::{Attend, Attended};
 use super::network::{Network, Tap, Unwatched, Watch, cat};
+use super::reduced::Reduced;
 use super::spec::{Architecture, BackboneSpec};
 use super::workers::{Workers, split};
 use super::{Answer, Backbone, BackboneError, Cotangent, Observed, TapId};
-use crate::device::Compute;
+use crate::device::{Compute, Precision};
 use crate::weights::WeightReader;
 
 /// Images a worker takes through the network at a time.
@@ -36,9 +37,13 @@ impl Frozen {
         sha256: Option<String>,
         compute: &Compute,
     ) -> Result<Self, BackboneError> {
-        let mut reader = reader.with_alias(architecture.alias);
+        let mut reader = reader.with_alias(architecture.alias).with_precision(compute.precision);
         let classes = reader.rows(architecture.head, 1000);
         let network = (architecture.build)(&mut reader);
+        let network = match compute.precision {
+            Precision::F32 => network,
+            Precision::Bf16 => Box::new(Reduced(network)),
+        };
         let tensors = reader.finish(architecture.name)?;
         let workers = match compute.is_cpu() {
             true => Workers::new(compute.threads, CHUNK)?,
@@ -220,6 +225,10 @@ impl Collect<'_> {
 }
 
 impl Watch for Collect<'_> {
+    fn watches(&self, name: &str) -> bool {
+        self.names.contains(&name)
+    }
+
     fn map(&mut self, name: &str, x: Tensor<4>) -> Tensor<4> {
         self.keep(name, || Tap::Map(x.clone()));
         x
@@ -239,6 +248,10 @@ struct Replace<'a> {
 }
 
 impl Watch for Replace<'_> {
+    fn watches(&self, name: &str) -> bool {
+        name == self.name
+    }
+
     fn map(&mut self, name: &str, x: Tensor<4>) -> Tensor<4> {
         if name == self.name { self.map.take().unwrap_or(x) } else { x }
     }

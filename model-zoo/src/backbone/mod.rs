@@ -14,6 +14,7 @@ mod load;
 mod mnasnet;
 mod mobilenet;
 mod network;
+mod reduced;
 pub mod registry;
 mod resnet;
 mod spec;

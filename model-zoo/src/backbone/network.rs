@@ -64,6 +64,12 @@ pub(crate) fn cat<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
 /// Returning something else than what was shown is how a gradient is taken with respect to a feature map, and how a
 /// masked feature map is classified.
 pub trait Watch {
+    /// Whether it looks at the feature map of this name, or replaces it: the others need not be shown.
+    fn watches(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
+
     /// A convolutional feature map `[B,C,H,W]`.
     fn map(&mut self, name: &str, x: Tensor<4>) -> Tensor<4> {
         let _ = name;
@@ -98,7 +104,11 @@ pub trait Watch {
 
 /// Watches nothing.
 pub struct Unwatched;
-impl Watch for Unwatched {}
+impl Watch for Unwatched {
+    fn watches(&self, _: &str) -> bool {
+        false
+    }
+}
 
 /// A frozen network: weights are constants, so with an autodiff image the gradient reaches the image alone.
 pub trait Network: Debug + Send + Sync {

@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use half::{bf16, f16};
 use pytorch_reader::PytorchReader;
 use safetensors::tensor::Metadata;
+
+use crate::device::Precision;
 
 /// Largest safetensors header this project reads, in bytes: a file that claims more is not a checkpoint.
 const MAX_HEADER: u64 = 100 << 20;
@@ -93,6 +95,8 @@ pub struct WeightReader {
     store: Store,
     origin: String,
     device: Device,
+    precision: Precision,
+    generated_classes: Option<usize>,
     alias: fn(&str) -> Option<String>,
     random_from: Option<(usize, Generator)>,
     taken: Vec<String>,
@@ -143,6 +147,8 @@ impl WeightReader {
             store,
             origin,
             device: device.clone(),
+            precision: Precision::F32,
+            generated_classes: None,
             alias: |_| None,
             random_from: None,
             taken: Vec::new(),
@@ -158,6 +164,18 @@ impl WeightReader {
     /// A network asks by one convention's names and thereby accepts both.
     pub fn with_alias(mut self, alias: fn(&str) -> Option<String>) -> Self {
         self.alias = alias;
+        self
+    }
+
+    /// Tensors are made in this precision; f32 without it.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Generated weights are those of a classifier of so many classes; 1000 without it.
+    pub fn with_classes(mut self, classes: usize) -> Self {
+        self.generated_classes = Some(classes);
         self
     }
 
@@ -198,7 +216,8 @@ impl WeightReader {
     /// The length of a tensor's first axis, by which a classifier head tells its number of classes; `otherwise` for
     /// generated weights.
     pub fn rows(&self, name: &str, otherwise: usize) -> usize {
-        self.shape(name).and_then(|shape| shape.first().copied()).unwrap_or(otherwise)
+        let own = self.shape(name).and_then(|shape| shape.first().copied());
+        own.or(self.generated_classes).unwrap_or(otherwise)
     }
 
     /// Takes a tensor's values in row-major order as f32, checking its shape.
@@ -272,7 +291,16 @@ impl WeightReader {
     /// Takes a tensor of rank `D` to the reader's device; see [`WeightReader::values`].
     pub fn tensor<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Tensor<D> {
         let values = self.values(name, &shape);
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+        self.place(values, shape)
+    }
+
+    /// Values in row-major order as a tensor, on the reader's device and in its precision.
+    pub fn place<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        let tensor = Tensor::from_data(TensorData::new(values, shape), &self.device);
+        match self.precision {
+            Precision::F32 => tensor,
+            Precision::Bf16 => tensor.cast(FloatDType::BF16),
+        }
     }
 
     /// Checks that the file held every tensor that was asked for, in its shape, and nothing else. The names of the tensors,

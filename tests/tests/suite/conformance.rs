@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData};
 use explainer_tests::{assert_close, compute, formula, tap_values, values};
 use explainer_zoo::backbone::{Backbone, Frozen, Tap, TapId, TapSpec, architecture, names};
-use explainer_zoo::device::Compute;
+use explainer_zoo::device::{Compute, Precision};
 use explainer_zoo::explainer::Upsampling;
 use explainer_zoo::weights::WeightReader;
 
@@ -15,10 +15,13 @@ const IMAGES: usize = 3;
 const GRAPH: f32 = 1e-5;
 
 fn backbone(name: &str, threads: usize) -> Frozen {
-    let compute = Compute { threads, ..compute() };
+    generated(name, &Compute { threads, ..compute() })
+}
+
+fn generated(name: &str, compute: &Compute) -> Frozen {
     let generate = |name: &str, shape: &[usize]| formula(name, shape, 1);
     let reader = WeightReader::generated(Box::new(generate), &compute.device);
-    Frozen::new(architecture(name).expect("a known architecture"), reader, None, &compute)
+    Frozen::new(architecture(name).expect("a known architecture"), reader, None, compute)
         .expect("a backbone of generated weights")
 }
 
@@ -139,6 +142,51 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
 fn conforms(name: &str) {
     let (one, two) = (check(name, 1), check(name, 2));
     assert!(one == two, "{name}: one thread and two do not give the same bits");
+}
+
+/// Largest difference between bf16 and f32, relative to the largest value: 8 bits through dozens of layers.
+const REDUCED: f32 = 0.05;
+/// The same of gradients, as a length relative to the length of f32's: rectifiers near zero open and close.
+const REDUCED_GRADIENT: f32 = 0.25;
+
+/// A network in bf16 shows what it shows in f32, in f32, whoever asks.
+fn reduces(name: &str) {
+    let full = backbone(name, 1);
+    let compute = Compute { threads: 1, precision: Precision::Bf16, ..compute() };
+    let reduced = generated(name, &compute);
+    let first = images(full.spec().preprocessing.crop).narrow(0, 0, 1);
+    let defaults = full.taps(&full.spec().default_taps).expect("the default taps");
+
+    let [expected, found] = [&full, &reduced].map(|backbone| backbone.observe(first.clone(), &defaults));
+    assert_ne!(values(found.logits.clone()), values(expected.logits.clone()), "{name}: bf16 makes no difference");
+    assert_close(&format!("{name}: logits"), &values(found.logits), &values(expected.logits), REDUCED);
+    for ((found, expected), spec) in found.taps.iter().zip(&expected.taps).zip(&full.spec().default_taps) {
+        let [found, expected] = [found, expected].map(|tap| tap_values(tap.clone()));
+        assert_close(&format!("{name} {spec}"), &found, &expected, REDUCED);
+    }
+
+    let [expected, found] = [&full, &reduced].map(|backbone| tap_values(backbone.answer(first.clone(), &sum).gradient));
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    let off = length(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
+    let whole = length(&mut expected.iter().copied());
+    assert!(off <= REDUCED_GRADIENT * whole, "{name}: gradient off by {} of its length", off / whole);
+
+    for (tap, feature) in defaults.iter().zip(reduced.observe(first.clone(), &defaults).taps) {
+        let answer = reduced.answer_at(first.clone(), *tap, feature.clone(), &sum);
+        assert_gradient(name, answer.gradient, &shape(&feature));
+    }
+    if let Some(attended) = reduced.attention(first, Some(&sum)) {
+        assert!(attended.iter().all(|block| values(block.weights.clone()).iter().all(|w| w.is_finite())));
+    }
+}
+
+/// `flex` computes bf16 one number at a time: the smallest networks of either kind there, all on another device.
+#[test]
+fn bf16_is_near_f32() {
+    let all = names();
+    let small = ["shapes_resnet", "tf_efficientnet_lite0", "vit_small_patch14_dinov2"];
+    let chosen = if compute().is_cpu() { &small[..] } else { &all[..] };
+    chosen.iter().for_each(|name| reduces(name));
 }
 
 /// One test an architecture, so that they run beside each other.

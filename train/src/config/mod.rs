@@ -10,6 +10,7 @@ mod compare;
 mod masking_model;
 mod optim;
 mod overrides;
+mod precision;
 mod preprocessing;
 mod range;
 mod sections;
@@ -23,6 +24,7 @@ pub use masking_model::{
     SelectorPhase, Upsampling,
 };
 pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
+pub use precision::Precision;
 pub use preprocessing::{Interpolation, Preprocessing};
 pub use sections::{
     Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Distributed, Explainer, Head, Masking, Objective, Selection,
@@ -87,6 +89,10 @@ pub struct Config {
     #[schemars(length(min = 1))]
     #[serde(default = "device")]
     pub device: String,
+    /// What frozen classifiers compute in; a TorchScript's file decides for itself.
+    #[garde(skip)]
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// CPU threads to compute with; all cores by default.
     #[garde(inner(custom(range::at_least_one)))]
     #[schemars(range(min = 1))]

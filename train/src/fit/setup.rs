@@ -37,7 +37,8 @@ impl Setup {
     pub(super) fn together(config: &Config, quiet: bool, team: &Arc<Team>) -> Result<Self, FitError> {
         let make = || {
             let device = own_device(&config.device, team)?;
-            Self::new(config, &Compute::new(&device, own_threads(config.threads, team))?, quiet, team)
+            let compute = Compute::new(&device, own_threads(config.threads, team))?;
+            Self::new(config, &compute.in_precision(config.precision.into())?, quiet, team)
         };
         let leads = team.node().0 == 0;
         let ahead = team.together(if leads { make().map(Some) } else { Ok(None) })?;

@@ -1,8 +1,8 @@
 //! Convolutions of a frozen network, batch normalisation folded in.
 
+use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, TensorData};
 
 use super::depthwise::{Steps, depthwise};
 use super::rectify::rectify;
@@ -84,12 +84,7 @@ impl Conv2d {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             bias.push((f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32);
         }
-        let device = reader.device().clone();
-        Self {
-            spec,
-            weight: Tensor::from_data(TensorData::new(weight, shape), &device),
-            bias: Some(Tensor::from_data(TensorData::new(bias, [spec.output]), &device)),
-        }
+        Self { spec, weight: reader.place(weight, shape), bias: Some(reader.place(bias, [spec.output])) }
     }
 
     fn weight_shape(spec: ConvSpec) -> [usize; 4] {

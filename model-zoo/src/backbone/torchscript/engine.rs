@@ -88,7 +88,7 @@ impl TorchScript {
             spec,
             names: record.as_ref().map_or_else(Vec::new, |record| record.taps.clone()),
             device,
-            kind: record.as_ref().map_or(Kind::Float, |record| record.dtype.kind()),
+            kind: record.as_ref().map_or(Kind::Float, |record| record::kind(record.dtype)),
             replaces: record.as_ref().is_some_and(|record| record.replaces),
             chunk: if device == tch::Device::Cpu { CHUNK } else { usize::MAX },
             failure: Mutex::new(None),

@@ -8,6 +8,7 @@ use tch::{CModule, IValue, Kind};
 
 use super::TorchScriptError;
 use super::output::{kind_of, reason};
+use crate::device::Precision;
 use crate::image::Preprocessing;
 
 /// The method that returns the record.
@@ -21,7 +22,7 @@ pub struct Record {
     format: u64,
     /// How images are prepared.
     pub preprocessing: Preprocessing,
-    /// The type of its weights.
+    /// What it computes in: logits, taps and gradients are converted to f32 for whoever uses it.
     #[serde(default)]
     pub dtype: Precision,
     /// Names of taps that are returned as a list.
@@ -35,24 +36,11 @@ pub struct Record {
     pub replaces: bool,
 }
 
-/// The type that a network computes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32
-    #[default]
-    Float32,
-    /// bf16: logits, taps and gradients come back as f32.
-    Bfloat16,
-}
-
-impl Precision {
-    /// LibTorch's name of it.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Float32 => Kind::Float,
-            Self::Bfloat16 => Kind::BFloat16,
-        }
+/// LibTorch's name of a precision.
+pub fn kind(precision: Precision) -> Kind {
+    match precision {
+        Precision::F32 => Kind::Float,
+        Precision::Bf16 => Kind::BFloat16,
     }
 }
 
@@ -92,7 +80,7 @@ mod tests {
     #[test]
     fn a_record_is_checked() {
         let record = parse(SOUND).unwrap();
-        assert_eq!((record.preprocessing.crop, record.dtype, record.replaces), (224, Precision::Float32, false));
+        assert_eq!((record.preprocessing.crop, record.dtype, record.replaces), (224, Precision::F32, false));
         for (from, to, reason) in [
             ("\"format\": 1", "\"format\": 2", "found format 2"),
             ("0.5]}", "0.0]}", "std above 0"),

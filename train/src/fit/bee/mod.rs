@@ -73,7 +73,7 @@ pub fn run(
     quiet: bool,
     interrupter: &Interrupter,
 ) -> Result<Finished, FitError> {
-    let compute = Compute::new(&config.device, config.threads)?;
+    let compute = Compute::new(&config.device, config.threads)?.in_precision(config.precision.into())?;
     let output = config.output_dir().to_path_buf();
     let writable = |source| FitError::Output { path: output.clone(), source };
     fs::create_dir_all(&output).map_err(writable)?;

@@ -1,0 +1,32 @@
+//! What frozen networks compute in.
+
+use explainer_zoo::device;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What frozen networks compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, of them 8 of precision, where the device computes in it: `cuda`. Explainer, loss and optimizer stay f32.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether it is the one that is not written down.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Precision> for device::Precision {
+    fn from(given: Precision) -> Self {
+        match given {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
