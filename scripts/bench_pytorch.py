@@ -53,6 +53,8 @@ WORK = ("training_step", "explanation")
 REDUCED = ("tf_efficientnet_lite0", "vit_small_patch14_dinov2", "resnet50")
 STEPS, IMAGES, THREADS = 5, 20, 2
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+# NAME  FASTEST │ SLOWEST │ MEDIAN │ MEAN │ SAMPLES │ ITERATIONS, behind the lines of a tree.
+ROW = re.compile(r"[│├╰─ ]*(?P<name>\w+) +[\d.]+ \S+ +│ [\d.]+ \S+ +│ (?P<median>[\d.]+) (?P<unit>\S+) +│")
 MARKS = ("<!-- begin: scripts/bench_pytorch.py -->\n", "<!-- end: scripts/bench_pytorch.py -->\n")
 # A step's passes: clean, masked, and back to the pixels. An explanation has the first.
 PASSES = {"training_step": 3, "explanation": 1}
@@ -77,21 +79,17 @@ class Program:
     def table(self, pattern):
         """Seconds by the name of each bench that fits, and the process's peak memory in MiB."""
         text, memory = measured([self.path, "--bench", "--color", "never", pattern], self.environment)
-        # NAME  FASTEST │ SLOWEST │ MEDIAN │ MEAN │ SAMPLES │ ITERATIONS
         found = {}
         for line in text.splitlines():
-            cells = [cell.strip() for cell in line.split("│")]
-            if len(cells) >= 6 and cells[-4]:
-                name = [word for word in re.findall(r"[\w.]+", line.split("  ")[0] + " " + " ".join(cells[:-5])) if word]
-                number, unit = cells[-4].split()
-                found[name[0]] = float(number) * UNITS[unit]
+            if row := ROW.match(line):
+                found[row["name"]] = float(row["median"]) * UNITS[row["unit"]]
         if not found:
             sys.exit(f"no time of {pattern} in:\n{text}")
         return found, memory
 
     def time(self, work, backbone):
         """Seconds and MiB of one process."""
-        found, memory = self.table(f"^{work}.*{backbone}$")
+        found, memory = self.table(f"{work}.*{backbone}$")
         return found[backbone], memory
 
 
@@ -188,7 +186,7 @@ class Floor:
     """The least time that a pass takes by what it has to compute and to move."""
 
     def __init__(self, counts, flex):
-        rates, _ = flex.table("^rates")
+        rates, _ = flex.table("rates")
         ours = THREADS * 10 * 2 * 1024**3 / rates["ten_products_each"]
         copied = THREADS * 10 * 2 * 64 * 2**20 / rates["ten_copies_each"]
         self.flops, self.bytes = max(ours, counts["flops_per_second"]), max(copied, counts["bytes_per_second"])
@@ -257,7 +255,7 @@ def growth(flex):
     """How a step grows, with the time of each image where their number changes."""
     lines = []
     for what in ("images", "classes", "taps"):
-        found, peak = flex.table(f"^growth.*{what}")
+        found, peak = flex.table(f"growth.*{what}")
         cells = [f"{number}: {time:.3f} s" + (f" ({1e3 * time / int(number):.0f} ms each)" if what == "images" else "")
                  for number, time in found.items()]
         lines.append(f"| {what} | {', '.join(cells)} | {peak:.0f} |")

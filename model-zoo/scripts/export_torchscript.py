@@ -17,6 +17,7 @@ A classifier of any other kind: `from export_torchscript import export`.
 """
 
 import argparse
+import copy
 import json
 import math
 import sys
@@ -42,7 +43,7 @@ class Tapped(torch.nn.Module):
     def all(self, images):
         """Logits and taps."""
         self.shared.seen.clear()
-        logits = self.model(images)
+        logits = self.model(laid_out(images))
         return (logits, *self.shared.seen.values()) if self.shared.seen else logits
 
 
@@ -70,6 +71,65 @@ class Shared:
         return show
 
 
+def laid_out(x):
+    """In the layout in which convolutions are fastest, on CPUs and on GPUs."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def folded(model, images, taps):
+    """Folds each BatchNorm into the convolution before it, which is what it amounts to in a classifier that does not learn.
+
+    A convolution is left alone where it is a tap, or runs more than once; all of them where the logits are then others.
+    """
+    outputs, pairs, runs = {}, [], {}
+
+    def convolved(name):
+        def hook(module, inputs, output):
+            outputs[id(output)] = name, output  # held, so that no other tensor gets its number
+            runs[name] = runs.get(name, 0) + 1
+
+        return hook
+
+    def normalised(name):
+        def hook(module, inputs, output):
+            pairs.append((outputs.get(id(inputs[0]), (None, None))[0], name))
+
+        return hook
+
+    hooks = []
+    for name, module in model.named_modules():
+        if type(module) is torch.nn.Conv2d:
+            hooks.append(module.register_forward_hook(convolved(name)))
+        elif isinstance(module, torch.nn.BatchNorm2d) and module.track_running_stats:
+            hooks.append(module.register_forward_hook(normalised(name)))
+    with torch.no_grad():
+        expected = model(images)
+    for hook in hooks:
+        hook.remove()
+
+    other, count = copy.deepcopy(model), 0
+    for conv, norm in pairs:
+        if conv in taps or runs.get(conv) != 1 or sum(pair[1] == norm for pair in pairs) != 1:
+            continue
+        parent, _, name = norm.rpartition(".")
+        old = other.get_submodule(norm)
+        fused = torch.nn.utils.fusion.fuse_conv_bn_eval(other.get_submodule(conv), old)
+        parent_of_conv, _, own = conv.rpartition(".")
+        setattr(other.get_submodule(parent_of_conv), own, fused.requires_grad_(False))
+        # timm's comes with the activation behind it.
+        setattr(other.get_submodule(parent), name, getattr(old, "act", torch.nn.Identity()))
+        count += 1
+    if not count:
+        return model
+    with torch.no_grad():
+        error = (other(images) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+    if not error <= LIMITS[torch.float32]:
+        print(f"BatchNorm is not folded: logits would be off by {error:.1e}")
+        return model
+    print(f"{count} of BatchNorm folded into the convolutions before them")
+    return other
+
+
 def channels_last(shape):
     """Whether a map is [B,H,W,C], as Swin's are: its square side then comes first."""
     return len(shape) == 4 and shape[1] == shape[2] != shape[3]
@@ -81,7 +141,7 @@ def replacing(number, name):
     def replaced(self, images, feature):
         self.shared.seen.clear()
         self.shared.other = {name: feature}
-        logits = self.model(images)
+        logits = self.model(laid_out(images))
         self.shared.other = {}
         return logits
 
@@ -92,12 +152,12 @@ def replacing(number, name):
 def export(model, path, preprocessing, taps=(), prefix_tokens=0, dtype=torch.float32, frozen=False, title=None):
     """Writes `model` to `path`. `preprocessing`: resize, crop, filter (bilinear or bicubic), mean, std.
 
-    `taps` are module paths. `prefix_tokens` stand before the patches of tokens. `frozen` folds weights and BatchNorm into
+    `taps` are module paths. `prefix_tokens` stand before the patches of tokens. `frozen` folds weights into
     the program, after which taps cannot be replaced.
     """
     torch.backends.mha.set_fastpath_enabled(False)  # it has no gradient
     torch.manual_seed(0)
-    model = model.eval().to(dtype)
+    model = model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     unknown = [name for name in taps if name not in dict(model.named_modules())]
@@ -105,6 +165,8 @@ def export(model, path, preprocessing, taps=(), prefix_tokens=0, dtype=torch.flo
         sys.exit(f"no layer {', '.join(unknown)}; --layers lists them")
 
     side = preprocessing["crop"]
+    # Before the weights are rounded.
+    model = folded(model, torch.randn(2, 3, side, side), taps).to(dtype).to(memory_format=torch.channels_last)
     # Two of them, and a gradient: neither the size of the batch nor a pass without a graph must end up in the program.
     images = torch.randn(2, 3, side, side, dtype=dtype).requires_grad_(True)
     tapped = Tapped(model, taps)
@@ -264,7 +326,7 @@ def main():
     parser.add_argument("--taps", nargs="+", default=[], metavar="LAYER", help="layers to show, by module path")
     parser.add_argument("--layers", action="store_true", help="list the layers that can be taps, and stop")
     parser.add_argument("--bfloat16", action="store_true", help="weights and computation in bf16")
-    parser.add_argument("--frozen", action="store_true", help="fold BatchNorm; taps cannot be replaced then")
+    parser.add_argument("--frozen", action="store_true", help="weights as constants; taps cannot be replaced then")
     parser.add_argument("--resize", type=int, help="short side after resizing")
     parser.add_argument("--crop", type=int, help="side of the crop; not every model can have another one")
     parser.add_argument("--filter", choices=["bilinear", "bicubic"])

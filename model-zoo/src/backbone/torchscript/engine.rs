@@ -17,7 +17,7 @@ use crate::device::Compute;
 use crate::image::Preprocessing;
 
 /// Images that go through the network at a time on the CPU, which bounds the activations held for a gradient.
-const CHUNK: usize = 16;
+const CHUNK: usize = 8;
 /// Images of the probe: more than one, so that a batch axis that is lost or fixed is found out.
 const PROBE: usize = 2;
 /// The method that classifies images with another feature in the place of a tap: (images, number of the tap, feature)
