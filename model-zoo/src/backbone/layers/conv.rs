@@ -1,14 +1,20 @@
 //! Convolutions of a frozen network, batch normalisation folded in.
 
 use burn::tensor::Tensor;
+use std::sync::Arc;
+
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
+use super::dense::{Filters, dense};
 use super::depthwise::{Steps, depthwise};
 use super::rectify::rectify;
 use super::shift::shift;
 use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
+
+/// Channels, and cells of a plane, from which on a matrix product is filled and Burn's convolution is the slower one.
+const MANY: (usize, usize) = (128, 100);
 
 /// How a convolution pads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +65,16 @@ pub struct Conv2d {
     spec: ConvSpec,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
+    /// The weights once more, where the convolution can go another way on a CPU.
+    filters: Option<Arc<Filters>>,
 }
 
 impl Conv2d {
     /// Reads `{name}.weight` and, if `bias`, `{name}.bias`.
     pub fn read(reader: &mut WeightReader, name: &str, spec: ConvSpec, bias: bool) -> Self {
-        let weight = reader.tensor(&format!("{name}.weight"), Self::weight_shape(spec));
+        let weight = reader.values(&format!("{name}.weight"), &Self::weight_shape(spec));
         let bias = bias.then(|| reader.tensor(&format!("{name}.bias"), [spec.output]));
-        Self { spec, weight, bias }
+        Self::new(reader, spec, weight, bias)
     }
 
     /// Reads `{name}.weight` and folds the batch normalisation `{norm}.*` that follows it into weight and bias:
@@ -84,7 +92,21 @@ impl Conv2d {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             bias.push((f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32);
         }
-        Self { spec, weight: reader.place(weight, shape), bias: Some(reader.place(bias, [spec.output])) }
+        let bias = Some(reader.place(bias, [spec.output]));
+        Self::new(reader, spec, weight, bias)
+    }
+
+    fn new(reader: &WeightReader, spec: ConvSpec, weight: Vec<f32>, bias: Option<Tensor<1>>) -> Self {
+        let tensor = reader.place(weight.clone(), Self::weight_shape(spec));
+        let suits = spec.kernel % 2 == 1
+            && spec.kernel > 1
+            && spec.stride == 1
+            && spec.groups == 1
+            && (spec.padding == Padding::Same || spec.padding == Padding::Each(spec.kernel / 2))
+            && spec.input.min(spec.output) >= MANY.0
+            && has_own_gradients(&tensor);
+        let filters = suits.then(|| Arc::new(Filters::new(weight, [spec.output, spec.input], spec.kernel)));
+        Self { spec, weight: tensor, bias, filters }
     }
 
     fn weight_shape(spec: ConvSpec) -> [usize; 4] {
@@ -118,6 +140,10 @@ impl Conv2d {
             return pointwise(x, self.weight.clone(), bias);
         }
         let [_, _, height, width] = x.dims();
+        let alone = bias.is_none() && has_own_gradients(&x);
+        if let Some(filters) = self.filters.as_ref().filter(|_| alone && height * width >= MANY.1) {
+            return dense(x, filters.clone());
+        }
         let padding = match spec.padding {
             Padding::Each(zeros) => [(zeros, zeros); 2],
             Padding::Same => [height, width].map(|side| {
