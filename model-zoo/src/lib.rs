@@ -8,6 +8,7 @@ pub mod artifact;
 pub mod attribution;
 pub mod auxiliary;
 pub mod backbone;
+pub mod bilinear;
 pub mod classes;
 pub mod device;
 pub mod explainer;

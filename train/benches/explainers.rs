@@ -25,10 +25,11 @@ use explainer_train::explain::{Loaded, Which};
 use explainer_train::fit::context::{Context, Masked, Task};
 use explainer_train::fit::step::TameTask;
 use explainer_train::fit::trainee::{Exchange, Trainee};
-use explainer_train::objective::{Objective, upsample};
+use explainer_train::objective::Objective;
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
+use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
 use explainer_zoo::weights::WeightReader;
@@ -259,7 +260,7 @@ fn explanation(bencher: Bencher<'_, '_>, work: Work) {
     let explain = || {
         let image = Tensor::from_data(TensorData::new(pixels.clone(), [1, 3, side, side]), &device);
         let explained = loaded.maps(image, Which::Top(1)).expect("a map");
-        black_box(upsample(explained.maps, [side, side]).into_data())
+        black_box(resize(explained.maps, [side, side]).into_data())
     };
     if timed() {
         explain();

@@ -7,8 +7,8 @@ use super::path::one_hot;
 use super::tensors::indices;
 use super::{AttributionError, Attributor};
 use crate::backbone::Backbone;
+use crate::bilinear::resize;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// Two phases. The initial map is M = min-max of sum_k w_k A_k, w_k the mean over positions of |dy/dA_k|, resized to the
 /// image. The final one is ReLU(y(x * M) M), y(x * M) being the class's logit of the masked image.

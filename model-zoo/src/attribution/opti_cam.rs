@@ -8,8 +8,8 @@ use super::path::one_hot;
 use super::tensors::indices;
 use super::{AttributionError, Attributor};
 use crate::backbone::{Backbone, Tap};
+use crate::bilinear::resize;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// S = sum_k softmax(u)_k A_k, where u makes the class's logit of x * n(S) as large as Adam gets it, n(S) being S resized to
 /// the image (bilinear) and stretched to 0..1 (equations 12 to 14). u begins at zero.

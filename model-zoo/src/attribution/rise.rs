@@ -7,9 +7,9 @@ use burn::tensor::{Device, Tensor, activation::softmax};
 use super::tensors::{column, from_values, parts};
 use super::{AttributionError, Attributor};
 use crate::backbone::Backbone;
+use crate::bilinear::resize;
 use crate::explainer::bee::Stream;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// sum_n p(x * M_n) M_n / (N E(M)), p the class's probability (equation 6), stretched to 0..1. A hole in a normalised
 /// image is the data's mean colour.

@@ -6,8 +6,8 @@ use super::layer::{Layer, activation_map};
 use super::tensors::{column, parts};
 use super::{AttributionError, Attributor};
 use crate::backbone::Backbone;
+use crate::bilinear::resize;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// ReLU(sum_k w_k A_k), w = softmax over k of y(x * H_k), H_k being A_k resized to the image (bilinear) and stretched to
 /// 0..1 (equations 6 to 8, algorithm 1). A hole in a normalised image is the data's mean colour. The algorithm subtracts

@@ -6,8 +6,8 @@ use super::layer::Layer;
 use super::tensors::parts;
 use super::{AttributionError, Attributor};
 use crate::backbone::Backbone;
+use crate::bilinear::resize;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// sum_k SD_k U_k M_k, M_k the mask of channel k: 1 where A_k, stretched to 0..1, is above 1/2, else 0, resized to the image
 /// (bilinear).

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 
 use super::tensors::from_values;
-use crate::explainer::tame::resize;
+use crate::bilinear::resize;
 
 /// A length that a paper gives in pixels of images of 224, in proportion for images of this size.
 pub(super) fn proportional(pixels: f64, size: [usize; 2]) -> f64 {

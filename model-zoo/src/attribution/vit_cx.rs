@@ -6,8 +6,8 @@ use super::layer::Layer;
 use super::tensors::{column, from_values, normal, parts, values};
 use super::{AttributionError, Attributor};
 use crate::backbone::Backbone;
+use crate::bilinear::resize;
 use crate::explainer::min_max;
-use crate::explainer::tame::resize;
 
 /// The causal effect of what a vision transformer's channels see: sum_i s_i M_i / sum_i M_i, position by position.
 ///

@@ -8,11 +8,11 @@ use image::RgbImage;
 use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
 use crate::metric::{Confidence, MaskedConfidence, Summary};
-use crate::objective::upsample;
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{colours, masked, picture};
 use crate::report::sheet::Sheet;
+use explainer_zoo::bilinear::resize;
 
 /// One method's figures.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
             maps.push(found.map_or_else(none, |found| found.maps));
         }
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
-            let full = upsample(map.clone(), [height, width]);
+            let full = resize(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));
             let (images, logits) = (&clean.images, clean.logits.clone());
             scores.extend(metric.measure(backbone, preprocessing, images, logits, &clean.class, map));
@@ -105,7 +105,7 @@ pub fn contact_sheet(finished: &Finished, count: usize) -> Result<Sheet, SheetEr
         let tensor = Pixels::to_tensor(std::slice::from_ref(&pixels), &finished.context.device);
         let Ok(tensor) = tensor else { continue };
         let (clean, map) = finished.trainee.explain(tensor);
-        let values: Vec<f32> = upsample(map, [height, width]).into_data().iter::<f32>().collect();
+        let values: Vec<f32> = resize(map, [height, width]).into_data().iter::<f32>().collect();
         let map = HeatMap::new(height, width, values)?;
         let photo = picture(&pixels);
         let mut row = vec![photo.clone()];

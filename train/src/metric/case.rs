@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use super::subject::pick;
 use super::{Look, Memo, MetricError, Redraw, Sight, Subject};
 use crate::data::Truth;
-use crate::objective::upsample;
+use explainer_zoo::bilinear::resize;
 
 /// N heat maps of a subject's images: one for each image, or any number for any of them.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl<'a> Case<'a> {
     pub(super) fn unchecked(subject: &'a Subject<'a>, maps: Tensor<4>, of: Vec<usize>) -> Self {
         let [height, width] = subject.size();
         let small: Vec<f32> = maps.to_data().iter::<f32>().collect();
-        let mut full: Vec<f32> = upsample(maps, [height, width]).into_data().iter::<f32>().collect();
+        let mut full: Vec<f32> = resize(maps, [height, width]).into_data().iter::<f32>().collect();
         let mut sound = Vec::with_capacity(of.len());
         let each = small.len() / of.len().max(1);
         for (map, full) in small.chunks(each.max(1)).zip(full.chunks_mut(height * width)) {

@@ -18,7 +18,7 @@ use burn::tensor::Tensor;
 
 use super::{Better, Case, Metric, MetricError, MetricSpec, Needs};
 use crate::data::Area;
-use crate::objective::upsample;
+use explainer_zoo::bilinear::resize;
 
 /// The least share of the image that a crop counts as.
 const LEAST: f64 = 0.05;
@@ -61,7 +61,7 @@ impl Metric for Ssr {
             let resized = range.map(|map| {
                 let Area { top, left, bottom, right } = crops[map].unwrap_or(whole);
                 let crop = subject.pick(&of[map..=map]).slice([0..1, 0..3, top..bottom, left..right]);
-                upsample(crop, [height, width])
+                resize(crop, [height, width])
             });
             Tensor::cat(resized.collect(), 0)
         });

@@ -2,11 +2,8 @@
 //!
 //! All of them are `b + m (x - b)` for a baseline image `b`, in the space of normalised images.
 
-use burn::tensor::{
-    Tensor, TensorData,
-    module::interpolate,
-    ops::{InterpolateMode, InterpolateOptions},
-};
+use burn::tensor::{Tensor, TensorData};
+use explainer_zoo::bilinear::resize;
 use explainer_zoo::image::Preprocessing;
 pub use explainer_zoo::image::gaussian_blur;
 
@@ -21,7 +18,7 @@ impl Masking {
     pub fn apply(self, images: Tensor<4>, mask: Tensor<4>, preprocessing: &Preprocessing) -> Tensor<4> {
         let [_, _, height, width] = images.dims();
         let images = images.inner();
-        let mask = upsample(mask, [height, width]);
+        let mask = resize(mask, [height, width]);
         match self.baseline(&images, preprocessing) {
             Some(baseline) => (images - baseline.clone()) * mask + baseline,
             None => images * mask,
@@ -41,17 +38,6 @@ impl Masking {
             Self::Mean => Some(images.clone().mean_dim(3).mean_dim(2)),
         }
     }
-}
-
-/// Bilinear resize of `maps` `[B,k,h,w]` to `size` (rows, columns) with pixel centres aligned (PyTorch's
-/// `align_corners=False`), without antialiasing.
-pub fn upsample(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = maps.dims();
-    if [height, width] == size {
-        return maps;
-    }
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false).with_output_size(size);
-    interpolate(maps, options)
 }
 
 #[cfg(test)]
@@ -96,7 +82,7 @@ mod tests {
         {
             let maps = wavy([2, 2, h, w], 0.9, &Device::default());
             let from = values(maps.clone());
-            let found = values(upsample(maps, [height, width]));
+            let found = values(resize(maps, [height, width]));
             for (i, value) in found.iter().enumerate() {
                 let (plane, row, column) = (i / (height * width), i / width % height, i % width);
                 let (top, bottom, y) = source(row, h, height);

@@ -6,7 +6,7 @@ pub mod masking_model;
 mod selection;
 
 pub use loss::{Reading, Regulariser, Terms, area, cross_entropy, cross_entropy_gradient, smoothness};
-pub use masking::{gaussian_blur, upsample};
+pub use masking::gaussian_blur;
 pub use selection::{matching, matching_from};
 
 pub use crate::config::{Masking, Objective, Selection};

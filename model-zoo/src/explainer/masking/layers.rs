@@ -8,7 +8,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::config::{StageShape, Upsampling};
 use crate::backbone::layers::pointwise;
-use crate::explainer::tame::{BatchNorm, resize};
+use crate::bilinear::resize;
+use crate::explainer::tame::BatchNorm;
 
 /// A tensor's PyTorch name, shape and values in row-major order.
 pub(super) type Named = (String, Vec<usize>, Vec<f32>);

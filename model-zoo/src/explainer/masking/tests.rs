@@ -311,7 +311,7 @@ fn bilinear_upsampling_commutes_with_its_convolution() {
     let stage = &trained(config, &device).stages[0];
     let (x, skip) = (tensor("x", [2, 12, 6, 6], &device), tensor("skip", [2, 10, 12, 12], &device));
     let found = stage.forward(stage.project(x.clone()), stage.beside(&skip));
-    let up = stage.up.forward(crate::explainer::tame::resize(x, [12, 12]));
+    let up = stage.up.forward(crate::bilinear::resize(x, [12, 12]));
     let both = stage.reduce.forward(Tensor::cat(vec![up, skip], 1));
     let expected = stage.block.forward(burn::tensor::activation::relu(stage.bn.forward(both)));
     found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-4));

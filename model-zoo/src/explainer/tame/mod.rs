@@ -22,7 +22,7 @@ use crate::backbone::layers::pointwise;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
 pub use sync::{Sum, SyncBatchNorm};
-pub use upsampling::{Upsampling, WrongScale, resize};
+pub use upsampling::{Upsampling, WrongScale};
 
 /// The largest side of a map, in T-TAME.
 pub const MAX_SIDE: usize = 56;

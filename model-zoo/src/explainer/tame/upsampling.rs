@@ -3,11 +3,10 @@
 use std::cmp::Reverse;
 
 use burn::tensor::Tensor;
-use burn::tensor::module::interpolate;
-use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::TapSpec;
+use crate::bilinear::resize;
 
 /// How the taps come to the side of the head's maps; bilinear with align_corners = false either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,16 +97,6 @@ fn doubled(mut maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         }
         maps = resize(maps, [2 * height, 2 * width]);
     }
-}
-
-/// Bilinear, align_corners = false; maps that have the size already are handed through.
-pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-    let [_, _, height, width] = maps.dims();
-    if [height, width] == size {
-        return maps;
-    }
-    let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
-    interpolate(maps, options.with_output_size(size))
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::fit::context::{Clean, Context, Masked};
 use crate::fit::gradients::add_gradients;
 use crate::fit::progress::Report;
 use crate::fit::trainee::StepOutput;
-use crate::objective::{Objective, Terms, cross_entropy, matching_from, upsample};
+use crate::objective::{Objective, Terms, cross_entropy, matching_from};
+use explainer_zoo::bilinear::resize;
 
 /// What a TAME-family head is trained for.
 #[derive(Clone, Debug)]
@@ -69,7 +70,7 @@ pub fn tame(
         (Masked::Feature, Some(tap), Some(adapter)) => {
             let map = adapter.apply(tap.clone());
             let [_, _, height, width] = map.dims();
-            let masked = map * upsample(mask, [height, width]);
+            let masked = map * resize(mask, [height, width]);
             let feature = adapter.restore(masked.clone().inner(), tap);
             (masked, context.backbone.answer_at(clean.images, context.taps[0], feature, &cotangent))
         }
@@ -105,5 +106,5 @@ pub fn tame(
     let ce = cross_entropy(answer.logits, clean.class);
     let Terms { total, ce, area, smooth } = task.objective.terms(ce, &regulariser);
     let values = Tensor::cat(vec![total, ce, area, smooth, agreement], 0);
-    (gradients, StepOutput { report: TameTask::REPORT, values, images: batch.len() })
+    (gradients, StepOutput { report: TameTask::REPORT, values, images: batch.len(), known: None })
 }

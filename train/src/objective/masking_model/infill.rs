@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use crate::config::Infill;
 use crate::data::stream;
-use crate::objective::{gaussian_blur, upsample};
+use crate::objective::gaussian_blur;
+use explainer_zoo::bilinear::resize;
 
 /// Taps and standard deviation (pixels) of the blur.
 const BLUR: (usize, f64) = (55, 11.0);
@@ -33,7 +34,7 @@ impl Infilled {
     /// the mask.
     pub fn show(&self, mask: Tensor<4>) -> Tensor<4> {
         let [_, _, height, width] = self.images.dims();
-        (self.images.clone() - self.fill.clone()) * upsample(mask, [height, width]) + self.fill.clone()
+        (self.images.clone() - self.fill.clone()) * resize(mask, [height, width]) + self.fill.clone()
     }
 }
 
