@@ -33,32 +33,56 @@ pub enum GradientError {
     Ranks(#[from] RankError),
 }
 
+/// The squared L2 norm of each gradient of a module, on the device until it is read.
+#[derive(Clone, Debug)]
+pub struct Norms {
+    paths: Vec<String>,
+    /// `[n]`, one for each path.
+    squares: Tensor<1>,
+}
+
+impl Norms {
+    /// Those of `module`'s gradients; none where it has none.
+    pub fn of<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Self> {
+        let mut squares = Squares { gradients, path: Vec::new(), found: Vec::new() };
+        module.visit(&mut squares);
+        let (paths, squares): (Vec<String>, Vec<Tensor<1>>) = squares.found.into_iter().unzip();
+        (!squares.is_empty()).then(|| Self { paths, squares: Tensor::cat(squares, 0) })
+    }
+
+    /// The values to read, `[n]`.
+    pub fn squares(&self) -> Tensor<1> {
+        self.squares.clone()
+    }
+
+    /// The norm of all gradients together, given the values of [`Norms::squares`].
+    ///
+    /// # Errors
+    /// When it is NaN or infinite, with the parameters at fault.
+    pub fn whole(&self, squares: &[f64]) -> Result<f64, GradientError> {
+        let norm = squares.iter().sum::<f64>().sqrt();
+        if norm.is_finite() {
+            return Ok(norm);
+        }
+        let parameters = self.paths.iter().zip(squares).filter(|(_, s)| !s.is_finite());
+        Err(GradientError::NotFinite { norm, parameters: parameters.map(|(path, _)| path.clone()).collect() })
+    }
+}
+
 /// Measures the L2 norm of all of `module`'s gradients together and, where it exceeds `max_norm`, scales them down to
-/// it. Returns the gradients and the norm before scaling, in one read from the device.
-///
-/// # Errors
-/// When the norm is NaN or infinite, with the parameters at fault.
+/// it, without a read from the device: what was measured is returned unread.
 pub fn clip_gradients<M: Module>(
     module: &M,
     mut gradients: GradientsParams,
     max_norm: Option<f64>,
-) -> Result<(GradientsParams, f64), GradientError> {
-    let mut squares = Squares { gradients: &gradients, path: Vec::new(), found: Vec::new() };
-    module.visit(&mut squares);
-    let (paths, squares): (Vec<String>, Vec<Tensor<1>>) = squares.found.into_iter().unzip();
-    if squares.is_empty() {
-        return Ok((gradients, 0.0));
+) -> (GradientsParams, Option<Norms>) {
+    let norms = Norms::of(module, &gradients);
+    if let (Some(max_norm), Some(norms)) = (max_norm, &norms) {
+        let norm = norms.squares().sum().sqrt();
+        let factor = (norm + EPS).recip().mul_scalar(max_norm).clamp_max(1.0);
+        module.visit(&mut Scale { gradients: &mut gradients, factor });
     }
-    let squares: Vec<f64> = Tensor::cat(squares, 0).try_into_data()?.iter::<f64>().collect();
-    let norm = squares.iter().sum::<f64>().sqrt();
-    if !norm.is_finite() {
-        let parameters = paths.into_iter().zip(squares).filter(|(_, s)| !s.is_finite()).map(|(path, _)| path).collect();
-        return Err(GradientError::NotFinite { norm, parameters });
-    }
-    if let Some(max_norm) = max_norm.filter(|max_norm| norm > *max_norm) {
-        module.visit(&mut Scale { gradients: &mut gradients, factor: max_norm / (norm + EPS) });
-    }
-    Ok((gradients, norm))
+    (gradients, norms)
 }
 
 /// Collects each gradient's sum of squares, left on the device.
@@ -84,16 +108,16 @@ impl ModuleVisitor for Squares<'_> {
     }
 }
 
-/// Multiplies every gradient by a factor.
+/// Multiplies every gradient by a factor `[1]`.
 struct Scale<'a> {
     gradients: &'a mut GradientsParams,
-    factor: f64,
+    factor: Tensor<1>,
 }
 
 impl ModuleVisitor for Scale<'_> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(parameter.id) {
-            self.gradients.register(parameter.id, gradient.mul_scalar(self.factor));
+            self.gradients.register(parameter.id, gradient * self.factor.clone().reshape([1; D]));
         }
     }
 }
@@ -116,6 +140,11 @@ mod tests {
         (layer, gradients)
     }
 
+    fn whole(norms: Option<Norms>) -> Result<f64, GradientError> {
+        let norms = norms.unwrap();
+        norms.whole(&norms.squares().into_data().iter::<f64>().collect::<Vec<_>>())
+    }
+
     fn read(layer: &Linear, gradients: &GradientsParams) -> (f32, f32) {
         let weight = gradients.get::<2>(layer.weight.id).unwrap().mean().into_scalar::<f32>();
         let bias = gradients.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().mean().into_scalar::<f32>();
@@ -125,8 +154,8 @@ mod tests {
     #[test]
     fn one_norm_over_all_parameters() {
         let (layer, gradients) = given(1.0, 4.0);
-        let (gradients, norm) = clip_gradients(&layer, gradients, Some(3.0)).unwrap();
-        assert!((norm - 6.0).abs() < 1e-6);
+        let (gradients, norms) = clip_gradients(&layer, gradients, Some(3.0));
+        assert!((whole(norms).unwrap() - 6.0).abs() < 1e-6);
         let (weight, bias) = read(&layer, &gradients);
         assert!((weight - 0.5).abs() < 1e-6 && (bias - 2.0).abs() < 1e-6, "{weight} {bias}");
     }
@@ -135,8 +164,8 @@ mod tests {
     fn small_or_unlimited_gradients_are_left_alone() {
         for limit in [Some(7.0), None] {
             let (layer, gradients) = given(1.0, 4.0);
-            let (gradients, norm) = clip_gradients(&layer, gradients, limit).unwrap();
-            assert!((norm - 6.0).abs() < 1e-6);
+            let (gradients, norms) = clip_gradients(&layer, gradients, limit);
+            assert!((whole(norms).unwrap() - 6.0).abs() < 1e-6);
             assert_eq!(read(&layer, &gradients), (1.0, 4.0));
         }
     }
@@ -145,7 +174,8 @@ mod tests {
     fn the_parameter_at_fault_is_named() {
         for bad in [f32::NAN, f32::INFINITY] {
             let (layer, gradients) = given(1.0, bad);
-            let message = clip_gradients(&layer, gradients, Some(1.0)).unwrap_err().to_string();
+            let (_, norms) = clip_gradients(&layer, gradients, Some(1.0));
+            let message = whole(norms).unwrap_err().to_string();
             assert!(message.contains(" in bias;"), "{message}");
         }
     }
@@ -153,7 +183,7 @@ mod tests {
     #[test]
     fn no_gradients_have_no_norm() {
         let (layer, _) = given(1.0, 1.0);
-        let (gradients, norm) = clip_gradients(&layer, GradientsParams::new(), Some(1.0)).unwrap();
-        assert!(gradients.is_empty() && norm == 0.0);
+        let (gradients, norms) = clip_gradients(&layer, GradientsParams::new(), Some(1.0));
+        assert!(gradients.is_empty() && norms.is_none());
     }
 }

@@ -105,6 +105,8 @@ impl Course<'_> {
             checkpoint_every: config.train.checkpoint_every,
             validate_every: config.train.validate_every,
             log_every: config.train.log_every,
+            // In the CPU's own memory a read waits for nothing.
+            read_every: if *device == Device::flex() { 1 } else { config.train.log_every },
             store: self.store.clone(),
             saved: self.saved,
             log: self.output.join("metrics.jsonl"),

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Device, ExecutionError, Tensor, TensorReadError};
+use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
 
-use super::clip::{GradientError, clip_gradients};
+use super::clip::{GradientError, Norms, clip_gradients};
 use super::context::{Clean, Context, Task};
 use super::gradients::Flat;
 use super::progress::{Figures, Report};
@@ -35,8 +35,8 @@ pub struct Trainee {
 pub struct Exchange {
     /// The optimizer's state, for which the strategy asks by a step without gradients.
     pub record: Mutex<Option<Record>>,
-    /// Why the last step did not update the head.
-    pub failure: Mutex<Option<GradientError>>,
+    /// The gradients of the last step, measured.
+    pub norms: Mutex<Option<Norms>>,
     /// The clean pass of the batch of a step, where it was made before the step.
     pub clean: Mutex<Option<(usize, Clean)>>,
 }
@@ -59,15 +59,11 @@ pub struct StepOutput {
     pub values: Tensor<1>,
     /// Images in the batch.
     pub images: usize,
+    /// The figures to show: the last that were read, of this step or of an earlier one.
+    pub known: Option<Figures>,
 }
 
 impl StepOutput {
-    /// Of figures that are known already, on `device`.
-    pub fn of(figures: &Figures, device: &Device) -> Self {
-        let values: Vec<f32> = figures.values.iter().map(|value| *value as f32).collect();
-        Self { report: figures.report, values: Tensor::from_data(values.as_slice(), device), images: figures.images }
-    }
-
     /// Reads all figures from the device at once.
     ///
     /// # Errors
@@ -80,8 +76,8 @@ impl StepOutput {
 
 impl Adaptor<Figures> for StepOutput {
     fn adapt(&self) -> Figures {
-        let unread = |_| Figures { report: self.report, values: Vec::new(), images: self.images };
-        self.figures().unwrap_or_else(unread)
+        let unread = || Figures { report: self.report, values: Vec::new(), images: self.images };
+        self.known.clone().unwrap_or_else(unread)
     }
 }
 
@@ -185,14 +181,10 @@ impl TrainStep for Trainee {
             *lock(&self.exchange.record) = Some(Record(optim.to_record()));
             return self;
         }
-        // Without a limit too: a gradient that is not finite must not reach the head.
-        match clip_gradients(&self, gradients, self.context.clip_norm) {
-            Ok((gradients, _)) => optim.step(lr, self, gradients),
-            Err(failure) => {
-                *lock(&self.exchange.failure) = Some(failure);
-                self
-            }
-        }
+        // Without a limit too: gradients that are not finite stop the run before their head is kept.
+        let (gradients, norms) = clip_gradients(&self, gradients, self.context.clip_norm);
+        *lock(&self.exchange.norms) = norms;
+        optim.step(lr, self, gradients)
     }
 }
 

@@ -106,7 +106,10 @@ pub fn masking_model(
         PhaseName::Decoder => decoder(model, task, context, batch, clean, &targets),
     };
     let gradients = GradientsParams::from_grads(gradients, model);
-    (gradients, StepOutput { report: task.phase.report(), values: Tensor::cat(values, 0), images: batch.len() })
+    (
+        gradients,
+        StepOutput { report: task.phase.report(), values: Tensor::cat(values, 0), images: batch.len(), known: None },
+    )
 }
 
 /// What the model is asked for.

@@ -5,6 +5,7 @@
 
 mod records;
 mod steps;
+mod unread;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,10 +19,12 @@ use burn::train::{
 };
 
 pub use self::records::named;
+use self::unread::Unread;
 use super::FitError;
 use super::batches::LoaderState;
 use super::cache::CleanCache;
 use super::checkpoint::{State, Store};
+use super::progress::Figures;
 use super::trainee::{Exchange, Trainee, lock};
 use crate::data::{Batch, ImageSet, Tally};
 use crate::distributed::Team;
@@ -47,6 +50,8 @@ pub struct Routine {
     pub validate_every: usize,
     /// Steps between lines of the log.
     pub log_every: usize,
+    /// Steps whose figures are read from the device together.
+    pub read_every: usize,
     /// Its checkpoints.
     pub store: Store,
     /// Whether `state` is in there already, or is the start, of which no checkpoint is made.
@@ -111,6 +116,8 @@ impl SupervisedLearningStrategy<Trainee> for StepStrategy {
         if let Some(routine) = lock(&self.routine).take() {
             let stopped = || components.interrupter.should_stop();
             let mut run = Run {
+                unread: Vec::new(),
+                figures: None,
                 tally: Tally::new(routine.images.len(), routine.max_broken),
                 halted: false,
                 fetched: None,
@@ -147,6 +154,10 @@ struct Run<'a> {
     halted: bool,
     /// What the loader gave when it was asked before its turn.
     fetched: Option<Option<Batch>>,
+    /// The steps whose figures are still on the device.
+    unread: Vec<Unread>,
+    /// The figures that were read last.
+    figures: Option<Figures>,
     /// What all ranks have found broken.
     tally: Tally,
     /// Step of the last checkpoint, and whether its validation is due; none where there is no checkpoint in the store.

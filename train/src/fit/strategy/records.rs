@@ -60,6 +60,7 @@ impl Run<'_> {
         if !self.routine.state.validation_due {
             return Ok(());
         }
+        self.settle()?;
         let model = learner.model().valid();
         let result = self.measure(&model, valid);
         // Every rank has measured its share, or as much of it as it came to.
@@ -111,6 +112,7 @@ impl Run<'_> {
         if self.saved == Some(now) {
             return Ok(());
         }
+        self.settle()?;
         let write = || {
             // The learner has no other way to its optimizer's state.
             learner.clone().optimizer_step(GradientsParams::new());

@@ -8,6 +8,7 @@ use burn::train::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::unread::Unread;
 use super::{Log, Run};
 use crate::data::{Batch, Broken};
 use crate::distributed::Team;
@@ -133,10 +134,12 @@ impl Run<'_> {
         let model = learner.model();
         let mut output = TrainStep::step(&model, batch);
         let answered = model.answered().map_err(FitError::from);
-        let read = || output.item.figures().map_err(|e| FitError::Device(e.to_string()));
-        let figures = whole(answered.and_then(|()| read()), images, &team)?;
-        if let Some(name) = bad_figure(&figures) {
-            return Err(self.not_finite(step, &indices, name));
+        if team.is_alone() {
+            answered?;
+        } else {
+            // Those of the whole batch, which no rank has on its device.
+            let read = || output.item.figures().map_err(|e| FitError::Device(e.to_string()));
+            output.item.known = Some(whole(answered.and_then(|()| read()), images, &team)?);
         }
         // Without them the optimizer would hand out its state, and nothing would be learned.
         if output.grads.is_empty() {
@@ -156,16 +159,15 @@ impl Run<'_> {
             batch.iter().for_each(|batch| model.look(batch));
             *fetched = Some(batch);
         });
-        let failure = match model.sum(&mut output.grads, weight, ahead) {
-            Ok(()) => {
-                learner.optimizer_step(output.grads);
-                lock(&self.exchange.failure).take()
-            }
-            Err(failure) => Some(failure),
-        };
-        let failure = failure.map(|failure| failure.to_string());
-        if let Some(failure) = team.tell(&failure)?.into_iter().flatten().next() {
+        let summed = model.sum(&mut output.grads, weight, ahead).map_err(|failure| failure.to_string());
+        if let Some(failure) = team.tell(&summed.err())?.into_iter().flatten().next() {
             return Err(self.not_finite(step, &indices, failure));
+        }
+        learner.optimizer_step(output.grads);
+        let norms = lock(&self.exchange.norms).take();
+        self.unread.push(Unread { step, indices, output: output.item.clone(), norms });
+        if self.unread.len() >= self.routine.read_every {
+            self.settle()?;
         }
         self.images_done += images;
         self.images_since_log += images;
@@ -173,12 +175,12 @@ impl Run<'_> {
         self.routine.state.step = step + 1;
         self.routine.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         if reached(self.routine.log_every, before, step + 1) || step + 1 == self.routine.end {
-            self.log_step(log, step, learner.lr_current().base(), &figures)?;
+            self.settle()?;
+            if let Some(figures) = self.figures.clone() {
+                self.log_step(log, step, learner.lr_current().base(), &figures)?;
+            }
         }
-        Ok(match team.is_alone() {
-            true => output.item,
-            false => StepOutput::of(&figures, &output.item.values.device()),
-        })
+        Ok(StepOutput { known: self.figures.clone(), ..output.item })
     }
 
     /// The end of the phase's last epoch, also where no image behind the last batch could be read.
@@ -230,11 +232,6 @@ fn whole(own: Result<Figures, FitError>, images: usize, team: &Team) -> Result<F
         values.iter_mut().zip(own).for_each(|(sum, bits)| *sum += weight * f64::from_bits(bits));
     }
     Ok(Figures { report, values, images })
-}
-
-/// The first figure that is NaN or infinite.
-fn bad_figure(figures: &Figures) -> Option<String> {
-    figures.named().find(|(_, value)| !value.is_finite()).map(|(name, value)| format!("{name} is {value}"))
 }
 
 #[cfg(test)]
