@@ -13,8 +13,8 @@ use super::shift::shift;
 use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
 
-/// Channels, and cells of a plane, from which on a matrix product is filled and Burn's convolution is the slower one.
-const MANY: (usize, usize) = (128, 100);
+/// Channels times cells of a plane from which on a matrix product is filled and Burn's convolution is the slower one.
+const MANY: usize = 30_000;
 
 /// How a convolution pads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +103,6 @@ impl Conv2d {
             && spec.stride == 1
             && spec.groups == 1
             && (spec.padding == Padding::Same || spec.padding == Padding::Each(spec.kernel / 2))
-            && spec.input.min(spec.output) >= MANY.0
             && has_own_gradients(&tensor);
         let filters = suits.then(|| Arc::new(Filters::new(weight, [spec.output, spec.input], spec.kernel)));
         Self { spec, weight: tensor, bias, filters }
@@ -141,7 +140,8 @@ impl Conv2d {
         }
         let [_, _, height, width] = x.dims();
         let alone = bias.is_none() && has_own_gradients(&x);
-        if let Some(filters) = self.filters.as_ref().filter(|_| alone && height * width >= MANY.1) {
+        let many = spec.input.min(spec.output) * height * width >= MANY;
+        if let Some(filters) = self.filters.as_ref().filter(|_| alone && many) {
             return dense(x, filters.clone());
         }
         let padding = match spec.padding {
