@@ -46,7 +46,7 @@ pub fn to_burn<const D: usize>(
         let parts = parts.iter().map(|part| own(part)?.f_to_device(place)).collect::<Result<Vec<_>, _>>()?;
         let whole = match &parts[..] {
             [only] => only.f_contiguous()?,
-            _ => tch::Tensor::f_cat(&parts, 0)?,
+            _ => tch::Tensor::f_cat(&parts, 0)?.f_contiguous()?,
         };
         return Ok(Tensor::from_primitive::<LibTorch>(TchTensor::new(whole)));
     }
