@@ -145,7 +145,7 @@ fn a_batch_of_several_chunks_keeps_its_order() {
         third(logits, range)
     };
     let answer = backbone.answer(many.clone(), &cotangent);
-    assert_eq!(seen.into_inner().unwrap(), [(16, 0..16), (16, 16..32), (3, 32..35)]);
+    assert_eq!(seen.into_inner().unwrap(), [(8, 0..8), (8, 8..16), (8, 16..24), (8, 24..32), (3, 32..35)]);
     let Tap::Map(gradient) = answer.gradient else { panic!("no map") };
     assert_golden("gradient", &kept(Tap::Map(gradient.narrow(0, 30, 3))), CLOSE);
     let ids = backbone.taps(&["first".into()]).unwrap();
