@@ -76,6 +76,14 @@ def laid_out(x):
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def run_once(model, images, hooks):
+    """One pass, and the hooks are gone."""
+    with torch.no_grad():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+
+
 def folded(model, images, taps):
     """Each BatchNorm folded into the convolution before it, which is what it amounts to in a classifier that does not learn.
 
@@ -102,11 +110,7 @@ def folded(model, images, taps):
             hooks.append(module.register_forward_hook(convolved(name)))
         elif isinstance(module, torch.nn.BatchNorm2d) and module.track_running_stats:
             hooks.append(module.register_forward_hook(normalised(name)))
-    with torch.no_grad():
-        model(images)
-    for hook in hooks:
-        hook.remove()
-
+    run_once(model, images, hooks)
     other = copy.deepcopy(model)
     for conv, norm in pairs:
         if conv in taps or runs.get(conv) != 1 or sum(pair[1] == norm for pair in pairs) != 1:
@@ -173,10 +177,7 @@ def pointwise(model, images):
     kinds = (torch.nn.Linear, torch.nn.MultiheadAttention)
     named = [(name, module) for name, module in model.named_modules() if type(module) in kinds]
     hooks = [module.register_forward_hook(hook(name), with_kwargs=True) for name, module in named]
-    with torch.no_grad():
-        model(images)
-    for one in hooks:
-        one.remove()
+    run_once(model, images, hooks)
     other = copy.deepcopy(model)
     for name, old in named:
         if calls.get(name):
