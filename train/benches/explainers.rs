@@ -36,7 +36,7 @@ use explainer_zoo::weights::WeightReader;
 
 /// The program's own, without which memory and time would not be the program's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: explainer_allocator::Allocator = explainer_allocator::Allocator;
 
 /// As many as the peer has where it is timed.
 const THREADS: usize = 2;
@@ -269,5 +269,6 @@ fn explanation(bencher: Bencher<'_, '_>, work: Work) {
 }
 
 fn main() {
+    explainer_allocator::keep_freed_pages();
     divan::main();
 }

@@ -7,6 +7,7 @@
 pub mod columns;
 pub mod elements;
 mod resize;
+pub mod rows;
 mod stencil;
 
 pub use resize::{Filter, planes, resize};

@@ -114,25 +114,21 @@ struct Block {
 impl Block {
     fn read(reader: &mut WeightReader, name: &str, layout: Layout) -> Self {
         let width = layout.width;
-        let linear =
-            |reader: &mut _, part: &str, input, output| Linear::read(reader, &format!("{name}.{part}"), input, output);
-        // Layer scale multiplies the output of a linear layer: it is folded into that layer.
-        let scaled = |reader: &mut WeightReader, layer: Linear, part: &str| match layout.layer_scale {
-            true => layer.scaled(reader.tensor(&format!("{name}.{part}.gamma"), [width])),
-            false => layer,
+        let linear = |reader: &mut _, part: &str, input, output, scale: Option<&str>| {
+            Linear::read_tokens(reader, &format!("{name}.{part}"), input, output, scale)
         };
-        let projection = linear(reader, "attn.proj", width, width);
-        let fc2 = linear(reader, "mlp.fc2", 4 * width, width);
+        let scale = |part: &str| layout.layer_scale.then(|| format!("{name}.{part}.gamma"));
+        let (first, second) = (scale("ls1"), scale("ls2"));
         Self {
             norm1: LayerNorm::read(reader, &format!("{name}.norm1"), width, EPSILON),
             attention: Attention {
-                qkv: linear(reader, "attn.qkv", width, 3 * width),
-                projection: scaled(reader, projection, "ls1"),
+                qkv: linear(reader, "attn.qkv", width, 3 * width, None),
+                projection: linear(reader, "attn.proj", width, width, first.as_deref()),
                 heads: layout.heads,
             },
             norm2: LayerNorm::read(reader, &format!("{name}.norm2"), width, EPSILON),
-            fc1: linear(reader, "mlp.fc1", width, 4 * width),
-            fc2: scaled(reader, fc2, "ls2"),
+            fc1: linear(reader, "mlp.fc1", width, 4 * width, None),
+            fc2: linear(reader, "mlp.fc2", 4 * width, width, second.as_deref()),
         }
     }
 

@@ -4,6 +4,8 @@ mod attention;
 mod conv;
 mod dense;
 mod depthwise;
+mod linear;
+mod matrix;
 mod norm;
 mod plain;
 mod rectify;
@@ -12,7 +14,8 @@ mod transformer;
 
 pub use attention::Attention;
 pub use conv::{Conv2d, ConvSpec, Padding, pointwise};
-pub use norm::{ChannelAffine, LayerNorm, Linear};
+pub use linear::Linear;
+pub use norm::{ChannelAffine, LayerNorm};
 
 use burn::tensor::{DType, Device, Tensor, activation};
 

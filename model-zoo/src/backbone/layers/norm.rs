@@ -1,47 +1,10 @@
-//! Linear layers and layer normalisation of a frozen network.
+//! Normalisation layers of a frozen network.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{layer_norm, linear};
+use burn::tensor::module::layer_norm;
 
-use super::shift::shift;
 use super::{has_own_gradients, transformer};
 use crate::weights::WeightReader;
-
-/// `y = x W^T + b` over the last axis.
-#[derive(Clone, Debug)]
-pub struct Linear {
-    /// `[input, output]`: transposed once at load, as Burn's `linear` wants it.
-    weight: Tensor<2>,
-    bias: Tensor<1>,
-}
-
-impl Linear {
-    /// Reads `{name}.weight` `[output, input]` and `{name}.bias` `[output]`.
-    pub fn read(reader: &mut WeightReader, name: &str, input: usize, output: usize) -> Self {
-        Self::read_named(reader, &format!("{name}.weight"), &format!("{name}.bias"), input, output)
-    }
-
-    /// The same for weights whose two names have no common stem.
-    pub fn read_named(reader: &mut WeightReader, weight: &str, bias: &str, input: usize, output: usize) -> Self {
-        let weight: Tensor<2> = reader.tensor(weight, [output, input]);
-        Self { weight: weight.transpose(), bias: reader.tensor(bias, [output]) }
-    }
-
-    /// The layer whose outputs are multiplied by `scale` `[output]`.
-    pub fn scaled(self, scale: Tensor<1>) -> Self {
-        let weight = self.weight * scale.clone().unsqueeze();
-        Self { weight, bias: self.bias * scale }
-    }
-
-    /// `[..., input]` to `[..., output]`.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (weight, bias) = (self.weight.clone(), self.bias.clone());
-        match has_own_gradients(&x) {
-            true => shift(linear(x, weight, None), bias, D - 1),
-            false => linear(x, weight, Some(bias)),
-        }
-    }
-}
 
 /// Layer normalisation over the last axis.
 #[derive(Clone, Debug)]
