@@ -1,10 +1,11 @@
 //! Convolutions of a frozen network, batch normalisation folded in.
 
-use burn::tensor::Tensor;
 use std::sync::Arc;
 
+use burn::backend::Flex;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Tensor};
 
 use super::dense::{Filters, dense};
 use super::depthwise::{Steps, depthwise};
@@ -13,7 +14,7 @@ use super::shift::shift;
 use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
 
-/// Channels times cells of a plane from which on a matrix product is filled and Burn's convolution is the slower one.
+/// Channels times cells of an output plane from which on a matrix product is filled and Burn's convolution is the slower one.
 const MANY: usize = 30_000;
 
 /// How a convolution pads its input.
@@ -65,7 +66,7 @@ pub struct Conv2d {
     spec: ConvSpec,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
-    /// The weights once more, where the convolution can go another way on a CPU.
+    /// The same memory, where the convolution can go another way on a CPU.
     filters: Option<Arc<Filters>>,
 }
 
@@ -97,15 +98,10 @@ impl Conv2d {
     }
 
     fn new(reader: &WeightReader, spec: ConvSpec, weight: Vec<f32>, bias: Option<Tensor<1>>) -> Self {
-        let tensor = reader.place(weight.clone(), Self::weight_shape(spec));
-        let suits = spec.kernel % 2 == 1
-            && spec.kernel > 1
-            && spec.stride == 1
-            && spec.groups == 1
-            && (spec.padding == Padding::Same || spec.padding == Padding::Each(spec.kernel / 2))
-            && has_own_gradients(&tensor);
-        let filters = suits.then(|| Arc::new(Filters::new(weight, [spec.output, spec.input], spec.kernel)));
-        Self { spec, weight: tensor, bias, filters }
+        let weight: Tensor<4> = reader.place(weight, Self::weight_shape(spec));
+        let suits = spec.groups == 1 && (spec.kernel > 1 || spec.stride > 1) && weight.dtype() == DType::F32;
+        let own = suits.then(|| weight.clone().try_into_primitive::<Flex>().ok()).flatten();
+        Self { spec, weight, bias, filters: own.map(|own| Arc::new(Filters::new(own))) }
     }
 
     fn weight_shape(spec: ConvSpec) -> [usize; 4] {
@@ -139,11 +135,6 @@ impl Conv2d {
             return pointwise(x, self.weight.clone(), bias);
         }
         let [_, _, height, width] = x.dims();
-        let alone = bias.is_none() && has_own_gradients(&x);
-        let many = spec.input.min(spec.output) * height * width >= MANY;
-        if let Some(filters) = self.filters.as_ref().filter(|_| alone && many) {
-            return dense(x, filters.clone());
-        }
         let padding = match spec.padding {
             Padding::Each(zeros) => [(zeros, zeros); 2],
             Padding::Same => [height, width].map(|side| {
@@ -152,8 +143,15 @@ impl Conv2d {
                 (total / 2, total - total / 2)
             }),
         };
-        if bias.is_none() && spec.groups == spec.input && spec.groups == spec.output && has_own_gradients(&x) {
-            return depthwise(x, self.weight.clone(), Steps { stride: spec.stride, padding });
+        let steps = Steps { stride: spec.stride, padding };
+        let alone = bias.is_none() && has_own_gradients(&x);
+        if alone && spec.groups == spec.input && spec.groups == spec.output {
+            return depthwise(x, self.weight.clone(), steps);
+        }
+        let cells = height.div_ceil(spec.stride) * width.div_ceil(spec.stride);
+        let many = spec.input.min(spec.output) * cells >= MANY;
+        if let Some(filters) = self.filters.as_ref().filter(|_| alone && many) {
+            return dense(x, filters.clone(), steps);
         }
         let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
         conv2d(x, self.weight.clone(), bias, options)

@@ -1,4 +1,4 @@
-//! A convolution with step 1 as matrix products, whose gradient is another one.
+//! A dense convolution as matrix products, whose gradient is products too.
 //!
 //! Burn's own converts images, filters and results between layouts in every call, and takes another way back. With the taps of
 //! a channel side by side ([`Columns`]) filters and planes stay as they are.
@@ -16,18 +16,19 @@ use burn::tensor::{Shape, Tensor};
 use explainer_kernels::columns::{Columns, turned};
 use rayon::prelude::*;
 
+use super::depthwise::Steps;
 use super::plain::{Plain, contiguous, tensor, values};
 use crate::backbone::workers::split;
 
 /// Inputs, f32, that are laid out at a time: about what a core's caches hold.
 const BLOCK: usize = 1 << 20;
 
-/// Frozen filters `[O,C,k,k]`, k odd, and those of the gradient, made when it is first asked for.
+/// Frozen filters `[O,C,k,k]`, and those of the gradient, made when it is first asked for.
 #[derive(Debug)]
 pub struct Filters {
     /// `[1,O,C k k]`
     forward: Plain,
-    /// `[1,C,O k k]`
+    /// `[1,C,O k k]`, each filter turned around, for convolutions that keep the planes' size.
     backward: OnceLock<Plain>,
     /// O and C.
     channels: [usize; 2],
@@ -35,98 +36,151 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Of a convolution from C to O channels.
-    pub fn new(weight: Vec<f32>, [outputs, inputs]: [usize; 2], kernel: usize) -> Self {
-        let forward = tensor(weight, Shape::from(vec![1, outputs, inputs * kernel * kernel]));
+    /// Of `weight` `[O,C,k,k]`, whose memory they share.
+    pub fn new(weight: Plain) -> Self {
+        let weight = contiguous(weight);
+        let shape = weight.shape();
+        let [outputs, inputs, kernel] = [shape[0], shape[1], shape[2]];
+        let forward = Flex::float_reshape(weight, Shape::from(vec![1, outputs, inputs * kernel * kernel]));
         Self { forward, backward: OnceLock::new(), channels: [outputs, inputs], kernel }
     }
 
-    /// x `[B,C,H,W]` to `[B,O,H,W]`.
-    fn convolve(&self, x: Plain) -> Plain {
-        let [outputs, _] = self.channels;
-        self.multiply(x, &self.forward, outputs)
+    fn columns(&self, input: [usize; 2], steps: Steps) -> Columns {
+        let [rows, columns] = steps.padding;
+        let output = [(0, rows), (1, columns)].map(|(axis, (before, after))| {
+            (input[axis] + before + after).saturating_sub(self.kernel) / steps.stride.max(1) + 1
+        });
+        Columns { input, output, kernel: self.kernel, stride: steps.stride.max(1), before: [rows.0, columns.0] }
     }
 
-    /// The output's gradient to the input's.
-    fn pull_back(&self, gradient: Plain) -> Plain {
+    /// x `[B,C,H,W]` to `[B,O,H',W']`.
+    fn convolve(&self, x: Plain, steps: Steps) -> Plain {
+        let [outputs, _] = self.channels;
+        let columns = self.columns([x.shape()[2], x.shape()[3]], steps);
+        multiply(columns, x, &self.forward, outputs)
+    }
+
+    /// The output's gradient `[B,O,H',W']` to that of inputs of the size `input`, `[B,C,H,W]`.
+    fn pull_back(&self, gradient: Plain, input: [usize; 2], steps: Steps) -> Plain {
         let [outputs, inputs] = self.channels;
+        let columns = self.columns(input, steps);
+        if !columns.is_same() {
+            return self.scatter(columns, gradient);
+        }
         let shape = || Shape::from(vec![1, inputs, outputs * self.kernel * self.kernel]);
         let filters = self.backward.get_or_init(|| tensor(turned(values(&self.forward), self.channels), shape()));
-        self.multiply(gradient, filters, inputs)
+        multiply(columns, gradient, filters, inputs)
     }
 
-    fn multiply(&self, x: Plain, filters: &Plain, outputs: usize) -> Plain {
-        let x = contiguous(x);
-        let (images, height, width) = (x.shape()[0], x.shape()[2], x.shape()[3]);
-        let shape = Shape::from(vec![images, outputs, height, width]);
-        let mut y = vec![0.0; shape.num_elements()];
-        let (columns, taps) = (Columns { size: [height, width], kernel: self.kernel }, filters.shape()[2]);
-        let rows = (BLOCK / (taps * width).max(1)).max(1);
-        // No block has rows of two images: what an image gives must not depend on its neighbours in the batch.
-        let blocks: Vec<(usize, Range<usize>)> =
-            (0..images).flat_map(|image| split(0..height, rows).map(move |rows| (image, rows))).collect();
-        let planes = values(&x).len() / images.max(1);
+    /// The same where outputs are fewer than inputs: what each tap gives back, added up.
+    fn scatter(&self, columns: Columns, gradient: Plain) -> Plain {
+        let gradient = contiguous(gradient);
+        let ([height, width], [out_height, out_width]) = (columns.input, columns.output);
+        let ([outputs, inputs], images) = (self.channels, gradient.shape()[0]);
+        let shape = Shape::from(vec![images, inputs, height, width]);
+        let mut x = vec![0.0; shape.num_elements()];
+        let taps = self.forward.shape()[2];
+        let filters = Flex::float_swap_dims(self.forward.clone(), 1, 2);
+        let blocks = blocks(images, out_height, taps * out_width);
         let product = |(image, rows): &(usize, Range<usize>)| {
-            let laid_out = columns.of(&values(&x)[image * planes..][..planes], rows.clone());
-            let laid_out = tensor(laid_out, Shape::from(vec![1, taps, rows.len() * width]));
-            contiguous(Flex::float_matmul(filters.clone(), laid_out))
-        };
-        let mut place = |(image, rows): &(usize, Range<usize>), product: &Plain| {
-            let count = (rows.len() * width).max(1);
-            for (channel, values) in values(product).chunks_exact(count).enumerate() {
-                let at = ((image * outputs + channel) * height + rows.start) * width;
-                y[at..][..count].copy_from_slice(values);
+            let count = rows.len() * out_width;
+            let mut part = Vec::with_capacity(outputs * count);
+            for channel in 0..outputs {
+                let from = ((image * outputs + channel) * out_height + rows.start) * out_width;
+                part.extend_from_slice(&values(&gradient)[from..][..count]);
             }
+            let part = tensor(part, Shape::from(vec![1, outputs, count]));
+            contiguous(Flex::float_matmul(filters.clone(), part))
         };
-        if rayon::current_num_threads() == 1 {
-            blocks.iter().for_each(|block| place(block, &product(block)));
-        } else {
-            let products: Vec<Plain> = blocks.par_iter().map(product).collect();
-            blocks.iter().zip(&products).for_each(|(block, product)| place(block, product));
+        let planes = x.len() / images.max(1);
+        in_turn(&blocks, product, |(image, rows), product| {
+            columns.add_to(values(product), rows.clone(), &mut x[image * planes..][..planes]);
+        });
+        tensor(x, shape)
+    }
+}
+
+/// x `[B,I,H,W]`, laid out as `columns` say, times `filters` `[1,O,I k k]`: `[B,O,H',W']`.
+fn multiply(columns: Columns, x: Plain, filters: &Plain, outputs: usize) -> Plain {
+    let x = contiguous(x);
+    let (images, [height, width]) = (x.shape()[0], columns.output);
+    let shape = Shape::from(vec![images, outputs, height, width]);
+    let mut y = vec![0.0; shape.num_elements()];
+    let taps = filters.shape()[2];
+    let blocks = blocks(images, height, taps * width);
+    let planes = values(&x).len() / images.max(1);
+    let product = |(image, rows): &(usize, Range<usize>)| {
+        let laid_out = columns.of(&values(&x)[image * planes..][..planes], rows.clone());
+        let laid_out = tensor(laid_out, Shape::from(vec![1, taps, rows.len() * width]));
+        contiguous(Flex::float_matmul(filters.clone(), laid_out))
+    };
+    in_turn(&blocks, product, |(image, rows), product| {
+        let count = (rows.len() * width).max(1);
+        for (channel, values) in values(product).chunks_exact(count).enumerate() {
+            let at = ((image * outputs + channel) * height + rows.start) * width;
+            y[at..][..count].copy_from_slice(values);
         }
-        tensor(y, shape)
+    });
+    tensor(y, shape)
+}
+
+/// Images and rows of them, `row` values to a row, of about [`BLOCK`] values. No block has rows of two images: what an image gives
+/// must not depend on its neighbours in the batch.
+fn blocks(images: usize, height: usize, row: usize) -> Vec<(usize, Range<usize>)> {
+    let rows = (BLOCK / row.max(1)).max(1);
+    (0..images).flat_map(|image| split(0..height, rows).map(move |rows| (image, rows))).collect()
+}
+
+/// Makes the products of all blocks, on all threads there are, and hands them on in the blocks' order.
+fn in_turn<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Plain + Sync + Send, mut then: impl FnMut(&B, &Plain)) {
+    if rayon::current_num_threads() == 1 {
+        blocks.iter().for_each(|block| then(block, &product(block)));
+    } else {
+        let products: Vec<Plain> = blocks.par_iter().map(product).collect();
+        blocks.iter().zip(&products).for_each(|(block, product)| then(block, product));
     }
 }
 
 /// The operation, by backend, for f32. The filters are constants: they get no gradient.
 #[backend_extension(Flex, Autodiff)]
 pub trait Dense: Backend {
-    /// x `[B,C,H,W]`, zeros around it, to `[B,O,H,W]`.
-    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>) -> FloatTensor<Self>;
+    /// x `[B,C,H,W]` to `[B,O,H',W']`.
+    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>, steps: Steps) -> FloatTensor<Self>;
 }
 
 impl Dense for Flex {
-    fn dense(x: Plain, filters: Arc<Filters>) -> Plain {
-        filters.convolve(x)
+    fn dense(x: Plain, filters: Arc<Filters>, steps: Steps) -> Plain {
+        filters.convolve(x, steps)
     }
 }
 
 impl<C: CheckpointStrategy> Dense for Autodiff<Flex, C> {
-    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>) -> FloatTensor<Self> {
+    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>, steps: Steps) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
         impl Backward<Flex, 1> for ToInput {
-            type State = Arc<Filters>;
+            type State = (Arc<Filters>, [usize; 2], Steps);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let filters = ops.state;
-                unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| filters.pull_back(gradient));
+                let (filters, input, steps) = ops.state;
+                unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| filters.pull_back(gradient, input, steps));
             }
         }
 
         let (x, node) = x.into_parts();
-        let y = Flex::dense(x, filters.clone());
+        let input = [x.shape()[2], x.shape()[3]];
+        let y = Flex::dense(x, filters.clone(), steps);
         match ToInput.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(filters, y),
+            OpsKind::Tracked(prep) => prep.finish((filters, input, steps), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 }
 
 /// See [`Dense::dense`].
-pub fn dense(x: Tensor<4>, filters: Arc<Filters>) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::dense(x.into_dispatch(), filters))
+pub fn dense(x: Tensor<4>, filters: Arc<Filters>, steps: Steps) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::dense(x.into_dispatch(), filters, steps))
 }
 
 #[cfg(test)]
@@ -142,12 +196,17 @@ mod tests {
     fn value_and_gradient_are_the_general_convolutions() {
         let device = Device::flex().autodiff();
         let numbers = |name: &str, shape: [usize; 4]| uniform(1, name, shape.iter().product());
-        for (images, [inputs, outputs], [height, width], kernel) in [
-            (2, [5, 3], [8, 8], 3),
-            (1, [3, 4], [7, 9], 5),
-            (2, [2, 2], [1, 1], 3),
-            (3, [64, 70], [14, 14], 3),
-            (2, [200, 8], [40, 60], 3), // more than a block
+        for (images, [inputs, outputs], [height, width], kernel, stride, padding) in [
+            (2, [5, 3], [8, 8], 3, 1, [(1, 1); 2]),
+            (1, [3, 4], [7, 9], 5, 1, [(2, 2); 2]),
+            (2, [2, 2], [1, 1], 3, 1, [(1, 1); 2]),
+            (3, [64, 70], [14, 14], 3, 1, [(1, 1); 2]),
+            (2, [200, 8], [40, 60], 3, 1, [(1, 1); 2]), // more than a block
+            (2, [6, 5], [9, 12], 3, 2, [(1, 1); 2]),
+            (1, [3, 8], [16, 14], 3, 2, [(0, 1); 2]),
+            (2, [3, 8], [23, 20], 7, 2, [(3, 3); 2]),
+            (2, [7, 5], [9, 6], 1, 2, [(0, 0); 2]),
+            (1, [300, 4], [90, 80], 3, 2, [(1, 1); 2]), // more than a block
         ] {
             let shape = [outputs, inputs, kernel, kernel];
             let filters: Vec<f32> = numbers("w", shape).iter().map(|w| w - 0.5).collect();
@@ -155,10 +214,12 @@ mod tests {
                 let x = [images, inputs, height, width];
                 let x = Tensor::<4>::from_data(TensorData::new(numbers("x", x), x), &device).require_grad();
                 let y = if special {
-                    dense(x.clone(), Arc::new(Filters::new(filters.clone(), [outputs, inputs], kernel)))
+                    let filters = Arc::new(Filters::new(tensor(filters.clone(), Shape::from(shape.to_vec()))));
+                    dense(x.clone(), filters, Steps { stride, padding })
                 } else {
                     let weight = Tensor::<4>::from_data(TensorData::new(filters.clone(), shape), &device);
-                    conv2d(x.clone(), weight, None, ConvOptions::new([1; 2], [kernel / 2; 2], [1; 2], 1))
+                    let options = ConvOptions::new_with_padding([stride; 2], padding, [1; 2], 1);
+                    conv2d(x.clone(), weight, None, options)
                 };
                 let seed = Tensor::<4>::from_data(TensorData::new(numbers("g", y.dims()), y.dims()), &device);
                 let gradients = (y.clone() * seed).sum().backward();
@@ -173,13 +234,15 @@ mod tests {
     #[test]
     fn bits_depend_neither_on_threads_nor_on_neighbours() {
         let numbers = |name: &str, shape: [usize; 4]| uniform(1, name, shape.iter().product());
-        for (channels, side) in [(64, 16), (128, 28), (64, 10)] {
-            let filters = Arc::new(Filters::new(numbers("w", [channels, channels, 3, 3]), [channels; 2], 3));
+        for (channels, side, stride) in [(64, 16, 1), (128, 28, 1), (64, 10, 1), (128, 28, 2)] {
+            let shape = [channels, channels, 3, 3];
+            let filters = Arc::new(Filters::new(tensor(numbers("w", shape), Shape::from(shape.to_vec()))));
             let x = Tensor::<4>::from_data(
                 TensorData::new(numbers("x", [3, channels, side, side]), [3, channels, side, side]),
                 &Device::flex(),
             );
-            let run = |x: Tensor<4>| dense(x, filters.clone()).into_data().iter::<f32>().collect::<Vec<_>>();
+            let steps = Steps { stride, padding: [(1, 1); 2] };
+            let run = |x: Tensor<4>| dense(x, filters.clone(), steps).into_data().iter::<f32>().collect::<Vec<_>>();
             let pool = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let expected = pool(1).install(|| run(x.clone()));
             assert!(pool(3).install(|| run(x.clone())) == expected, "{channels} channels: three threads");
