@@ -9,6 +9,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::dense::{Filters, dense};
 use super::depthwise::{Steps, depthwise};
+use super::pointwise::pointwise;
 use super::rectify::rectify;
 use super::shift::shift;
 use super::{Activation, has_own_gradients};
@@ -156,18 +157,4 @@ impl Conv2d {
         let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
         conv2d(x, self.weight.clone(), bias, options)
     }
-}
-
-/// A 1x1 convolution as a matrix product, which is several times cheaper than the general path:
-/// x `[B,C,H,W]`, weight `[O,C,1,1]`, bias `[O]` to `[B,O,H,W]`.
-pub fn pointwise(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
-    let [batch, channels, height, width] = x.dims();
-    let [output, ..] = weight.dims();
-    let weight = weight.reshape([1, output, channels]);
-    let product = weight.matmul(x.reshape([batch, channels, height * width]));
-    let product = match bias {
-        Some(bias) => product + bias.reshape([1, output, 1]),
-        None => product,
-    };
-    product.reshape([batch, output, height, width])
 }

@@ -14,6 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 use explainer_kernels::columns::{Columns, turned};
+use explainer_products::{Matrix, product, products_by_columns};
 use rayon::prelude::*;
 
 use super::depthwise::Steps;
@@ -80,21 +81,20 @@ impl Filters {
         let shape = Shape::from(vec![images, inputs, height, width]);
         let mut x = vec![0.0; shape.num_elements()];
         let taps = self.forward.shape()[2];
-        let filters = Flex::float_swap_dims(self.forward.clone(), 1, 2);
+        let filters = Matrix::new(values(&self.forward), [outputs, taps]).transposed();
         let blocks = blocks(images, out_height, taps * out_width);
-        let product = |(image, rows): &(usize, Range<usize>)| {
+        let given_back = |(image, rows): &(usize, Range<usize>)| {
             let count = rows.len() * out_width;
             let mut part = Vec::with_capacity(outputs * count);
             for channel in 0..outputs {
                 let from = ((image * outputs + channel) * out_height + rows.start) * out_width;
                 part.extend_from_slice(&values(&gradient)[from..][..count]);
             }
-            let part = tensor(part, Shape::from(vec![1, outputs, count]));
-            contiguous(Flex::float_matmul(filters.clone(), part))
+            product(filters, Matrix::new(&part, [outputs, count]))
         };
         let planes = x.len() / images.max(1);
-        in_turn(&blocks, product, |(image, rows), product| {
-            columns.add_to(values(product), rows.clone(), &mut x[image * planes..][..planes]);
+        in_turn(&blocks, given_back, |(image, rows), values| {
+            columns.add_to(values, rows.clone(), &mut x[image * planes..][..planes]);
         });
         tensor(x, shape)
     }
@@ -103,40 +103,33 @@ impl Filters {
 /// x `[B,I,H,W]`, laid out as `columns` say, times `filters` `[1,O,I k k]`: `[B,O,H',W']`.
 fn multiply(columns: Columns, x: Plain, filters: &Plain, outputs: usize) -> Plain {
     let x = contiguous(x);
-    let (images, [height, width]) = (x.shape()[0], columns.output);
-    let shape = Shape::from(vec![images, outputs, height, width]);
-    let mut y = vec![0.0; shape.num_elements()];
-    let taps = filters.shape()[2];
-    let blocks = blocks(images, height, taps * width);
+    let (images, taps, [height, width]) = (x.shape()[0], filters.shape()[2], columns.output);
     let planes = values(&x).len() / images.max(1);
-    let product = |(image, rows): &(usize, Range<usize>)| {
-        let laid_out = columns.of(&values(&x)[image * planes..][..planes], rows.clone());
-        let laid_out = tensor(laid_out, Shape::from(vec![1, taps, rows.len() * width]));
-        contiguous(Flex::float_matmul(filters.clone(), laid_out))
+    // Whole rows, so that no block has any of two images: what an image gives must not depend on its neighbours in the batch.
+    let block = |image: usize, cells: Range<usize>| {
+        columns.of(&values(&x)[image * planes..][..planes], cells.start / width..cells.end / width)
     };
-    in_turn(&blocks, product, |(image, rows), product| {
-        let count = (rows.len() * width).max(1);
-        for (channel, values) in values(product).chunks_exact(count).enumerate() {
-            let at = ((image * outputs + channel) * height + rows.start) * width;
-            y[at..][..count].copy_from_slice(values);
-        }
-    });
-    tensor(y, shape)
+    let filters = Matrix::new(values(filters), [outputs, taps]);
+    let y = products_by_columns(images, filters, height * width, rows_of(taps * width) * width, block);
+    tensor(y, Shape::from(vec![images, outputs, height, width]))
 }
 
-/// Images and rows of them, `row` values to a row, of about [`BLOCK`] values. No block has rows of two images: what an image gives
-/// must not depend on its neighbours in the batch.
+/// Rows of `row` values in a block of about [`BLOCK`].
+fn rows_of(row: usize) -> usize {
+    (BLOCK / row.max(1)).max(1)
+}
+
+/// Images and rows of them, `row` values to a row, in blocks of about [`BLOCK`] values of one image.
 fn blocks(images: usize, height: usize, row: usize) -> Vec<(usize, Range<usize>)> {
-    let rows = (BLOCK / row.max(1)).max(1);
-    (0..images).flat_map(|image| split(0..height, rows).map(move |rows| (image, rows))).collect()
+    (0..images).flat_map(|image| split(0..height, rows_of(row)).map(move |rows| (image, rows))).collect()
 }
 
 /// Makes the products of all blocks, on all threads there are, and hands them on in the blocks' order.
-fn in_turn<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Plain + Sync + Send, mut then: impl FnMut(&B, &Plain)) {
+fn in_turn<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Vec<f32> + Sync + Send, mut then: impl FnMut(&B, &[f32])) {
     if rayon::current_num_threads() == 1 {
         blocks.iter().for_each(|block| then(block, &product(block)));
     } else {
-        let products: Vec<Plain> = blocks.par_iter().map(product).collect();
+        let products: Vec<_> = blocks.par_iter().map(product).collect();
         blocks.iter().zip(&products).for_each(|(block, product)| then(block, product));
     }
 }

@@ -13,6 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 use explainer_kernels::rows;
+use explainer_products::Matrix as View;
 
 use super::plain::{Plain, contiguous, tensor, values};
 
@@ -47,7 +48,7 @@ impl Matrix {
     fn multiply(&self, x: Plain) -> Plain {
         match self {
             Self::Tokens { forward, .. } => {
-                over_rows(x, forward.shape()[1], |x| Flex::float_matmul(x, forward.clone()))
+                over_rows(x, forward.shape()[1], |x| times(x, whole(forward)))
             }
             Self::Vectors(weight) => {
                 let [outputs, inputs] = [weight.shape()[0], weight.shape()[1]];
@@ -57,7 +58,7 @@ impl Matrix {
                         let y = rows::times_transposed(values(&x), values(weight), inputs);
                         tensor(y, Shape::from(vec![rows, outputs]))
                     }
-                    _ => Flex::float_matmul(x, Flex::float_swap_dims(weight.clone(), 0, 1)),
+                    _ => times(x, whole(weight).transposed()),
                 })
             }
         }
@@ -68,7 +69,7 @@ impl Matrix {
         match self {
             Self::Tokens { forward, backward } => {
                 let backward = backward.get_or_init(|| turned(forward.clone()));
-                over_rows(gradient, backward.shape()[1], |g| Flex::float_matmul(g, backward.clone()))
+                over_rows(gradient, backward.shape()[1], |g| times(g, whole(backward)))
             }
             Self::Vectors(weight) => {
                 let inputs = weight.shape()[1];
@@ -78,7 +79,7 @@ impl Matrix {
                         let to_x = rows::times(values(&g), values(weight), inputs);
                         tensor(to_x, Shape::from(vec![rows, inputs]))
                     }
-                    _ => Flex::float_matmul(g, weight.clone()),
+                    _ => times(g, whole(weight)),
                 })
             }
         }
@@ -88,6 +89,18 @@ impl Matrix {
 /// Rows and columns exchanged, in memory too.
 fn turned(matrix: Plain) -> Plain {
     contiguous(Flex::float_swap_dims(matrix, 0, 1))
+}
+
+/// `[O,I]` or `[I,O]`, as it lies.
+fn whole(matrix: &Plain) -> View<'_> {
+    View::new(values(matrix), [matrix.shape()[0], matrix.shape()[1]])
+}
+
+/// x `[R,W]` times `matrix` `[W,V]`: `[R,V]`.
+fn times(x: Plain, matrix: View<'_>) -> Plain {
+    let x = contiguous(x);
+    let shape = Shape::from(vec![x.shape()[0], matrix.columns()]);
+    tensor(explainer_products::product(whole(&x), matrix), shape)
 }
 
 /// x `[...,W]` as the rows `[R,W]` that `product` takes to `[R,width]`, back to `[...,width]`.

@@ -8,14 +8,16 @@ mod linear;
 mod matrix;
 mod norm;
 mod plain;
+mod pointwise;
 mod rectify;
 mod shift;
 mod transformer;
 
 pub use attention::Attention;
-pub use conv::{Conv2d, ConvSpec, Padding, pointwise};
+pub use conv::{Conv2d, ConvSpec, Padding};
 pub use linear::Linear;
 pub use norm::{ChannelAffine, LayerNorm};
+pub use pointwise::pointwise;
 
 use burn::tensor::{DType, Device, Tensor, activation};
 

@@ -1,0 +1,154 @@
+//! A 1x1 convolution as matrix products, whose gradients are products too.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use explainer_products::{Matrix, add_product, products};
+
+use super::has_own_gradients;
+use super::plain::{Plain, contiguous, tensor, values};
+
+/// x `[B,C,H,W]`, weight `[O,C,1,1]`, bias `[O]` to `[B,O,H,W]`. All three get gradients.
+pub fn pointwise(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let [output, ..] = weight.dims();
+    let product = match has_own_gradients(&x) && has_own_gradients(&weight) {
+        true => Tensor::from_dispatch(Dispatch::mix(x.into_dispatch(), weight.into_dispatch())),
+        false => {
+            let weight = weight.reshape([1, output, channels]);
+            let product = weight.matmul(x.reshape([batch, channels, height * width]));
+            product.reshape([batch, output, height, width])
+        }
+    };
+    match bias {
+        Some(bias) => product + bias.reshape([1, output, 1, 1]),
+        None => product,
+    }
+}
+
+/// The operation, by backend, for f32.
+#[backend_extension(Flex, Autodiff)]
+pub trait Pointwise: Backend {
+    /// x `[B,C,H,W]`, weight `[O,C,1,1]` to `[B,O,H,W]`.
+    fn mix(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl Pointwise for Flex {
+    fn mix(x: Plain, weight: Plain) -> Plain {
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        mixed(matrix(&weight), &x)
+    }
+}
+
+impl<C: CheckpointStrategy> Pointwise for Autodiff<Flex, C> {
+    fn mix(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct ToBoth;
+
+        impl Backward<Flex, 2> for ToBoth {
+            /// What the gradients need: the weight for that of x, x for that of the weight.
+            type State = (Option<Plain>, Option<Plain>);
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let (weight, x) = ops.state;
+                let to_x = |gradient| match weight {
+                    Some(weight) => mixed(matrix(&weight).transposed(), &contiguous(gradient)),
+                    None => gradient,
+                };
+                let to_weight = |gradient| match x {
+                    Some(x) => weight_gradient(&contiguous(gradient), &x),
+                    None => gradient,
+                };
+                binary::<Flex, _, _>(ops.parents, ops.node, grads, to_x, to_weight);
+            }
+        }
+
+        let (tracked_x, tracked_weight) = (x.is_tracked(), weight.is_tracked());
+        let ((x, node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let y = Flex::mix(x.clone(), weight.clone());
+        match ToBoth.prepare::<C>([node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((tracked_x.then_some(weight), tracked_weight.then_some(x)), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+/// `[O,C,1,1]` as a matrix.
+fn matrix(weight: &Plain) -> Matrix<'_> {
+    Matrix::new(values(weight), [weight.shape()[0], weight.shape()[1]])
+}
+
+/// The matrix `[O,C]` times each image of x `[B,C,H,W]`: `[B,O,H,W]`.
+fn mixed(matrix: Matrix<'_>, x: &Plain) -> Plain {
+    let shape = x.shape();
+    let [images, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
+    let (planes, cells) = (channels * height * width, height * width);
+    let image = |i: usize| (matrix, Matrix::new(&values(x)[i * planes..][..planes], [channels, cells]));
+    tensor(
+        products(images, [matrix.rows(), cells], image),
+        Shape::from(vec![images, matrix.rows(), height, width]),
+    )
+}
+
+/// The gradient of the weight `[O,C,1,1]`, from that of the outputs `[B,O,H,W]`: each image's is added to the one before, so that there
+/// are never as many as images.
+fn weight_gradient(gradient: &Plain, x: &Plain) -> Plain {
+    let (shape, outputs) = (x.shape(), gradient.shape()[1]);
+    let [channels, cells] = [shape[1], shape[2] * shape[3]];
+    let mut sum = vec![0.0; outputs * channels];
+    let images = values(gradient).chunks_exact((outputs * cells).max(1));
+    for (g, x) in images.zip(values(x).chunks_exact((channels * cells).max(1))) {
+        let (g, x) = (Matrix::new(g, [outputs, cells]), Matrix::new(x, [channels, cells]));
+        add_product(g, x.transposed(), &mut sum);
+    }
+    tensor(sum, Shape::from(vec![outputs, channels, 1, 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::module::conv2d;
+    use burn::tensor::ops::ConvOptions;
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    use crate::weights::random::uniform;
+
+    #[test]
+    fn values_and_gradients_are_those_of_burn_s_convolution() {
+        let device = Device::flex().autodiff();
+        let leaf = |name: &str, shape: [usize; 4], tracked: bool| {
+            let values = TensorData::new(uniform(1, name, shape.iter().product()), shape);
+            let leaf = Tensor::<4>::from_data(values, &device);
+            if tracked { leaf.require_grad() } else { leaf }
+        };
+        for (images, channels, outputs, side) in [(1, 1, 1, 1), (3, 7, 5, 4), (5, 33, 70, 9), (2, 65, 3, 1)] {
+            for (tracked_x, tracked_weight) in [(true, true), (true, false), (false, true)] {
+                let run = |own: bool| {
+                    // A view: the operation must respect offset and strides.
+                    let stored = leaf("x", [images, channels + 1, side, side], tracked_x);
+                    let x = stored.clone().narrow(1, 1, channels).swap_dims(2, 3);
+                    let weight = leaf("w", [outputs, channels, 1, 1], tracked_weight);
+                    let bias = Tensor::from_data(TensorData::new(uniform(1, "b", outputs), [outputs]), &device);
+                    let y = match own {
+                        true => pointwise(x, weight.clone(), Some(bias)),
+                        false => conv2d(x, weight.clone(), Some(bias), ConvOptions::new([1; 2], [0; 2], [1; 2], 1)),
+                    };
+                    let gradients = (y.clone() * leaf("g", y.dims(), false)).sum().backward();
+                    let of = |leaf: &Tensor<4>| leaf.grad(&gradients).map(Tensor::into_data);
+                    (y.into_data(), [of(&stored), of(&weight)])
+                };
+                let ((y, found), (expected_y, expected)) = (run(true), run(false));
+                let tolerance = Tolerance::<f32>::rel_abs(1e-5, 1e-5);
+                y.assert_approx_eq(&expected_y, tolerance);
+                for ((found, expected), tracked) in found.iter().zip(&expected).zip([tracked_x, tracked_weight]) {
+                    assert_eq!((found.is_some(), expected.is_some()), (tracked, tracked));
+                    found.iter().zip(expected).for_each(|(found, expected)| found.assert_approx_eq(expected, tolerance));
+                }
+            }
+        }
+    }
+}
