@@ -6,6 +6,7 @@
 
 pub mod columns;
 pub mod elements;
+mod pool;
 mod resize;
 pub mod rows;
 mod stencil;

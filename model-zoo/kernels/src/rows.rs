@@ -23,7 +23,10 @@ pub fn times_transposed(x: &[f32], matrix: &[f32], inputs: usize) -> Vec<f32> {
             #[inline(always)]
             || {
                 for (y, weights) in y.chunks_exact_mut(rows).zip(matrix.chunks_exact(inputs)) {
-                    y.iter_mut().zip(x.chunks_exact(inputs)).for_each(|(y, x)| *y = dot(x, weights));
+                    // A loop, and no closure: what is called from one would not be compiled for the widest instructions.
+                    for (y, x) in y.iter_mut().zip(x.chunks_exact(inputs)) {
+                        *y = dot(x, weights);
+                    }
                 }
             },
         )

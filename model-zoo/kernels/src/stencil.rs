@@ -62,7 +62,7 @@ impl Stencil {
 
     /// Columns of the padded plane with one remainder.
     #[inline(always)]
-    fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.output[1] + (self.kernel - 1) / self.stride
     }
 
@@ -72,21 +72,29 @@ impl Stencil {
         (self.output[0] + (self.kernel - 1) / self.stride) * self.width()
     }
 
+    /// Where the padded plane has the value that a tap sees from the first output; those of the others follow.
+    #[inline(always)]
+    pub(crate) fn shift(&self, tap: usize) -> usize {
+        let [row, column] = [tap / self.kernel, tap % self.kernel];
+        let phases = row % self.stride * self.stride + column % self.stride;
+        phases * self.phase() + row / self.stride * self.width() + column / self.stride
+    }
+
     /// Values of the padded plane.
     #[inline(always)]
-    fn padded(&self) -> usize {
+    pub(crate) fn padded(&self) -> usize {
         self.stride * self.stride * self.phase()
     }
 
     /// Values from the first output to the last, those between the rows included.
     #[inline(always)]
-    fn row(&self) -> usize {
+    pub(crate) fn row(&self) -> usize {
         (self.output[0] - 1) * self.width() + self.output[1]
     }
 
     /// Deals the plane out. What is padding stays as it is.
     #[inline(always)]
-    fn pad(&self, x: &[f32], padded: &mut [f32]) {
+    pub(crate) fn pad(&self, x: &[f32], padded: &mut [f32]) {
         let (stride, spread) = (self.stride, self.spread);
         let [rows, columns] = self.output.map(|side| (side - 1) * stride + self.kernel);
         for (i, x) in x.chunks_exact(self.input[1]).enumerate() {
@@ -112,7 +120,7 @@ impl Stencil {
 
     /// The outputs without what lies between the rows.
     #[inline(always)]
-    fn gather(&self, sums: &[f32], output: &mut [f32]) {
+    pub(crate) fn gather(&self, sums: &[f32], output: &mut [f32]) {
         let (count, width) = (self.output[1], self.width());
         for y in 0..self.output[0] {
             output[y * count..][..count].copy_from_slice(&sums[y * width..][..count]);

@@ -109,7 +109,8 @@ mod tests {
     /// The definition, in f64.
     fn expected(a: &[f32], b: &[f32], [rows, inner, columns]: [usize; 3]) -> Vec<f64> {
         let cell = |i: usize| {
-            let terms = (0..inner).map(|k| f64::from(a[i / columns * inner + k]) * f64::from(b[k * columns + i % columns]));
+            let terms =
+                (0..inner).map(|k| f64::from(a[i / columns * inner + k]) * f64::from(b[k * columns + i % columns]));
             terms.sum()
         };
         (0..rows * columns).map(cell).collect()

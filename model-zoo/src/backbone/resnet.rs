@@ -1,10 +1,8 @@
 //! ResNet-18 and ResNet-50 (He et al., 2016), torchvision's and timm's names; and the quickstart's small one.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 
-use super::layers::{Activation, Conv2d, ConvSpec, Linear, global_average};
+use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, global_average, max_pool};
 use super::network::{Network, Watch};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::image::Preprocessing;
@@ -177,7 +175,7 @@ impl Network for ResNet {
     fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
         let mut x = self.stem.activated(images, Activation::Relu);
         if self.pool {
-            x = max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([2, 2]).with_padding([1, 1]));
+            x = max_pool(x, Windows { side: 3, stride: 2, padding: 1 });
         }
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, block) in blocks.iter().enumerate() {

@@ -1,10 +1,9 @@
 //! VGG-16 (Simonyan & Zisserman, 2015), torchvision's and timm's names.
 
 use burn::tensor::Tensor;
-use burn::tensor::module::{adaptive_avg_pool2d, max_pool2d};
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::module::adaptive_avg_pool2d;
 
-use super::layers::{Activation, Conv2d, ConvSpec, Linear};
+use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, max_pool};
 use super::network::{Network, Watch};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
@@ -118,7 +117,7 @@ impl Network for Vgg {
                     index += 1;
                     convs.next().map_or(x.clone(), |conv| conv.activated(x, Activation::Relu))
                 }
-                _ => max_pool2d(x, MaxPoolOptions::new([2, 2])),
+                _ => max_pool(x, Windows { side: 2, stride: 2, padding: 0 }),
             };
             x = watch.map(&format!("features.{index}"), x);
             index += 1;

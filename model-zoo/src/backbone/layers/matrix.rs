@@ -47,9 +47,7 @@ impl Matrix {
     /// x `[...,I]` to `[...,O]`.
     fn multiply(&self, x: Plain) -> Plain {
         match self {
-            Self::Tokens { forward, .. } => {
-                over_rows(x, forward.shape()[1], |x| times(x, whole(forward)))
-            }
+            Self::Tokens { forward, .. } => over_rows(x, forward.shape()[1], |x| times(x, whole(forward))),
             Self::Vectors(weight) => {
                 let [outputs, inputs] = [weight.shape()[0], weight.shape()[1]];
                 over_rows(x, outputs, |x| match x.shape()[0] {

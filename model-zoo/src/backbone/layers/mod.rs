@@ -9,6 +9,7 @@ mod matrix;
 mod norm;
 mod plain;
 mod pointwise;
+mod pool;
 mod rectify;
 mod shift;
 mod transformer;
@@ -18,6 +19,7 @@ pub use conv::{Conv2d, ConvSpec, Padding};
 pub use linear::Linear;
 pub use norm::{ChannelAffine, LayerNorm};
 pub use pointwise::pointwise;
+pub use pool::{Windows, max_pool};
 
 use burn::tensor::{DType, Device, Tensor, activation};
 

@@ -88,10 +88,7 @@ fn mixed(matrix: Matrix<'_>, x: &Plain) -> Plain {
     let [images, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
     let (planes, cells) = (channels * height * width, height * width);
     let image = |i: usize| (matrix, Matrix::new(&values(x)[i * planes..][..planes], [channels, cells]));
-    tensor(
-        products(images, [matrix.rows(), cells], image),
-        Shape::from(vec![images, matrix.rows(), height, width]),
-    )
+    tensor(products(images, [matrix.rows(), cells], image), Shape::from(vec![images, matrix.rows(), height, width]))
 }
 
 /// The gradient of the weight `[O,C,1,1]`, from that of the outputs `[B,O,H,W]`: each image's is added to the one before, so that there
@@ -146,7 +143,10 @@ mod tests {
                 y.assert_approx_eq(&expected_y, tolerance);
                 for ((found, expected), tracked) in found.iter().zip(&expected).zip([tracked_x, tracked_weight]) {
                     assert_eq!((found.is_some(), expected.is_some()), (tracked, tracked));
-                    found.iter().zip(expected).for_each(|(found, expected)| found.assert_approx_eq(expected, tolerance));
+                    found
+                        .iter()
+                        .zip(expected)
+                        .for_each(|(found, expected)| found.assert_approx_eq(expected, tolerance));
                 }
             }
         }

@@ -1,0 +1,150 @@
+//! The largest value under a filter at each of its places on a plane, and the way back to it.
+
+use rayon::prelude::*;
+
+use crate::Stencil;
+use crate::elements::widest;
+
+/// Where no value is the largest.
+const NOWHERE: u32 = u32::MAX;
+/// Output values a thread takes at a time.
+const SHARE: usize = 1 << 14;
+
+impl Stencil {
+    /// `output[y][x]` is the largest value of the planes `x` in the filter's place, or NaN where there is one. What lies around a
+    /// plane is never the largest.
+    pub fn largest(&self, x: &[f32], output: &mut [f32]) {
+        let Some((from, to)) = self.planes() else { return };
+        let planes = (SHARE / to).max(1);
+        output.par_chunks_mut(to * planes).zip(x.par_chunks(from * planes)).for_each_init(
+            || (vec![f32::NEG_INFINITY; self.padded()], vec![0.0; self.row()]),
+            |(padded, best), (output, x)| {
+                for (output, x) in output.chunks_exact_mut(to).zip(x.chunks_exact(from)) {
+                    widest(
+                        #[inline(always)]
+                        || {
+                            self.pad(x, padded);
+                            best.fill(f32::NEG_INFINITY);
+                            for tap in 0..self.kernel * self.kernel {
+                                for (best, value) in best.iter_mut().zip(&padded[self.shift(tap)..]) {
+                                    *best = if better(*value, *best) { *value } else { *best };
+                                }
+                            }
+                            self.gather(best, output);
+                        },
+                    );
+                }
+            },
+        );
+    }
+
+    /// The gradient of [`Stencil::largest`] with respect to the planes `x`, added to `back`: each output's goes to the first of the
+    /// largest values in its place, or to the last NaN; nowhere if none is larger than minus infinity.
+    pub fn largest_pull_back(&self, x: &[f32], gradient: &[f32], back: &mut [f32]) {
+        let Some((from, to)) = self.planes() else { return };
+        let jobs = back.par_chunks_mut(from).zip(x.par_chunks(from)).zip(gradient.par_chunks(to));
+        jobs.for_each_init(
+            || (vec![f32::NEG_INFINITY; self.padded()], vec![0.0; self.row()], vec![0; self.row()]),
+            |(padded, best, taps), ((back, x), gradient)| {
+                widest(
+                    #[inline(always)]
+                    || {
+                        self.pad(x, padded);
+                        best.fill(f32::NEG_INFINITY);
+                        taps.fill(NOWHERE);
+                        for tap in 0..self.kernel * self.kernel {
+                            let values = &padded[self.shift(tap)..];
+                            for ((best, at), value) in best.iter_mut().zip(taps.iter_mut()).zip(values) {
+                                let better = better(*value, *best);
+                                *best = if better { *value } else { *best };
+                                *at = if better { tap as u32 } else { *at };
+                            }
+                        }
+                    },
+                );
+                for (y, gradient) in gradient.chunks_exact(self.output[1]).enumerate() {
+                    let taps = &taps[y * self.width()..][..self.output[1]];
+                    for (x, (tap, gradient)) in
+                        taps.iter().zip(gradient).enumerate().filter(|(_, (tap, _))| **tap != NOWHERE)
+                    {
+                        let tap = *tap as usize;
+                        let row = y * self.stride + tap / self.kernel - self.before[0];
+                        let column = x * self.stride + tap % self.kernel - self.before[1];
+                        back[row * self.input[1] + column] += gradient;
+                    }
+                }
+            },
+        );
+    }
+
+    /// Values of an input plane and of an output plane, if there are any.
+    fn planes(&self) -> Option<(usize, usize)> {
+        let [from, to] = [self.input, self.output].map(|[rows, columns]| rows * columns);
+        (from > 0 && to > 0).then_some((from, to))
+    }
+}
+
+#[inline(always)]
+fn better(value: f32, best: f32) -> bool {
+    value > best || value.is_nan()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few values, so that many are equal, NaN and minus infinity among them.
+    fn numbers(count: usize, special: bool) -> Vec<f32> {
+        let number = |i: usize| match (i * 7919) % 101 {
+            7 if special => f32::NAN,
+            8..40 if special => f32::NEG_INFINITY,
+            other => (other % 9) as f32 - 5.0,
+        };
+        (0..count).map(number).collect()
+    }
+
+    #[test]
+    fn the_largest_value_and_the_way_back_are_the_definition() {
+        for (input, kernel, stride, padding) in [
+            ([6, 8], 2, 2, 0),
+            ([7, 5], 2, 2, 0),
+            ([9, 8], 3, 2, 1),
+            ([4, 6], 3, 1, 1),
+            ([5, 5], 3, 3, 0),
+            ([1, 1], 3, 2, 1),
+            ([2, 2], 1, 1, 0),
+        ] {
+            let output = input.map(|side: usize| (side + 2 * padding - kernel) / stride + 1);
+            let stencil = Stencil { input, output, before: [padding; 2], kernel, stride, spread: 1 };
+            for special in [false, true] {
+                let x = numbers(3 * input[0] * input[1], special);
+                let count = 3 * output[0] * output[1];
+                let (mut y, mut back) = (vec![0.0; count], vec![0.0; x.len()]);
+                let gradient: Vec<f32> = (0..count).map(|i| (1 << (i % 20)) as f32).collect();
+                stencil.largest(&x, &mut y);
+                stencil.largest_pull_back(&x, &gradient, &mut back);
+                let (mut expected, mut expected_back) = (Vec::new(), vec![0.0; x.len()]);
+                for i in 0..count {
+                    let [plane, row, column] = [i / output[1] / output[0], i / output[1] % output[0], i % output[1]];
+                    let mut found: Option<usize> = None;
+                    for tap in 0..kernel * kernel {
+                        let row = (row * stride + tap / kernel).checked_sub(padding).filter(|row| *row < input[0]);
+                        let column = (column * stride + tap % kernel).checked_sub(padding).filter(|at| *at < input[1]);
+                        if let (Some(row), Some(column)) = (row, column) {
+                            let at = (plane * input[0] + row) * input[1] + column;
+                            let best = found.map_or(f32::NEG_INFINITY, |found| x[found]);
+                            found = if better(x[at], best) { Some(at) } else { found };
+                        }
+                    }
+                    expected.push(found.map_or(f32::NEG_INFINITY, |found| x[found]));
+                    if let Some(found) = found {
+                        expected_back[found] += gradient[i];
+                    }
+                }
+                let same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| a == b || a.is_nan() && b.is_nan());
+                assert!(same(&y, &expected), "{stencil:?}: {y:?} for {expected:?}");
+                assert_eq!(back, expected_back, "{stencil:?}");
+            }
+        }
+    }
+}
