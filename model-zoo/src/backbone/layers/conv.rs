@@ -16,7 +16,7 @@ use super::{Activation, has_own_gradients};
 use crate::weights::WeightReader;
 
 /// Channels times cells of an output plane from which on a matrix product is filled and Burn's convolution is the slower one.
-const MANY: usize = 30_000;
+const MANY: usize = 25_000;
 
 /// How a convolution pads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use super::depthwise::Steps;
 use super::plain::{Plain, contiguous, tensor, values};
 use crate::backbone::workers::split;
 
-/// Inputs, f32, that are laid out at a time: about what a core's caches hold.
-const BLOCK: usize = 1 << 20;
+/// Inputs, f32, that are laid out at a time: about what the cache next to a core holds.
+const BLOCK: usize = 1 << 18;
 
 /// Frozen filters `[O,C,k,k]`, and those of the gradient, made when it is first asked for.
 #[derive(Debug)]
