@@ -4,6 +4,7 @@
 //! They are a crate of their own because they alone must be compiled as one unit at the highest level: what a compiler makes
 //! of such a loop depends on what it may inline (docs/performance.md, "Building").
 
+pub mod batch_norm;
 pub mod columns;
 pub mod elements;
 mod pool;

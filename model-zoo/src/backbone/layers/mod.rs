@@ -1,6 +1,7 @@
 //! The layers that frozen networks are made of: plain tensors, no parameters, nothing that could be trained.
 
 mod attention;
+mod batch_norm;
 mod conv;
 mod dense;
 mod depthwise;
@@ -15,6 +16,7 @@ mod shift;
 mod transformer;
 
 pub use attention::Attention;
+pub use batch_norm::normalise;
 pub use conv::{Conv2d, ConvSpec, Padding};
 pub use linear::Linear;
 pub use norm::{ChannelAffine, LayerNorm};

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::module::batch_norm;
 use burn::tensor::{Tensor, TensorData};
 
 use super::sync::SyncBatchNorm;
+use crate::backbone::layers::normalise;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
@@ -52,8 +53,8 @@ impl BatchNorm {
                 (of.output * gamma + beta, of.mean, of.variance, of.count)
             }
             None => {
-                let of = batch_norm_train(x, gamma, beta, EPSILON);
-                (of.output, of.mean, of.variance, (batch * height * width) as f64)
+                let (output, [mean, variance]) = normalise(x, gamma, beta, EPSILON);
+                (output, mean, variance, (batch * height * width) as f64)
             }
         };
         let unbiased = count / (count - 1.0).max(1.0);

@@ -1,0 +1,141 @@
+//! Batch normalisation in training as passes over memory that all threads share.
+
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::module::batch_norm_train;
+use burn::tensor::{Shape, Tensor};
+use explainer_kernels::batch_norm::Channels;
+
+use super::has_own_gradients;
+use super::plain::{Plain, contiguous, tensor, values};
+
+/// Values from which on threads gain anything.
+const MANY: usize = 1 << 20;
+
+/// x `[B,C,H,W]` normalised by its own mean and variance, times gamma `[C]` plus beta `[C]`: the output, and without a graph the mean
+/// and the biased variance `[C]`.
+pub fn normalise(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
+    let large = x.shape().num_elements() >= MANY && has_own_gradients(&x);
+    let plain = large.then(|| x.clone().without_autodiff().try_into_primitive::<Flex>().ok()).flatten();
+    match plain {
+        Some(plain) => own(x, &contiguous(plain), gamma, beta, epsilon),
+        None => {
+            let of = batch_norm_train(x, gamma, beta, epsilon);
+            (of.output, [of.mean, of.variance])
+        }
+    }
+}
+
+/// The same, `plain` being x without its graph.
+fn own(x: Tensor<4>, plain: &Plain, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
+    let ([_, count, height, width], device) = (x.dims(), x.device());
+    let channels = Arc::new(Channels::of(values(plain), count, height * width, epsilon));
+    let statistics = [&channels.mean, &channels.variance].map(|part| Tensor::from_floats(&part[..], &device));
+    let [gamma, beta] = [gamma, beta].map(Tensor::into_dispatch);
+    (Tensor::from_dispatch(Dispatch::by_channel(x.into_dispatch(), gamma, beta, channels)), statistics)
+}
+
+/// The operation, by backend, for f32.
+#[backend_extension(Flex, Autodiff)]
+pub trait BatchNorm: Backend {
+    /// x `[B,C,H,W]`, gamma and beta `[C]`, and what `channels` found of x, to `[B,C,H,W]`.
+    fn by_channel(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        channels: Arc<Channels>,
+    ) -> FloatTensor<Self>;
+}
+
+impl BatchNorm for Flex {
+    fn by_channel(x: Plain, gamma: Plain, beta: Plain, channels: Arc<Channels>) -> Plain {
+        let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
+        tensor(channels.normalise(values(&x), values(&gamma), values(&beta)), x.shape())
+    }
+}
+
+impl<C: CheckpointStrategy> BatchNorm for Autodiff<Flex, C> {
+    fn by_channel(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        channels: Arc<Channels>,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct ToAll;
+
+        impl Backward<Flex, 3> for ToAll {
+            type State = (Plain, Plain, Arc<Channels>);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let gradient = contiguous(grads.consume::<Flex>(&ops.node));
+                let (x, gamma, channels) = ops.state;
+                let parts = channels.pull_back(values(&x), values(&gamma), values(&gradient));
+                let [to_x, to_gamma, to_beta] = parts;
+                let shapes = [x.shape(), gamma.shape(), Shape::from(vec![to_beta.len()])];
+                for ((parent, part), shape) in ops.parents.into_iter().zip([to_x, to_gamma, to_beta]).zip(shapes) {
+                    if let Some(parent) = parent {
+                        grads.register::<Flex>(parent.id, tensor(part, shape));
+                    }
+                }
+            }
+        }
+
+        let ((x, node), (gamma, gamma_node), (beta, beta_node)) =
+            (x.into_parts(), gamma.into_parts(), beta.into_parts());
+        let [x, gamma] = [x, gamma].map(contiguous);
+        let y = Flex::by_channel(x.clone(), gamma.clone(), beta, channels.clone());
+        match ToAll.prepare::<C>([node, gamma_node, beta_node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x, gamma, channels), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData, Tolerance};
+
+    use crate::weights::random::uniform;
+
+    #[test]
+    fn values_statistics_and_gradients_are_burn_s() {
+        let device = Device::flex().autodiff();
+        for [images, count, height, width] in [[2, 3, 4, 5], [3, 1, 1, 2], [4, 17, 7, 7]] {
+            let run = |special: bool| {
+                let leaf = |name: &str, count: usize| {
+                    Tensor::<1>::from_data(TensorData::new(uniform(1, name, count), [count]), &device).require_grad()
+                };
+                let shape = [images, count, height, width];
+                let (stored, gamma, beta) = (leaf("x", shape.iter().product()), leaf("s", count), leaf("b", count));
+                // A view: the operation must respect strides.
+                let x = stored.clone().reshape([images, count, width, height]).swap_dims(2, 3);
+                let (y, statistics) = match special {
+                    true => {
+                        let plain = x.clone().without_autodiff().try_into_primitive::<Flex>().unwrap();
+                        own(x, &contiguous(plain), gamma.clone(), beta.clone(), 1e-5)
+                    }
+                    false => {
+                        let of = batch_norm_train(x, gamma.clone(), beta.clone(), 1e-5);
+                        (of.output, [of.mean, of.variance])
+                    }
+                };
+                let seed = TensorData::new(uniform(1, "g", y.shape().num_elements()), y.dims());
+                let gradients = (y.clone() * Tensor::from_data(seed, &device)).sum().backward();
+                let mut found = vec![y.into_data()];
+                found.extend(statistics.map(Tensor::into_data));
+                found.extend([stored, gamma, beta].map(|leaf| leaf.grad(&gradients).unwrap().into_data()));
+                found
+            };
+            for (found, expected) in run(true).iter().zip(run(false)) {
+                found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 5e-5));
+            }
+        }
+    }
+}
