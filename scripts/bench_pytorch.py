@@ -140,7 +140,7 @@ class LibTorch:
             if bf16 and name not in REDUCED:
                 continue
             command = ["python", "model-zoo/scripts/export_torchscript.py", model, path, "--weights", "random"]
-            command += [*(["--bfloat16"] if bf16 else ["--for-cpu"]), *rest, "--filter", "bilinear", "--taps", *taps.split()]
+            command += ["--for-cpu", *(["--bfloat16"] if bf16 else []), *rest, "--filter", "bilinear", "--taps", *taps.split()]
             subprocess.run(list(map(str, command)), cwd=ROOT, check=True, stdout=sys.stderr, env=self.environment)
         return folder
 

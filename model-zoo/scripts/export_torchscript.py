@@ -7,10 +7,11 @@
 Needs torch, and timm or torchvision; safetensors for such weights. Use the PyTorch that the program runs with: an older
 LibTorch may not know what a newer one writes.
 
-The file has three methods:
+The file has these methods, the last two with --for-cpu:
 
     forward(images [B,3,H,W]) -> (logits [B,K], {tap: feature}), or logits alone without --taps
     replaced(images, i, feature) -> logits with `feature` in the place of tap i
+    packed() -> the convolutions' weights as oneDNN computes with them; observed(images, packed) -> as forward, without a gradient
     explainer_record() -> JSON: how images are prepared, and what else the program wants to know
 
 A classifier of any other kind: `from export_torchscript import export`.
@@ -18,10 +19,12 @@ A classifier of any other kind: `from export_torchscript import export`.
 
 import argparse
 import copy
+import functools
 import json
 import math
 import sys
 from pathlib import Path
+from typing import List, Optional
 
 import torch
 
@@ -40,6 +43,15 @@ class Tapped(torch.nn.Module):
         self.shared = Shared()
         self.shared.hooks = [model.get_submodule(n).register_forward_hook(self.shared.hook(n)) for n in taps]
 
+    def all_packed(self, images, packed):
+        """Logits and taps, with these weights in the convolutions."""
+        for convolution, weight in zip(self.shared.packable, packed):
+            convolution.take(weight)
+        result = self.all(images)
+        for convolution in self.shared.packable:
+            convolution.give_back()
+        return result
+
     def all(self, images):
         """Logits and taps."""
         self.shared.seen.clear()
@@ -51,7 +63,7 @@ class Shared:
     """What passes between hooks and methods."""
 
     def __init__(self):
-        self.seen, self.other, self.last = {}, {}, {}
+        self.seen, self.other, self.last, self.packable = {}, {}, {}, []
 
     def hook(self, name):
         def show(module, inputs, output):
@@ -136,7 +148,11 @@ class Pointwise(torch.nn.Module):
     def forward(self, x):
         # Tokens in rows are an image of one column with channels last: nothing is copied.
         columns = x.permute(0, 2, 1).unsqueeze(3)
-        return torch.nn.functional.conv2d(columns, self.weight, self.bias).squeeze(3).permute(0, 2, 1)
+        return self._conv_forward(columns, self.weight, self.bias).squeeze(3).permute(0, 2, 1)
+
+    # As torch.nn.Conv2d has it.
+    def _conv_forward(self, x, weight, bias):
+        return torch.nn.functional.conv2d(x, weight, bias)
 
 
 class SelfAttention(torch.nn.Module):
@@ -187,6 +203,72 @@ def pointwise(model, images):
     return other
 
 
+class Packable:
+    """A convolution whose weights can be given to it as oneDNN lays them out, which it does anew in every pass otherwise.
+
+    That takes a quarter of the time of a single image, whose weights are read but once.
+    """
+
+    def __init__(self, name, module, size):
+        self.name, self.module, self.size = name, module, size
+        pair = {key: list(getattr(module, key, default)) for key, default in (("padding", (0, 0)), ("stride", (1, 1)), ("dilation", (1, 1)))}
+        self.steps = pair["padding"], pair["stride"], pair["dilation"], 1
+
+    def take(self, packed):
+        self.module._conv_forward = lambda x, weight, bias: convolution()(x, packed, bias, *self.steps)
+
+    def give_back(self):
+        del self.module._conv_forward
+
+    def source(self):
+        """The expression that lays its weights out."""
+        path = "self.model"
+        for part in self.name.split("."):
+            path = f"getattr({path}, {part!r})"
+        arguments = ", ".join(map(str, (*self.steps, self.size)))
+        return f"torch.ops.mkldnn._reorder_convolution_weight({path}.weight, {arguments})"
+
+
+@functools.cache
+def convolution():
+    """oneDNN's convolution. In a function, since a tracer cannot pass its list of scalars."""
+
+    def convolve(
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: Optional[torch.Tensor],
+        padding: List[int],
+        stride: List[int],
+        dilation: List[int],
+        groups: int,
+    ):
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, dilation, groups, "none", [], "")
+
+    return torch.jit.script(convolve)
+
+
+def packable(model, images):
+    """The dense convolutions that run once in a pass."""
+    sizes = {}
+
+    def hook(name):
+        def note(module, inputs, output):
+            size = inputs[0].shape
+            # A linear layer's tokens are a column of cells.
+            sizes.setdefault(name, []).append([1, size[2], size[1], 1] if len(size) == 3 else [1, *size[1:]])
+
+        return note
+
+    def plain(module):
+        if type(module) is torch.nn.Conv2d:
+            return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return isinstance(module, Pointwise)
+
+    found = {name: module for name, module in model.named_modules() if plain(module)}
+    run_once(model, images, [module.register_forward_hook(hook(name)) for name, module in found.items()])
+    return [Packable(name, found[name], size[0]) for name, size in sizes.items() if len(size) == 1]
+
+
 def the_same(model, other, images, what):
     """The other model, if its logits are the model's."""
     with torch.no_grad():
@@ -223,7 +305,7 @@ def export(
     """Writes `model` to `path`. `preprocessing`: resize, crop, filter (bilinear or bicubic), mean, std.
 
     `taps` are module paths. `prefix_tokens` stand before the patches of tokens. `frozen` folds weights into
-    the program, after which taps cannot be replaced. `for_cpu` makes a transformer of f32 faster on CPUs.
+    the program, after which taps cannot be replaced. `for_cpu` makes it faster on CPUs, and CPUs are all it then runs on.
     """
     torch.backends.mha.set_fastpath_enabled(False)  # it has no gradient
     torch.manual_seed(0)
@@ -238,11 +320,12 @@ def export(
     # Before the weights are rounded.
     sample = torch.randn(2, 3, side, side)
     model = the_same(model, folded(model, sample, taps), sample, "folding BatchNorm")
-    if for_cpu:
+    if for_cpu and dtype == torch.float32:
         model = the_same(model, pointwise(model, sample), sample, "linear layers as convolutions")
     model = model.to(dtype).to(memory_format=torch.channels_last)
     # Two of them, and a gradient: neither the size of the batch nor a pass without a graph must end up in the program.
     images = torch.randn(2, 3, side, side, dtype=dtype).requires_grad_(True)
+    parts = packable(model, images.detach()) if for_cpu and not frozen else []
     tapped = Tapped(model, taps)
     logits, *features = tapped.all(images) if taps else [tapped.all(images)]
     order = list(tapped.shared.seen)
@@ -253,6 +336,9 @@ def export(
         if tapped.shared.last[name]:
             print(f"{name}: channels came last and are put first")
     methods = {"all": images}
+    if parts:
+        tapped.shared.packable = parts
+        methods["all_packed"] = (images.detach(), [part.module.weight for part in parts])
     if not frozen:
         own = {f"replaced_{i}": replacing(i, name) for i, name in enumerate(order)}
         tapped.__class__ = type("Tapped", (Tapped,), own)
@@ -269,8 +355,9 @@ def export(
         "taps": order,
         "prefix_tokens": {n: prefix_tokens for n, f in zip(order, features) if f.dim() == 3},
         "replaces": not frozen and bool(order),
+        "packs": bool(parts),
     }
-    for source in sources(order, record, frozen):
+    for source in sources(order, record, frozen, parts):
         traced.define(source)
     if frozen:
         traced = torch.jit.freeze(traced.eval(), preserved_attrs=["explainer_record"])
@@ -282,19 +369,26 @@ def export(
         hook.remove()
 
 
-def sources(taps, record, frozen):
+def sources(taps, record, frozen, packable):
     """The methods that the program calls."""
     yield f"def explainer_record(self) -> str:\n    return {json.dumps(record)!r}\n"
+    calls = [("def forward(self, images: Tensor)", "self.all(images)")]
+    if packable:
+        yield f"def packed(self) -> List[Tensor]:\n    return [{', '.join(part.source() for part in packable)}]\n"
+        calls.append(("def observed(self, images: Tensor, packed: List[Tensor])", "self.all_packed(images, packed)"))
+    for head, call in calls:
+        if not taps:
+            yield f"{head} -> Tensor:\n    return {call}\n"
+            continue
+        values = ", ".join(f"tap_{i}" for i in range(len(taps)))
+        named = ", ".join(f"{name!r}: tap_{i}" for i, name in enumerate(taps))
+        yield (
+            f"{head} -> Tuple[Tensor, Dict[str, Tensor]]:\n"
+            f"    logits, {values} = {call}\n"
+            f"    return logits, {{{named}}}\n"
+        )
     if not taps:
-        yield "def forward(self, images: Tensor) -> Tensor:\n    return self.all(images)\n"
         return
-    values = ", ".join(f"tap_{i}" for i in range(len(taps)))
-    named = ", ".join(f"{name!r}: tap_{i}" for i, name in enumerate(taps))
-    yield (
-        "def forward(self, images: Tensor) -> Tuple[Tensor, Dict[str, Tensor]]:\n"
-        f"    logits, {values} = self.all(images)\n"
-        f"    return logits, {{{named}}}\n"
-    )
     if not frozen:
         cases = "".join(f"    if tap == {i}:\n        return self.replaced_{i}(images, feature)\n" for i in range(len(taps)))
         yield (
@@ -308,16 +402,24 @@ def check(tapped, path, images, limit):
     loaded = torch.jit.load(path)
     images = torch.cat([images, images[:1] * 0.5]).detach()
 
-    def run(call):
-        leaf = images.clone().requires_grad_(True)
-        returned = call(leaf)
+    def named(returned):
         logits, taps = returned if isinstance(returned, tuple) and isinstance(returned[1], dict) else (returned, {})
         if isinstance(logits, tuple):
             logits, taps = logits[0], dict(zip(tapped.shared.seen, logits[1:]))
-        (gradient,) = torch.autograd.grad(logits.float().square().sum(), leaf)
-        return {"logits": logits, **taps, "gradient": gradient}
+        return {"logits": logits, **taps}
+
+    def run(call):
+        leaf = images.clone().requires_grad_(True)
+        found = named(call(leaf))
+        (gradient,) = torch.autograd.grad(found["logits"].float().square().sum(), leaf)
+        return found | {"gradient": gradient}
 
     expected, found = run(tapped.all), run(loaded)
+    if tapped.shared.packable:
+        with torch.no_grad():
+            packed = named(loaded.observed(images, loaded.packed()))
+        expected |= {f"{name}, weights packed": expected[name] for name in packed}
+        found |= {f"{name}, weights packed": value for name, value in packed.items()}
     for name, value in expected.items():
         scale = value.abs().max().item()
         error = (found[name] - value).abs().max().item() / max(scale, 1e-30)
@@ -402,7 +504,7 @@ def main():
     parser.add_argument("--bfloat16", action="store_true", help="weights and computation in bf16")
     parser.add_argument("--frozen", action="store_true", help="weights as constants; taps cannot be replaced then")
     parser.add_argument(
-        "--for-cpu", action="store_true", help="linear layers of tokens as convolutions: f32 transformers faster on CPUs"
+        "--for-cpu", action="store_true", help="faster on CPUs: packed weights; f32 transformers' linear layers as convolutions"
     )
     parser.add_argument("--resize", type=int, help="short side after resizing")
     parser.add_argument("--crop", type=int, help="side of the crop; not every model can have another one")

@@ -23,6 +23,10 @@ const PROBE: usize = 2;
 /// The method that classifies images with another feature in the place of a tap: (images, number of the tap, feature)
 /// to logits.
 const REPLACED: &str = "replaced";
+/// The method that lays the weights out as the CPU's convolutions take them, and the one that computes with them as `forward` does, but
+/// without a gradient.
+const PACKED: &str = "packed";
+const OBSERVED: &str = "observed";
 
 /// A TorchScript module, frozen.
 ///
@@ -37,6 +41,8 @@ pub struct TorchScript {
     device: tch::Device,
     kind: Kind,
     replaces: bool,
+    /// Weights for passes without a gradient, where it has them. A tensor may be sent to another thread, but not shared with it.
+    packed: Option<Mutex<Vec<tch::Tensor>>>,
     chunk: usize,
     failure: Mutex<Option<TorchScriptError>>,
 }
@@ -90,6 +96,7 @@ impl TorchScript {
             device,
             kind: record.as_ref().map_or(Kind::Float, |record| record::kind(record.dtype)),
             replaces: record.as_ref().is_some_and(|record| record.replaces),
+            packed: None,
             chunk: if device == tch::Device::Cpu { CHUNK } else { usize::MAX },
             failure: Mutex::new(None),
         };
@@ -97,6 +104,9 @@ impl TorchScript {
         (loaded.spec.classes, loaded.spec.taps) = loaded.probe(prefix)?;
         loaded.spec.default_taps = loaded.spec.taps.iter().map(|tap| tap.name.clone()).collect();
         loaded.spec.auxiliary_taps.clone_from(&loaded.spec.default_taps);
+        if device == tch::Device::Cpu && record.is_some_and(|record| record.packs) {
+            loaded.packed = Some(Mutex::new(loaded.pack().map_err(unloaded)?));
+        }
         Ok(loaded)
     }
 
@@ -121,10 +131,31 @@ impl TorchScript {
         Ok((sizes(&logits).last().copied().unwrap_or(0), specs))
     }
 
+    /// Runs `packed`.
+    fn pack(&self) -> Result<Vec<tch::Tensor>, TchError> {
+        match tch::no_grad(|| self.module.method_is::<IValue>(PACKED, &[]))? {
+            IValue::TensorList(weights) => Ok(weights),
+            other => Err(TchError::Convert(format!("{} from {PACKED}()", kind_of(&other)))),
+        }
+    }
+
     /// Runs `forward`.
     fn forward(&self, images: &tch::Tensor) -> Result<Output, TorchScriptError> {
+        self.output(images, self.module.forward_is(&[IValue::Tensor(images.shallow_clone())]))
+    }
+
+    /// The same without a gradient.
+    fn observed(&self, images: &tch::Tensor) -> Result<Output, TorchScriptError> {
+        let Some(packed) = &self.packed else { return tch::no_grad(|| self.forward(images)) };
+        let packed =
+            packed.lock().unwrap_or_else(PoisonError::into_inner).iter().map(tch::Tensor::shallow_clone).collect();
+        let inputs = [IValue::Tensor(images.shallow_clone()), IValue::TensorList(packed)];
+        self.output(images, tch::no_grad(|| self.module.method_is(OBSERVED, &inputs)))
+    }
+
+    /// What was returned for `images`, taken apart.
+    fn output(&self, images: &tch::Tensor, value: Result<IValue, TchError>) -> Result<Output, TorchScriptError> {
         let shape = sizes(images);
-        let value = self.module.forward_is(&[IValue::Tensor(images.shallow_clone())]);
         let value = value.map_err(|error| self.failed(&shape, &error))?;
         Output::parse(value, &self.names, shape.first().copied().unwrap_or(0))
             .map_err(|found| TorchScriptError::Output { path: self.path.clone(), images: shape, found })
@@ -147,7 +178,7 @@ impl TorchScript {
         let mut taps: Vec<Vec<tch::Tensor>> = ids.iter().map(|_| Vec::new()).collect();
         for range in split(0..shape[0], self.chunk) {
             let part = rows(&torch, &range).map_err(|error| self.failed(&shape, &error))?;
-            let Output { logits: own, taps: shown } = tch::no_grad(|| self.forward(&part))?;
+            let Output { logits: own, taps: shown } = self.observed(&part)?;
             logits.push(self.checked(own, &sizes(&part))?);
             for (id, parts) in ids.iter().zip(&mut taps) {
                 let spec = self.tap(*id);

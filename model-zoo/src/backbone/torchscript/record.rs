@@ -34,6 +34,9 @@ pub struct Record {
     /// Whether it has the method `replaced`.
     #[serde(default)]
     pub replaces: bool,
+    /// Whether it has the methods `packed` and `observed`.
+    #[serde(default)]
+    pub packs: bool,
 }
 
 /// LibTorch's name of a precision.
