@@ -11,7 +11,8 @@ The file has these methods, the last two with --for-cpu:
 
     forward(images [B,3,H,W]) -> (logits [B,K], {tap: feature}), or logits alone without --taps
     replaced(images, i, feature) -> logits with `feature` in the place of tap i
-    packed() -> the convolutions' weights as oneDNN computes with them; observed(images, packed) -> as forward, without a gradient
+    packed() -> the convolutions' weights as oneDNN has them for one image
+    observed(image, packed) -> as forward, without a gradient
     explainer_record() -> JSON: how images are prepared, and what else the program wants to know
 
 A classifier of any other kind: `from export_torchscript import export`.
@@ -204,9 +205,9 @@ def pointwise(model, images):
 
 
 class Packable:
-    """A convolution whose weights can be given to it as oneDNN lays them out, which it does anew in every pass otherwise.
+    """A convolution whose weights can be given to it as oneDNN has them for one image, which lays them out in every pass otherwise.
 
-    That takes a quarter of the time of a single image, whose weights are read but once.
+    That is a quarter of an image's time. Several images repay it, and for them this layout is the slower one.
     """
 
     def __init__(self, name, module, size):

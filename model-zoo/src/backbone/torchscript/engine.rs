@@ -23,8 +23,8 @@ const PROBE: usize = 2;
 /// The method that classifies images with another feature in the place of a tap: (images, number of the tap, feature)
 /// to logits.
 const REPLACED: &str = "replaced";
-/// The method that lays the weights out as the CPU's convolutions take them, and the one that computes with them as `forward` does, but
-/// without a gradient.
+/// The method that lays the weights out as the CPU's convolutions take them for one image, and the one that computes with them as
+/// `forward` does, but without a gradient.
 const PACKED: &str = "packed";
 const OBSERVED: &str = "observed";
 
@@ -41,8 +41,8 @@ pub struct TorchScript {
     device: tch::Device,
     kind: Kind,
     replaces: bool,
-    /// Weights for passes without a gradient, where it has them. A tensor may be sent to another thread, but not shared with it.
-    packed: Option<Mutex<Vec<tch::Tensor>>>,
+    /// Weights for one image without a gradient, where it has them. A tensor may be sent to another thread, but not shared with it.
+    pub(super) packed: Option<Mutex<Vec<tch::Tensor>>>,
     chunk: usize,
     failure: Mutex<Option<TorchScriptError>>,
 }
@@ -144,9 +144,10 @@ impl TorchScript {
         self.output(images, self.module.forward_is(&[IValue::Tensor(images.shallow_clone())]))
     }
 
-    /// The same without a gradient.
+    /// The same without a gradient. Several images repay the laying out of weights, and what is best for one is slower for them.
     fn observed(&self, images: &tch::Tensor) -> Result<Output, TorchScriptError> {
-        let Some(packed) = &self.packed else { return tch::no_grad(|| self.forward(images)) };
+        let alone = images.size().first() == Some(&1);
+        let Some(packed) = self.packed.as_ref().filter(|_| alone) else { return tch::no_grad(|| self.forward(images)) };
         let packed =
             packed.lock().unwrap_or_else(PoisonError::into_inner).iter().map(tch::Tensor::shallow_clone).collect();
         let inputs = [IValue::Tensor(images.shallow_clone()), IValue::TensorList(packed)];

@@ -26,7 +26,7 @@ fn plain() -> Preprocessing {
 
 fn load(name: &str, device: &str) -> Result<TorchScript, String> {
     let compute = Compute::new(device, Some(2)).unwrap();
-    let own = ["tiny.pt", "frozen.pt", "bfloat16.pt"].contains(&name);
+    let own = ["tiny.pt", "frozen.pt", "bfloat16.pt", "packed.pt"].contains(&name);
     let preprocessing = (!own).then(plain);
     TorchScript::load(&file(name), "0".into(), preprocessing.as_ref(), &compute).map_err(|error| error.to_string())
 }
@@ -90,7 +90,13 @@ fn logits(tensor: Tensor<2>) -> Vec<f32> {
 #[test]
 fn numbers_are_pytorchs_on_every_device() {
     // PyTorch's own gradient in bf16 is 0.11 off, where rectifiers close.
-    for (name, limit, norm) in [("tiny.pt", CLOSE, CLOSE), ("frozen.pt", CLOSE, CLOSE), ("bfloat16.pt", COARSE, 0.2)] {
+    let files = [
+        ("tiny.pt", CLOSE, CLOSE),
+        ("frozen.pt", CLOSE, CLOSE),
+        ("bfloat16.pt", COARSE, 0.2),
+        ("packed.pt", CLOSE, CLOSE),
+    ];
+    for (name, limit, norm) in files {
         for device in ["flex", "tch"] {
             let backbone = load(name, device).unwrap();
             let images = images(&Compute::new(device, None).unwrap().device);
@@ -110,6 +116,24 @@ fn numbers_are_pytorchs_on_every_device() {
             assert!(backbone.failure().is_none());
         }
     }
+}
+
+#[test]
+fn an_image_alone_is_computed_with_packed_weights() {
+    let backbone = load("packed.pt", "flex").unwrap();
+    assert_eq!(backbone.packed.as_ref().map(|weights| weights.lock().unwrap().len()), Some(2));
+    assert!(load("tiny.pt", "flex").unwrap().packed.is_none());
+    let images = images(&Device::flex());
+    let ids = backbone.taps(&["second".into()]).unwrap();
+    let (mut rows, mut taps) = (Vec::new(), Vec::new());
+    for i in 0..3 {
+        let mut observed = backbone.observe(images.clone().narrow(0, i, 1), &ids);
+        rows.extend(logits(observed.logits));
+        taps.extend(values(observed.taps.remove(0)));
+    }
+    assert_golden("logits", &rows, CLOSE);
+    assert_golden("second", &taps, CLOSE);
+    assert!(backbone.failure().is_none());
 }
 
 #[test]
