@@ -132,12 +132,12 @@ class LibTorch:
         out = subprocess.run(["bash", "-c", script], check=True, stdout=subprocess.PIPE).stdout.decode()
         self.environment = dict(pair.split("=", 1) for pair in out.split("\0") if "=" in pair)
 
-    def exported(self, bf16):
-        """The folder of all classifiers, with random weights, exported anew: a file of an older exporter would be timed unnoticed."""
+    def exported(self, bf16, backbones):
+        """The folder of these classifiers, with random weights, exported anew: a file of an older exporter would be timed unnoticed."""
         folder = ROOT / "target/bench_torchscript" / ("bf16" if bf16 else "f32")
         for name, (_, _, (model, taps, *rest)) in BACKBONES.items():
             path = folder / f"{name}.pt"
-            if bf16 and name not in REDUCED:
+            if name not in backbones or (bf16 and name not in REDUCED):
                 continue
             command = ["python", "model-zoo/scripts/export_torchscript.py", model, path, "--weights", "random"]
             command += ["--for-cpu", *(["--bfloat16"] if bf16 else []), *rest, "--filter", "bilinear", "--taps", *taps.split()]
@@ -239,7 +239,7 @@ def rule(head):
 
 def reduced(args, torch):
     """The table of bf16."""
-    sides = [Program(torch.environment, ["tch"], torch.exported(True), args.device), Peer(args.peer, bf16=True)]
+    sides = [Program(torch.environment, ["tch"], torch.exported(True, args.backbones), args.device), Peer(args.peer, bf16=True)]
     head = "| work, bf16 | PyTorch, s | LibTorch, s | ratio | PyTorch, MiB | LibTorch, MiB |"
     rows = [head, rule(head)]
     for backbone in [name for name in args.backbones if name in REDUCED]:
@@ -277,7 +277,7 @@ def main():
         sys.exit(f"{args.write}: expected one line {MARKS[0].strip()} and one {MARKS[1].strip()}")
     flex = Program(dict(os.environ))
     torch = LibTorch() if args.libtorch else None
-    engine = Program(torch.environment, ["tch"], torch.exported(False), args.device) if torch else None
+    engine = Program(torch.environment, ["tch"], torch.exported(False, args.backbones), args.device) if torch else None
     floor = Floor(torch.counts(), flex) if torch else None
     table, floors, version = beside(args, flex, engine, floor)
 

@@ -18,11 +18,6 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// A filter of odd side, step 1, over planes that keep their size.
-    pub fn same(size: [usize; 2], kernel: usize) -> Self {
-        Self { input: size, output: size, kernel, stride: 1, before: [kernel / 2; 2] }
-    }
-
     /// Whether the outputs are as many as the inputs, with the filter's middle on the input of the same place.
     pub fn is_same(&self) -> bool {
         self.stride == 1 && self.input == self.output && self.before == [self.kernel / 2; 2] && self.kernel % 2 == 1
@@ -87,8 +82,8 @@ impl Columns {
         columns
     }
 
-    /// The other way: adds to the planes `x` `[C,H,W]` in every cell what `columns`, which [`Columns::of`] would make of them, have of
-    /// it.
+    /// The other way: adds every value of `columns`, laid out as [`Columns::of`] lays them, to the cell of the planes `x` `[C,H,W]` that
+    /// it would have been taken from.
     pub fn add_to(&self, columns: &[f32], rows: Range<usize>, x: &mut [f32]) {
         let ([height, width], row_length) = (self.input, self.output[1].max(1));
         let mut columns = columns.chunks_exact(row_length);
@@ -138,7 +133,13 @@ mod tests {
     /// Convolutions of all sorts, those that keep the planes' size among them.
     fn all() -> Vec<Columns> {
         let same = [([3, 4], 3), ([1, 1], 3), ([5, 2], 5), ([2, 7], 1), ([4, 1], 3)];
-        let mut all: Vec<_> = same.into_iter().map(|(size, kernel)| Columns::same(size, kernel)).collect();
+        let mut all: Vec<_> = same.into_iter().map(|(size, kernel)| Columns {
+            input: size,
+            output: size,
+            kernel,
+            stride: 1,
+            before: [kernel / 2; 2],
+        }).collect();
         for (input, kernel, stride, [before, after]) in [
             ([7, 6], 3, 2, [1, 1]),
             ([8, 5], 7, 2, [3, 3]),
@@ -151,6 +152,9 @@ mod tests {
             let output = input.map(|side| (side + before + after - kernel) / stride + 1);
             all.push(Columns { input, output, kernel, stride, before: [before; 2] });
         }
+        // Other zeros above than on the left.
+        all.push(Columns { input: [6, 7], output: [3, 4], kernel: 3, stride: 2, before: [0, 1] });
+        all.push(Columns { input: [4, 5], output: [4, 5], kernel: 3, stride: 1, before: [1, 0] });
         all
     }
 

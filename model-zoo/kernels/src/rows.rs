@@ -9,7 +9,7 @@ use crate::elements::widest;
 const LANES: usize = 64;
 /// Rows of the matrix that a thread takes at a time.
 const ROWS: usize = 32;
-/// Columns of the matrix that a thread takes at a time: what it adds to stays in its nearest cache.
+/// Columns of the matrix that a thread takes at a time: what it adds to one or two rows stays in its nearest cache.
 const COLUMNS: usize = 1 << 11;
 
 /// x `[R,I]` times the transposed `matrix` `[O,I]`: `[R,O]`.

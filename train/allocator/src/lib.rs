@@ -12,11 +12,12 @@ pub use mimalloc::MiMalloc as Allocator;
 const PURGE_DELAY: c_int = 15;
 /// What mimalloc starts with, if the user's environment (`MIMALLOC_PURGE_DELAY`) has nothing else.
 const DEFAULT: c_long = 1_000;
-/// Longer than a step, short enough that a program left alone for a week holds only what it uses.
+/// Longer than a step. What is freed is handed back by a later call of the allocator, at most so much later: at work, a program holds
+/// what it has used in the last minute; idle, what it held.
 const KEPT: c_long = 60_000;
 
-/// Has freed pages kept for a minute, unless the environment asks for another delay. To be called once, when a program starts.
-/// Whether it had an effect.
+/// Has freed pages kept for up to a minute, unless the environment asks for another delay (`MIMALLOC_PURGE_DELAY`; of the default,
+/// 1000, it cannot be told whether it was asked for). To be called once, when a program starts. Whether it had an effect.
 #[allow(unsafe_code, reason = "the options of a C library")]
 pub fn keep_freed_pages() -> bool {
     // SAFETY: both functions take numbers and touch mimalloc's table of options alone. An index out of that table reads as

@@ -12,7 +12,7 @@ use burn::tensor::{Shape, Tensor};
 use explainer_kernels::batch_norm::Channels;
 
 use super::has_own_gradients;
-use super::plain::{Plain, contiguous, tensor, values};
+use super::plain::{Plain, contiguous, plain, tensor, values};
 
 /// Values from which on threads gain anything.
 const MANY: usize = 1 << 20;
@@ -21,8 +21,7 @@ const MANY: usize = 1 << 20;
 /// and the biased variance `[C]`.
 pub fn normalise(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
     let large = x.shape().num_elements() >= MANY && has_own_gradients(&x);
-    let plain = large.then(|| x.clone().without_autodiff().try_into_primitive::<Flex>().ok()).flatten();
-    match plain {
+    match large.then(|| plain(&x)).flatten() {
         Some(plain) => own(x, &contiguous(plain), gamma, beta, epsilon),
         None => {
             let of = batch_norm_train(x, gamma, beta, epsilon);
@@ -118,8 +117,8 @@ mod tests {
                 let x = stored.clone().reshape([images, count, width, height]).swap_dims(2, 3);
                 let (y, statistics) = match special {
                     true => {
-                        let plain = x.clone().without_autodiff().try_into_primitive::<Flex>().unwrap();
-                        own(x, &contiguous(plain), gamma.clone(), beta.clone(), 1e-5)
+                        let plain = contiguous(plain(&x).unwrap());
+                        own(x, &plain, gamma.clone(), beta.clone(), 1e-5)
                     }
                     false => {
                         let of = batch_norm_train(x, gamma.clone(), beta.clone(), 1e-5);

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::backend::Flex;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use super::dense::{Filters, dense};
 use super::depthwise::{Steps, depthwise};
+use super::plain::plain;
 use super::pointwise::pointwise;
 use super::rectify::rectify;
 use super::shift::shift;
@@ -67,7 +67,7 @@ pub struct Conv2d {
     spec: ConvSpec,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
-    /// The same memory, where the convolution can go another way on a CPU.
+    /// The weight's memory as [`Filters`], if it is dense and in f32 on the CPU.
     filters: Option<Arc<Filters>>,
 }
 
@@ -100,8 +100,8 @@ impl Conv2d {
 
     fn new(reader: &WeightReader, spec: ConvSpec, weight: Vec<f32>, bias: Option<Tensor<1>>) -> Self {
         let weight: Tensor<4> = reader.place(weight, Self::weight_shape(spec));
-        let suits = spec.groups == 1 && (spec.kernel > 1 || spec.stride > 1) && weight.dtype() == DType::F32;
-        let own = suits.then(|| weight.clone().try_into_primitive::<Flex>().ok()).flatten();
+        let suits = spec.groups == 1 && (spec.kernel > 1 || spec.stride > 1);
+        let own = suits.then(|| plain(&weight)).flatten();
         Self { spec, weight, bias, filters: own.map(|own| Arc::new(Filters::new(own))) }
     }
 

@@ -47,11 +47,8 @@ impl Filters {
     }
 
     fn columns(&self, input: [usize; 2], steps: Steps) -> Columns {
-        let [rows, columns] = steps.padding;
-        let output = [(0, rows), (1, columns)].map(|(axis, (before, after))| {
-            (input[axis] + before + after).saturating_sub(self.kernel) / steps.stride.max(1) + 1
-        });
-        Columns { input, output, kernel: self.kernel, stride: steps.stride.max(1), before: [rows.0, columns.0] }
+        let before = steps.padding.map(|(before, _)| before);
+        Columns { input, output: steps.output(input, self.kernel), kernel: self.kernel, stride: steps.stride.max(1), before }
     }
 
     /// x `[B,C,H,W]` to `[B,O,H',W']`.
@@ -73,7 +70,7 @@ impl Filters {
         multiply(columns, gradient, filters, inputs)
     }
 
-    /// The same where outputs are fewer than inputs: what each tap gives back, added up.
+    /// The same where planes do not keep their size: what each tap gives back, added up.
     fn scatter(&self, columns: Columns, gradient: Plain) -> Plain {
         let gradient = contiguous(gradient);
         let ([height, width], [out_height, out_width]) = (columns.input, columns.output);
@@ -195,8 +192,10 @@ mod tests {
             (2, [2, 2], [1, 1], 3, 1, [(1, 1); 2]),
             (3, [64, 70], [14, 14], 3, 1, [(1, 1); 2]),
             (2, [200, 8], [40, 60], 3, 1, [(1, 1); 2]), // more than a block
+            (1, [8, 200], [40, 60], 3, 1, [(1, 1); 2]), // on the way back
             (2, [6, 5], [9, 12], 3, 2, [(1, 1); 2]),
             (1, [3, 8], [16, 14], 3, 2, [(0, 1); 2]),
+            (2, [3, 4], [16, 15], 3, 2, [(0, 1), (1, 1)]),
             (2, [3, 8], [23, 20], 7, 2, [(3, 3); 2]),
             (2, [7, 5], [9, 6], 1, 2, [(0, 0); 2]),
             (1, [300, 4], [90, 80], 3, 2, [(1, 1); 2]), // more than a block
@@ -235,12 +234,20 @@ mod tests {
                 &Device::flex(),
             );
             let steps = Steps { stride, padding: [(1, 1); 2] };
-            let run = |x: Tensor<4>| dense(x, filters.clone(), steps).into_data().iter::<f32>().collect::<Vec<_>>();
+            // The output and the input's gradient, each image's together.
+            let run = |x: Tensor<4>| {
+                let x = Tensor::<4>::from_data(x.into_data(), &Device::flex().autodiff()).require_grad();
+                let y = dense(x.clone(), filters.clone(), steps);
+                let back = x.grad(&y.clone().powf_scalar(2.0).sum().backward()).unwrap();
+                let numbers = |tensor: Tensor<4>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
+                let images = (0..x.dims()[0]).map(|i| (y.clone().narrow(0, i, 1), back.clone().narrow(0, i, 1)));
+                images.map(|(y, back)| (numbers(y), numbers(back))).collect::<Vec<_>>()
+            };
             let pool = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let expected = pool(1).install(|| run(x.clone()));
             assert!(pool(3).install(|| run(x.clone())) == expected, "{channels} channels: three threads");
             let last = pool(2).install(|| run(x.narrow(0, 2, 1)));
-            assert!(last == expected[expected.len() / 3 * 2..], "{channels} channels: the last image alone");
+            assert!(last[..] == expected[2..], "{channels} channels: the last image alone");
         }
     }
 }

@@ -13,7 +13,7 @@ use explainer_kernels::Stencil;
 
 use super::plain::{Plain, contiguous, tensor, values};
 
-/// The step and the zeros of a depthwise convolution.
+/// The step and the zeros of a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps {
     /// Step between outputs.
@@ -67,13 +67,18 @@ impl<C: CheckpointStrategy> Depthwise for Autodiff<Flex, C> {
 }
 
 impl Steps {
+    /// Height and width of the output, for an input of that size and a square kernel.
+    pub fn output(self, input: [usize; 2], kernel: usize) -> [usize; 2] {
+        [0, 1].map(|axis| {
+            let (before, after) = self.padding[axis];
+            (input[axis] + before + after).saturating_sub(kernel) / self.stride.max(1) + 1
+        })
+    }
+
     /// The filter over planes of x `[B,C,H,W]` with weight `[C,1,k,k]`.
     fn forward(self, x: &Shape, weight: &Shape) -> Stencil {
         let (input, kernel) = ([x[2], x[3]], weight[3]);
-        let output = [0, 1].map(|axis| {
-            let (before, after) = self.padding[axis];
-            (input[axis] + before + after).saturating_sub(kernel) / self.stride + 1
-        });
+        let output = self.output(input, kernel);
         Stencil {
             input,
             output,

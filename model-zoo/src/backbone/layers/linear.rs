@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::backend::Flex;
 use burn::tensor::module::linear;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use super::matrix::{Matrix, product};
+use super::plain::plain;
 use super::shift::shift;
 use crate::weights::WeightReader;
 
@@ -24,7 +24,7 @@ pub struct Linear {
 enum Weight {
     /// `[input, output]`, a view of what was read, as Burn's `linear` wants it.
     Burn(Tensor<2>),
-    /// On the CPU in f32.
+    /// A large one on the CPU in f32.
     Own(Arc<Matrix>),
 }
 
@@ -70,10 +70,10 @@ impl Linear {
 impl Weight {
     /// Of `weight` `[output, input]`.
     fn new(weight: Tensor<2>, matrix: fn(super::plain::Plain) -> Matrix) -> Self {
-        let large = weight.shape().num_elements() >= LARGE && weight.dtype() == DType::F32;
-        match weight.clone().try_into_primitive::<Flex>() {
-            Ok(own) if large => Self::Own(Arc::new(matrix(own))),
-            _ => Self::Burn(weight.transpose()),
+        let large = weight.shape().num_elements() >= LARGE;
+        match large.then(|| plain(&weight)).flatten() {
+            Some(own) => Self::Own(Arc::new(matrix(own))),
+            None => Self::Burn(weight.transpose()),
         }
     }
 }

@@ -17,13 +17,14 @@ use explainer_products::Matrix as View;
 
 use super::plain::{Plain, contiguous, tensor, values};
 
-/// Rows, at most, for which no product that copies the matrix pays.
+/// Rows, at most, for which no product that copies the matrix pays: those of all features of an image that pass the rest of a network
+/// together, so that what a feature gives does not depend on how many go with it (`frozen.rs`, `SHARED_CHUNK`).
 const FEW: usize = 8;
 
 /// A frozen matrix of `O` outputs and `I` inputs.
 #[derive(Debug)]
 pub enum Matrix {
-    /// `[O,I]`, as files have it: for the one or two rows that a classifier's last layers see.
+    /// `[O,I]`, as files have it: for the few rows that a classifier's last layers see.
     Vectors(Plain),
     /// `[I,O]`: for the tokens of a transformer.
     Tokens {
@@ -52,7 +53,7 @@ impl Matrix {
                 let [outputs, inputs] = [weight.shape()[0], weight.shape()[1]];
                 over_rows(x, outputs, |x| match x.shape()[0] {
                     ..=FEW => {
-                        let (x, rows) = (contiguous(x.clone()), x.shape()[0]);
+                        let (rows, x) = (x.shape()[0], contiguous(x));
                         let y = rows::times_transposed(values(&x), values(weight), inputs);
                         tensor(y, Shape::from(vec![rows, outputs]))
                     }
@@ -73,7 +74,7 @@ impl Matrix {
                 let inputs = weight.shape()[1];
                 over_rows(gradient, inputs, |g| match g.shape()[0] {
                     ..=FEW => {
-                        let (g, rows) = (contiguous(g.clone()), g.shape()[0]);
+                        let (rows, g) = (g.shape()[0], contiguous(g));
                         let to_x = rows::times(values(&g), values(weight), inputs);
                         tensor(to_x, Shape::from(vec![rows, inputs]))
                     }

@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 /// A tensor outside any graph.
 pub type Plain = FloatTensor<Flex>;
@@ -11,6 +11,12 @@ pub type Plain = FloatTensor<Flex>;
 /// A tensor of these values in row-major order.
 pub fn tensor(values: Vec<f32>, shape: Shape) -> Plain {
     Flex::float_from_data(TensorData::new(values, shape), &Default::default())
+}
+
+/// The tensor without its graph, if it is one of f32 on this backend.
+pub fn plain<const D: usize>(x: &Tensor<D>) -> Option<Plain> {
+    let x = (x.dtype() == DType::F32).then(|| x.clone().without_autodiff())?;
+    x.try_into_primitive::<Flex>().ok()
 }
 
 /// The tensor with its values in row-major order. Consumes `x`, so that a tensor nobody else holds stays writable
