@@ -133,13 +133,10 @@ mod tests {
     /// Convolutions of all sorts, those that keep the planes' size among them.
     fn all() -> Vec<Columns> {
         let same = [([3, 4], 3), ([1, 1], 3), ([5, 2], 5), ([2, 7], 1), ([4, 1], 3)];
-        let mut all: Vec<_> = same.into_iter().map(|(size, kernel)| Columns {
-            input: size,
-            output: size,
-            kernel,
-            stride: 1,
-            before: [kernel / 2; 2],
-        }).collect();
+        let mut all: Vec<_> = same
+            .into_iter()
+            .map(|(size, kernel)| Columns { input: size, output: size, kernel, stride: 1, before: [kernel / 2; 2] })
+            .collect();
         for (input, kernel, stride, [before, after]) in [
             ([7, 6], 3, 2, [1, 1]),
             ([8, 5], 7, 2, [3, 3]),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::Tensor;
 
 use super::dense::{Filters, dense};
 use super::depthwise::{Steps, depthwise};

@@ -48,7 +48,13 @@ impl Filters {
 
     fn columns(&self, input: [usize; 2], steps: Steps) -> Columns {
         let before = steps.padding.map(|(before, _)| before);
-        Columns { input, output: steps.output(input, self.kernel), kernel: self.kernel, stride: steps.stride.max(1), before }
+        Columns {
+            input,
+            output: steps.output(input, self.kernel),
+            kernel: self.kernel,
+            stride: steps.stride.max(1),
+            before,
+        }
     }
 
     /// x `[B,C,H,W]` to `[B,O,H',W']`.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::tensor::module::linear;
 use burn::tensor::Tensor;
+use burn::tensor::module::linear;
 
 use super::matrix::{Matrix, product};
 use super::plain::plain;
