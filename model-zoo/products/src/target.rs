@@ -38,7 +38,7 @@ impl<'a> Target<'a> {
     }
 
     fn new(at: *mut f32, length: usize, rows: usize, columns: usize, added: bool) -> Self {
-        assert_eq!(length, rows * columns, "values of a product of {rows} by {columns}");
+        assert_eq!(Some(length), rows.checked_mul(columns), "values of a product of {rows} by {columns}");
         Self { at, rows, columns, step: columns, added, memory: PhantomData }
     }
 
@@ -96,7 +96,10 @@ impl<'a> Target<'a> {
 
 /// A vector of `count` matrices `[rows, columns]`, which `write` has to write, all of them.
 pub fn filled(count: usize, rows: usize, columns: usize, write: impl FnOnce(Vec<Target<'_>>)) -> Vec<f32> {
-    let (each, length) = (rows * columns, count * rows * columns);
+    let each = rows.checked_mul(columns);
+    let (Some(each), Some(length)) = (each, each.and_then(|each| each.checked_mul(count))) else {
+        panic!("{count} products of {rows} by {columns}: more than there are numbers for");
+    };
     let mut values = Vec::<f32>::with_capacity(length);
     let room = &mut values.spare_capacity_mut()[..length];
     write(room.chunks_mut(each.max(1)).map(|y| Target::unwritten(y, rows, columns)).collect());

@@ -16,7 +16,7 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If `values` are not as many.
     pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
-        assert_eq!(values.len(), rows * columns, "values of a matrix of {rows} by {columns}");
+        assert_eq!(Some(values.len()), rows.checked_mul(columns), "values of a matrix of {rows} by {columns}");
         Self { values, rows, columns, steps: [columns, 1] }
     }
 
