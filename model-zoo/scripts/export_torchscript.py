@@ -306,7 +306,7 @@ def export(
     """Writes `model` to `path`. `preprocessing`: resize, crop, filter (bilinear or bicubic), mean, std.
 
     `taps` are module paths. `prefix_tokens` stand before the patches of tokens. `frozen` folds weights into
-    the program, after which taps cannot be replaced. `for_cpu` makes it faster on CPUs, and CPUs are all it then runs on.
+    the program, after which taps cannot be replaced. `for_cpu` makes it faster on CPUs.
     """
     torch.backends.mha.set_fastpath_enabled(False)  # it has no gradient
     torch.manual_seed(0)

@@ -100,6 +100,8 @@ fn parallelism(multiplications: usize) -> Parallelism {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
+
     use super::*;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -127,8 +129,38 @@ mod tests {
         (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
     }
 
-    const SIZES: [[usize; 3]; 7] =
-        [[1, 1, 1], [3, 5, 7], [64, 33, 2], [17, 1, 100], [65, 300, 257], [200, 192, 210], [4, 0, 3]];
+    /// Enough that gemm takes each of its ways: one row, one column, few values to sum, a small result, several blocks.
+    const SIZES: [[usize; 3]; 10] = [
+        [1, 1, 1],
+        [3, 5, 7],
+        [1, 40, 70],
+        [70, 40, 1],
+        [64, 33, 2],
+        [17, 1, 100],
+        [65, 300, 257],
+        [40, 2500, 30],
+        [200, 192, 210],
+        [4, 0, 3],
+    ];
+
+    #[test]
+    fn what_was_in_memory_is_never_read() {
+        for size in SIZES {
+            let [rows, inner, columns] = size;
+            let (a, b) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
+            let (across_a, across_b) = (turned(&a, [rows, inner]), turned(&b, [inner, columns]));
+            for a in [Matrix::new(&a, [rows, inner]), Matrix::new(&across_a, [inner, rows]).transposed()] {
+                for b in [Matrix::new(&b, [inner, columns]), Matrix::new(&across_b, [columns, inner]).transposed()] {
+                    let mut y = vec![MaybeUninit::new(f32::NAN); rows * columns];
+                    Target::unwritten(&mut y, rows, columns).write(a, b, Parallelism::Rayon(0));
+                    #[allow(unsafe_code, reason = "the values are NaN where they are not written")]
+                    // SAFETY: all of them were initialised.
+                    let written = y.iter().all(|value| unsafe { value.assume_init() }.is_finite());
+                    assert!(written, "{size:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn all_products_are_the_definition() {

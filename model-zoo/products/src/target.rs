@@ -96,10 +96,9 @@ impl<'a> Target<'a> {
 
 /// A vector of `count` matrices `[rows, columns]`, which `write` has to write, all of them.
 pub fn filled(count: usize, rows: usize, columns: usize, write: impl FnOnce(Vec<Target<'_>>)) -> Vec<f32> {
-    let each = rows.checked_mul(columns);
-    let (Some(each), Some(length)) = (each, each.and_then(|each| each.checked_mul(count))) else {
-        panic!("{count} products of {rows} by {columns}: more than there are numbers for");
-    };
+    // No memory has room for as many as saturate.
+    let each = rows.saturating_mul(columns);
+    let length = count.saturating_mul(each);
     let mut values = Vec::<f32>::with_capacity(length);
     let room = &mut values.spare_capacity_mut()[..length];
     write(room.chunks_mut(each.max(1)).map(|y| Target::unwritten(y, rows, columns)).collect());
