@@ -7,7 +7,7 @@
 Needs torch, and timm or torchvision; safetensors for such weights. Use the PyTorch that the program runs with: an older
 LibTorch may not know what a newer one writes.
 
-The file has these methods, the last two with --for-cpu:
+The file has these methods, `packed` and `observed` with --for-cpu alone:
 
     forward(images [B,3,H,W]) -> (logits [B,K], {tap: feature}), or logits alone without --taps
     replaced(images, i, feature) -> logits with `feature` in the place of tap i

@@ -126,6 +126,8 @@ mod tests {
     }
 
     fn near(found: &[f32], expected: impl Iterator<Item = f64>) {
+        let expected: Vec<f64> = expected.collect();
+        assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!((f64::from(*found) - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{found} for {expected}");
         }
@@ -148,8 +150,8 @@ mod tests {
                 let mean_of = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
                 let mean = mean_of(&own);
                 let variance = mean_of(&own.iter().map(|x| (x - mean).powi(2)).collect::<Vec<_>>());
-                near(&channels.mean[channel..], [mean].into_iter());
-                near(&channels.variance[channel..], [variance].into_iter());
+                near(&channels.mean[channel..=channel], [mean].into_iter());
+                near(&channels.variance[channel..=channel], [variance].into_iter());
                 let scale = (variance + 1e-5).sqrt().recip();
                 let normalised: Vec<f64> = own.iter().map(|x| (x - mean) * scale).collect();
                 let shifted = |x: &f64| x * own_gamma + f64::from(beta[channel]);
@@ -159,8 +161,8 @@ mod tests {
                 let (mean_g, mean_product) = (mean_of(&own_g), mean_of(&products));
                 let back = |(g, x): (&f64, &f64)| own_gamma * scale * (g - mean_g - x * mean_product);
                 near(&single(of(&to_x)), own_g.iter().zip(&normalised).map(back));
-                near(&to_gamma[channel..], [products.iter().sum()].into_iter());
-                near(&to_beta[channel..], [own_g.iter().sum()].into_iter());
+                near(&to_gamma[channel..=channel], [products.iter().sum()].into_iter());
+                near(&to_beta[channel..=channel], [own_g.iter().sum()].into_iter());
             }
         }
     }

@@ -44,12 +44,12 @@ pub fn products<'a>(
         let each = if count == 0 { 0 } else { rows * columns * pair(0).0.columns() };
         let write = |(i, target): (usize, Target<'_>), parallelism| {
             let (a, b) = pair(i);
-            target.write(a, b, parallelism);
+            target.write(a, b, parallelism)
         };
         if count >= MANY && count * each >= SHARED_BATCH {
-            targets.into_par_iter().enumerate().for_each(|target| write(target, Parallelism::None));
+            targets.into_par_iter().enumerate().map(|target| write(target, Parallelism::None)).sum()
         } else {
-            targets.into_iter().enumerate().for_each(|target| write(target, parallelism(each)));
+            targets.into_iter().enumerate().map(|target| write(target, parallelism(each))).sum()
         }
     })
 }
@@ -82,13 +82,13 @@ pub fn products_by_columns(
         }
         let write = |(i, range, target): (usize, Range<usize>, Target<'_>), parallelism| {
             let made = block(i, range.clone());
-            target.write(a, Matrix::new(&made, [a.columns(), range.len()]), parallelism);
+            target.write(a, Matrix::new(&made, [a.columns(), range.len()]), parallelism)
         };
         if parts.len() >= rayon::current_num_threads().max(2) {
-            parts.into_par_iter().for_each(|part| write(part, Parallelism::None));
+            parts.into_par_iter().map(|part| write(part, Parallelism::None)).sum()
         } else {
             let parallelism = parallelism(a.rows() * a.columns() * width.min(columns));
-            parts.into_iter().for_each(|part| write(part, parallelism));
+            parts.into_iter().map(|part| write(part, parallelism)).sum()
         }
     })
 }
@@ -142,6 +142,16 @@ mod tests {
         [200, 192, 210],
         [4, 0, 3],
     ];
+
+    #[test]
+    #[should_panic(expected = "values written of 2 products of 3 by 4")]
+    fn a_product_that_was_not_written_is_not_handed_out() {
+        let (a, b) = (numbers(15, 1), numbers(20, 2));
+        let (a, b) = (Matrix::new(&a, [3, 5]), Matrix::new(&b, [5, 4]));
+        filled(2, 3, 4, |targets| {
+            targets.into_iter().skip(1).map(|target| target.write(a, b, Parallelism::None)).sum()
+        });
+    }
 
     #[test]
     fn what_was_in_memory_is_never_read() {

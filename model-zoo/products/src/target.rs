@@ -54,11 +54,11 @@ impl<'a> Target<'a> {
         (0..self.columns.div_ceil(width)).map(part).collect()
     }
 
-    /// Writes `a` times `b`.
+    /// Writes `a` times `b`: how many values that were.
     ///
     /// # Panics
     /// If the sizes do not fit.
-    pub fn write(self, a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) {
+    pub fn write(self, a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) -> usize {
         let inner = a.columns();
         assert_eq!(
             [a.rows(), inner, b.columns()],
@@ -91,18 +91,24 @@ impl<'a> Target<'a> {
                 parallelism,
             );
         }
+        self.rows * self.columns
     }
 }
 
-/// A vector of `count` matrices `[rows, columns]`, which `write` has to write, all of them.
-pub fn filled(count: usize, rows: usize, columns: usize, write: impl FnOnce(Vec<Target<'_>>)) -> Vec<f32> {
+/// A vector of `count` matrices `[rows, columns]`, which `write` has to write, all of them; it says how many values it wrote.
+///
+/// # Panics
+/// If they are fewer than there are.
+pub fn filled(count: usize, rows: usize, columns: usize, write: impl FnOnce(Vec<Target<'_>>) -> usize) -> Vec<f32> {
     // No memory has room for as many as saturate.
     let each = rows.saturating_mul(columns);
     let length = count.saturating_mul(each);
     let mut values = Vec::<f32>::with_capacity(length);
     let room = &mut values.spare_capacity_mut()[..length];
-    write(room.chunks_mut(each.max(1)).map(|y| Target::unwritten(y, rows, columns)).collect());
-    // SAFETY: there is room for as many. Every target has been written, and a target that is written has a value everywhere.
+    let written = write(room.chunks_mut(each.max(1)).map(|y| Target::unwritten(y, rows, columns)).collect());
+    assert_eq!(written, length, "values written of {count} products of {rows} by {columns}");
+    // SAFETY: there is room for as many. No two targets share a value and each is written once at most, so that as many written
+    // values are all of them.
     unsafe { values.set_len(length) };
     values
 }
