@@ -30,11 +30,36 @@ fn a_killed_run_resumes_to_the_same_head_bit_for_bit() {
     assert_eq!(head(&whole), head(&killed));
 }
 
-/// The losses that a run has logged, with the steps they are of.
-fn losses(output: &Path) -> Vec<(u64, f64)> {
+/// The values of a term that a run has logged, with the steps they are of.
+fn logged(output: &Path, term: &str) -> Vec<(u64, f64)> {
     let log = std::fs::read_to_string(output.join("metrics.jsonl")).expect("a log");
     let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    lines.filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?))).collect()
+    lines.filter_map(|line| Some((line["step"].as_u64()?, line[term].as_f64()?))).collect()
+}
+
+#[test]
+fn a_fuse_that_starts_at_zero_starts_with_flat_maps_and_learns() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of = |name: &str| folder.path().join(name);
+    let zero = |output: &Path| {
+        let mut command = training(output);
+        command.arg("explainer.fuse_init=zero");
+        command
+    };
+    finish(&mut zero(&of("zero")));
+    finish(&mut training(&of("uniform")));
+    // Maps of 0.5 everywhere, as the area term sees them: mean((m + 5e-4)^0.3).
+    let flat = 0.5005_f64.powf(0.3);
+    let off = |run: &str| logged(&of(run), "area").iter().map(|(_, area)| (area - flat).abs()).collect::<Vec<_>>();
+    let (zeros, uniforms) = (off("zero"), off("uniform"));
+    assert!(zeros[0] < 1e-4 && uniforms[0] > 1e-3, "{zeros:?}, {uniforms:?}");
+    assert!(zeros[7] > 1e-3, "nothing was learned: {zeros:?}");
+
+    kill_after(5, &mut zero(&of("killed")));
+    let other = training(&of("killed")).args(["--resume", "auto"]).output().expect("the program starts");
+    assert!(errors(&other).contains("another configuration"), "{}", errors(&other));
+    finish(zero(&of("killed")).args(["--resume", "auto"]));
+    assert_eq!(head(&of("zero")), head(&of("killed")));
 }
 
 #[test]
@@ -56,7 +81,7 @@ fn kept_clean_passes_change_a_run_by_their_rounding_alone() {
     assert_eq!(head(&of("whole")), head(&of("killed")));
 
     finish(&mut training(&of("plain"), false));
-    let (kept, plain) = (losses(&of("whole")), losses(&of("plain")));
+    let (kept, plain) = (logged(&of("whole"), "loss"), logged(&of("plain"), "loss"));
     assert_eq!([kept.len(), plain.len()], [8, 8]);
     for ((step, kept), (_, plain)) in kept.iter().zip(&plain) {
         assert!((kept - plain).abs() < 1e-2 * plain, "step {step}: {kept}, {plain} without a cache");

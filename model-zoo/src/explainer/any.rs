@@ -53,6 +53,15 @@ impl AnyExplainer {
         }
     }
 
+    /// [`TameHead::fused_from_zero`]; the masking model, which fuses nothing, as it is.
+    #[must_use]
+    pub fn fused_from_zero(self) -> Self {
+        match self {
+            Self::Tame(head) => Self::Tame(head.fused_from_zero()),
+            Self::Masking(_) => self,
+        }
+    }
+
     /// The same with batch statistics over the whole batch that `sync` has a share of, where it normalises by batches.
     #[must_use]
     pub fn synchronised(self, sync: Option<&Arc<SyncBatchNorm>>) -> Self {

@@ -7,6 +7,7 @@
 mod bee;
 mod check;
 mod compare;
+mod explainer;
 mod masking_model;
 mod optim;
 mod overrides;
@@ -19,6 +20,7 @@ mod wording;
 
 pub use bee::{Bee, Encoder};
 pub use compare::{Classifier, CompareConfig, Compared, Gallery, Source};
+pub use explainer::{AuxiliaryHead, Explainer, FuseInit, Head};
 pub use masking_model::{
     Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
     SelectorPhase, Upsampling,
@@ -26,10 +28,7 @@ pub use masking_model::{
 pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
 pub use precision::Precision;
 pub use preprocessing::{Interpolation, Preprocessing};
-pub use sections::{
-    Augment, Auxiliary, AuxiliaryHead, Backbone, Data, Distributed, Explainer, Head, Masking, Objective, Selection,
-    Train,
-};
+pub use sections::{Augment, Auxiliary, Backbone, Data, Distributed, Masking, Objective, Selection, Train};
 
 use garde::Validate;
 use overrides::Override;

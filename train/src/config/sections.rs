@@ -1,121 +1,12 @@
-//! The sections of a run's YAML other than `optimizer` and `schedule`.
+//! The sections of a run's YAML other than `explainer`, `optimizer` and `schedule`.
 
-use super::bee::Bee;
-use super::masking_model::MaskingModel;
 use super::preprocessing::Preprocessing;
-use super::range::{
-    at_least_one, fraction, hex_digest, image_count, map_side, not_blank, not_negative, passes, positive, side,
-};
-use super::tagged::tagged;
+use super::range::{at_least_one, fraction, hex_digest, image_count, not_blank, not_negative, passes, positive, side};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
-
-tagged! {
-    /// The learned explainer to train.
-    pub enum Explainer by "method" (Method) {
-        /// T-TAME: one attention branch for each of three taps, their maps upsampled (bilinear) to the largest tap's
-        /// side, at most 56, and fused with a bias into one map a class. For CNNs and transformers.
-        "ttame" => Ttame(Head),
-        /// TAME, T-TAME's ancestor: the same head, for CNNs.
-        "tame" => Tame(Head),
-        /// P-TAME: T-TAME's head on the feature maps of a second, auxiliary classifier (section `auxiliary`), brought
-        /// to the first tap's side by doubling. Of the classifier that is explained it needs logits and, in training,
-        /// their gradient with respect to the image.
-        "ptame" => Ptame(AuxiliaryHead),
-        /// L-CAM-Img: one tap, a 1x1 convolution to one map a class, sigmoid; the map multiplies the image.
-        "lcam_img" => LcamImg(Head),
-        /// L-CAM-Fm: as L-CAM-Img, but the map multiplies the tapped feature map; `masking` plays no part.
-        "lcam_fm" => LcamFm(Head),
-        /// BEE: path integrals from random baselines, whose distribution is learned for each metric. `masking`,
-        /// `objective`, `optimizer` and `schedule` play no part: a bandit learns from every image.
-        "bee" => Bee(Bee),
-        /// Fast masking model: a class selector and a U-Net decoder over the backbone's feature maps at several scales,
-        /// each half the side of the one before. It has a loss and two phases of its own: `masking`, `objective`,
-        /// `optimizer`, `schedule`, `train.epochs` and `train.batch_size` (but for validation) play no part.
-        "masking_model" => MaskingModel(MaskingModel),
-    }
-}
-
-impl Explainer {
-    /// The method's name as the YAML writes it.
-    pub fn method(&self) -> &'static str {
-        match self {
-            Self::Ttame(_) => "ttame",
-            Self::Tame(_) => "tame",
-            Self::Ptame(_) => "ptame",
-            Self::LcamImg(_) => "lcam_img",
-            Self::LcamFm(_) => "lcam_fm",
-            Self::Bee(_) => "bee",
-            Self::MaskingModel(_) => "masking_model",
-        }
-    }
-
-    /// Whether the convolution that gives the class maps has a bias.
-    pub fn fuse_bias(&self) -> bool {
-        match self {
-            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_bias,
-            Self::Ptame(head) => head.fuse_bias,
-            Self::Bee(_) | Self::MaskingModel(_) => false,
-        }
-    }
-
-    /// Side of the maps, in cells, where it does not follow from the taps.
-    pub fn map_size(&self) -> Option<usize> {
-        match self {
-            Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.map_size,
-            Self::Ptame(_) | Self::Bee(_) | Self::MaskingModel(_) => None,
-        }
-    }
-
-    /// BEE's section, if that is the method.
-    pub fn bee(&self) -> Option<&Bee> {
-        match self {
-            Self::Bee(bee) => Some(bee),
-            _ => None,
-        }
-    }
-
-    /// Whether the method reads the feature maps of an auxiliary classifier.
-    pub fn has_auxiliary(&self) -> bool {
-        matches!(self, Self::Ptame(_))
-    }
-
-    /// Whether the method is one of L-CAM's two: exactly one tap.
-    pub fn is_lcam(&self) -> bool {
-        matches!(self, Self::LcamImg(_) | Self::LcamFm(_))
-    }
-}
-
-/// Shape of the head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Head {
-    /// Whether the convolution that gives the class maps has a bias.
-    #[garde(skip)]
-    pub fuse_bias: bool,
-    /// Side of the maps, in cells; by default the side of the largest tap, at most 56.
-    #[garde(inner(custom(map_side)))]
-    #[schemars(range(min = 1, max = 1024))]
-    pub map_size: Option<usize>,
-}
-
-impl Default for Head {
-    fn default() -> Self {
-        Self { fuse_bias: true, map_size: None }
-    }
-}
-
-/// Shape of a head on an auxiliary's feature maps, which are brought to the first tap's side.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuxiliaryHead {
-    /// Whether the convolution that gives the class maps has a bias. P-TAME: no.
-    #[garde(skip)]
-    pub fuse_bias: bool,
-}
 
 /// The frozen classifier to explain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]

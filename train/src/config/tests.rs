@@ -27,7 +27,10 @@ fn refusal(overrides: &[&str]) -> String {
 #[test]
 fn defaults_are_ttames() {
     let config = parse(MINIMAL).unwrap();
-    assert_eq!(config.explainer, Explainer::Ttame(Head { fuse_bias: true, map_size: None }));
+    assert_eq!(
+        config.explainer,
+        Explainer::Ttame(Head { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
+    );
     assert_eq!(config.optimizer.lr(), 1e-3);
     assert!(matches!(&config.optimizer, Optimizer::Sgd(sgd) if sgd.nesterov && !sgd.decay_biases));
     assert_eq!(config.data.augment, [Augment::RandomCrop, Augment::Flip]);
@@ -44,6 +47,7 @@ fn yaml_round_trips() {
         "data.train=no",
         "backbone.taps=[layer2, 'null', '# 1']",
         "backbone.classes=1",
+        "explainer.fuse_init=zero",
     ]);
     for config in [changed.unwrap(), parse(MINIMAL).unwrap()] {
         let text = config.to_yaml().unwrap();

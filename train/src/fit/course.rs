@@ -21,7 +21,7 @@ use super::progress::{NoHistory, Term, TrainingProgress};
 use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
-use crate::config::Config;
+use crate::config::{Config, FuseInit};
 use crate::data::{Broken, ImageSet};
 use crate::distributed::Team;
 
@@ -69,6 +69,10 @@ impl Course<'_> {
         let (config, device) = (self.config, self.device);
         let exchange = Arc::new(Exchange::default());
         let head = self.head.explainer(config.train.seed, &device.clone().autodiff());
+        let head = match config.explainer.fuse_init() {
+            FuseInit::Uniform => head,
+            FuseInit::Zero => head.fused_from_zero(),
+        };
         let head = head.synchronised(phase.context.sync.as_ref());
         let trainee = Trainee::new(head, phase.context.clone(), exchange.clone());
         let (optimizer, momentum) = phase.optimizer.build()?;

@@ -160,6 +160,16 @@ impl TameHead {
         Self { convs, bns, fuser, config }
     }
 
+    /// The same with a fusion of zeros: flat maps, the same for every class, until it has learned.
+    #[must_use]
+    pub fn fused_from_zero(mut self) -> Self {
+        fn zeros<const D: usize>(param: &Param<Tensor<D>>) -> Param<Tensor<D>> {
+            Param::from_tensor(param.val().zeros_like().detach())
+        }
+        self.fuser = Pointwise { weight: zeros(&self.fuser.weight), bias: self.fuser.bias.as_ref().map(zeros) };
+        self
+    }
+
     /// The same with batch statistics over the whole batch that `sync` has a share of, or over its own batch alone.
     #[must_use]
     pub fn synchronised(mut self, sync: Option<&Arc<SyncBatchNorm>>) -> Self {
