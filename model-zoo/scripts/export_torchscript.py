@@ -418,7 +418,8 @@ def check(tapped, path, images, limit):
     expected, found = run(tapped.all), run(loaded)
     if tapped.shared.packable:
         with torch.no_grad():
-            packed = named(loaded.observed(images, loaded.packed()))
+            each = [named(loaded.observed(image, loaded.packed())) for image in images.split(1)]
+        packed = {name: torch.cat([one[name] for one in each]) for name in each[0]}
         expected |= {f"{name}, weights packed": expected[name] for name in packed}
         found |= {f"{name}, weights packed": value for name, value in packed.items()}
     for name, value in expected.items():

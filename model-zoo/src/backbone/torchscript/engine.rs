@@ -9,6 +9,7 @@ use tch::{CModule, Cuda, IValue, Kind, TchError};
 
 use super::crossing::{to_burn, to_torch};
 use super::output::{Output, kind_of, reason};
+use super::packed::{Packed, agree};
 use super::shape::tap_spec;
 use super::{NAME, TorchScriptError, record};
 use crate::backbone::workers::split;
@@ -23,10 +24,6 @@ const PROBE: usize = 2;
 /// The method that classifies images with another feature in the place of a tap: (images, number of the tap, feature)
 /// to logits.
 const REPLACED: &str = "replaced";
-/// The method that lays the weights out as the CPU's convolutions take them for one image, and the one that computes with them as
-/// `forward` does, but without a gradient.
-const PACKED: &str = "packed";
-const OBSERVED: &str = "observed";
 
 /// A TorchScript module, frozen.
 ///
@@ -41,8 +38,8 @@ pub struct TorchScript {
     device: tch::Device,
     kind: Kind,
     replaces: bool,
-    /// Weights for one image without a gradient, where it has them. A tensor may be sent to another thread, but not shared with it.
-    pub(super) packed: Option<Mutex<Vec<tch::Tensor>>>,
+    /// Weights for one image without a gradient, where it has them and they can be used.
+    pub(super) packed: Option<Packed>,
     chunk: usize,
     failure: Mutex<Option<TorchScriptError>>,
 }
@@ -105,7 +102,10 @@ impl TorchScript {
         loaded.spec.default_taps = loaded.spec.taps.iter().map(|tap| tap.name.clone()).collect();
         loaded.spec.auxiliary_taps.clone_from(&loaded.spec.default_taps);
         if device == tch::Device::Cpu && record.is_some_and(|record| record.packs) {
-            loaded.packed = Some(Mutex::new(loaded.pack().map_err(unloaded)?));
+            loaded.packed = Packed::new(&loaded.module);
+            if !loaded.packed_agrees() {
+                loaded.packed = None;
+            }
         }
         Ok(loaded)
     }
@@ -131,11 +131,15 @@ impl TorchScript {
         Ok((sizes(&logits).last().copied().unwrap_or(0), specs))
     }
 
-    /// Runs `packed`.
-    fn pack(&self) -> Result<Vec<tch::Tensor>, TchError> {
-        match tch::no_grad(|| self.module.method_is::<IValue>(PACKED, &[]))? {
-            IValue::TensorList(weights) => Ok(weights),
-            other => Err(TchError::Convert(format!("{} from {PACKED}()", kind_of(&other)))),
+    /// Whether an image alone comes out with packed weights as it does without them.
+    fn packed_agrees(&self) -> bool {
+        let side = self.spec.preprocessing.crop as i64;
+        let image = tch::Tensor::f_linspace(-2.0, 2.0, 3 * side * side, (Kind::Float, self.device));
+        let image = image.and_then(|image| image.f_reshape([1, 3, side, side])?.f_to_kind(self.kind));
+        let Ok(image) = image else { return false };
+        match (self.observed(&image), tch::no_grad(|| self.forward(&image))) {
+            (Ok(packed), Ok(plain)) => agree(&packed, &plain),
+            _ => false,
         }
     }
 
@@ -147,11 +151,10 @@ impl TorchScript {
     /// The same without a gradient. Several images repay the laying out of weights, and what is best for one is slower for them.
     fn observed(&self, images: &tch::Tensor) -> Result<Output, TorchScriptError> {
         let alone = images.size().first() == Some(&1);
-        let Some(packed) = self.packed.as_ref().filter(|_| alone) else { return tch::no_grad(|| self.forward(images)) };
-        let packed =
-            packed.lock().unwrap_or_else(PoisonError::into_inner).iter().map(tch::Tensor::shallow_clone).collect();
-        let inputs = [IValue::Tensor(images.shallow_clone()), IValue::TensorList(packed)];
-        self.output(images, tch::no_grad(|| self.module.method_is(OBSERVED, &inputs)))
+        match self.packed.as_ref().filter(|_| alone) {
+            Some(packed) => self.output(images, packed.run(&self.module, images)),
+            None => tch::no_grad(|| self.forward(images)),
+        }
     }
 
     /// What was returned for `images`, taken apart.

@@ -17,6 +17,8 @@ mod engine;
 #[cfg(feature = "tch")]
 mod output;
 #[cfg(feature = "tch")]
+mod packed;
+#[cfg(feature = "tch")]
 mod record;
 #[cfg(all(test, feature = "tch"))]
 mod tests;

@@ -26,7 +26,7 @@ fn plain() -> Preprocessing {
 
 fn load(name: &str, device: &str) -> Result<TorchScript, String> {
     let compute = Compute::new(device, Some(2)).unwrap();
-    let own = ["tiny.pt", "frozen.pt", "bfloat16.pt", "packed.pt"].contains(&name);
+    let own = ["tiny.pt", "frozen.pt", "bfloat16.pt", "packed.pt", "unpackable.pt", "misled.pt"].contains(&name);
     let preprocessing = (!own).then(plain);
     TorchScript::load(&file(name), "0".into(), preprocessing.as_ref(), &compute).map_err(|error| error.to_string())
 }
@@ -120,20 +120,44 @@ fn numbers_are_pytorchs_on_every_device() {
 
 #[test]
 fn an_image_alone_is_computed_with_packed_weights() {
-    let backbone = load("packed.pt", "flex").unwrap();
-    assert_eq!(backbone.packed.as_ref().map(|weights| weights.lock().unwrap().len()), Some(2));
+    let mut backbone = load("packed.pt", "flex").unwrap();
     assert!(load("tiny.pt", "flex").unwrap().packed.is_none());
     let images = images(&Device::flex());
     let ids = backbone.taps(&["second".into()]).unwrap();
-    let (mut rows, mut taps) = (Vec::new(), Vec::new());
-    for i in 0..3 {
-        let mut observed = backbone.observe(images.clone().narrow(0, i, 1), &ids);
-        rows.extend(logits(observed.logits));
-        taps.extend(values(observed.taps.remove(0)));
-    }
+    let alone = |backbone: &TorchScript| {
+        let (mut rows, mut taps) = (Vec::new(), Vec::new());
+        for i in 0..3 {
+            let mut observed = backbone.observe(images.clone().narrow(0, i, 1), &ids);
+            rows.extend(logits(observed.logits));
+            taps.extend(values(observed.taps.remove(0)));
+        }
+        (rows, taps)
+    };
+    let (rows, taps) = alone(&backbone);
     assert_golden("logits", &rows, CLOSE);
     assert_golden("second", &taps, CLOSE);
+
+    // With nothing in the packed weights an image alone changes, several do not.
+    let (emptied, count) = backbone.packed.take().unwrap().emptied();
+    assert_eq!(count, 2);
+    backbone.packed = Some(emptied);
+    assert_ne!(alone(&backbone).0, rows);
+    assert_golden("logits", &logits(backbone.observe(images.clone(), &ids).logits), CLOSE);
     assert!(backbone.failure().is_none());
+}
+
+#[test]
+fn weights_that_cannot_be_packed_or_answer_otherwise_are_done_without() {
+    let images = images(&Device::flex());
+    for name in ["unpackable.pt", "misled.pt"] {
+        let backbone = load(name, "flex").unwrap();
+        assert!(backbone.packed.is_none(), "{name}");
+        let mean = |image: Tensor<4>| logits(image.mean_dim(3).mean_dim(2).reshape([1, 3]));
+        let image = images.clone().narrow(0, 0, 1);
+        let (found, expected) = (logits(backbone.observe(image.clone(), &[]).logits), mean(image));
+        assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < CLOSE), "{name}: {found:?}, {expected:?}");
+        assert!(backbone.failure().is_none());
+    }
 }
 
 #[test]
