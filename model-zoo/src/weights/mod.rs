@@ -1,9 +1,13 @@
 //! The weights of frozen backbones: where they come from ([`source`]) and how a network is built from them, every
 //! tensor checked by name and shape ([`reader`]).
 
+mod error;
 pub mod hash;
 pub mod random;
 pub mod reader;
 pub mod source;
+mod store;
 
-pub use reader::{WeightReader, WeightsError};
+pub use error::WeightsError;
+pub use reader::WeightReader;
+pub use store::Generator;

@@ -1,91 +1,13 @@
 //! Reads the tensors of a frozen network by name, checking every name and shape.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use half::{bf16, f16};
-use pytorch_reader::PytorchReader;
-use safetensors::tensor::Metadata;
 
+use super::error::WeightsError;
+use super::store::{Generator, Store, elements};
 use crate::device::Precision;
-
-/// Largest safetensors header this project reads, in bytes: a file that claims more is not a checkpoint.
-const MAX_HEADER: u64 = 100 << 20;
-/// How many names an error message lists before it only counts the rest.
-const LISTED: usize = 12;
-
-/// What can be wrong with a file of weights.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError {
-    /// The file cannot be opened or read.
-    #[error("cannot read weights {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// The file is not a readable safetensors or PyTorch file.
-    #[error(
-        "{path} is not a readable {format} file: {reason}; is it complete? compare its size and SHA-256 with where it came from"
-    )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The format that its name or first bytes suggest.
-        format: &'static str,
-        /// What the parser found.
-        reason: String,
-    },
-    /// The file's tensors are not those of the network.
-    #[error("{origin} does not fit {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
-    Mismatch {
-        /// Where the weights came from.
-        origin: String,
-        /// The network that was being built.
-        network: String,
-        /// Tensors the network needs and the file lacks.
-        missing: Vec<String>,
-        /// Tensors of another shape: name, shape found, shape expected.
-        misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
-        /// Tensors of the file that the network does not have.
-        unused: Vec<String>,
-    },
-}
-
-fn mismatch_text(missing: &[String], misshaped: &[(String, Vec<usize>, Vec<usize>)], unused: &[String]) -> String {
-    let list = |names: &[String]| {
-        let mut text = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-        if names.len() > LISTED {
-            text += &format!(" and {} more", names.len() - LISTED);
-        }
-        text
-    };
-    let shapes: Vec<String> =
-        misshaped.iter().map(|(name, found, expected)| format!("{name} is {found:?}, expected {expected:?}")).collect();
-    let mut text = String::new();
-    for (what, names) in [("missing", missing), ("wrong shape", &shapes[..]), ("not part of the network", unused)] {
-        if !names.is_empty() {
-            text += &format!("\n  {what} ({}): {}", names.len(), list(names));
-        }
-    }
-    text
-}
-
-/// Makes the values of a tensor from its name and shape, for tests and timings without a file.
-pub type Generator = Box<dyn Fn(&str, &[usize]) -> Vec<f32> + Send>;
-
-trait ReadSeek: Read + Seek + Send {}
-impl<T: Read + Seek + Send> ReadSeek for T {}
-
-enum Store {
-    Safetensors { bytes: Box<dyn ReadSeek>, data_start: u64, metadata: Metadata },
-    PyTorch(HashMap<String, pytorch_reader::Tensor>),
-    Generated(Generator),
-}
 
 /// The tensors of one network, handed out by name.
 ///
@@ -115,17 +37,7 @@ impl WeightReader {
     /// # Errors
     /// [`WeightsError::Io`] and [`WeightsError::Format`].
     pub fn open(path: &Path, device: &Device) -> Result<Self, WeightsError> {
-        let io = |source| WeightsError::Io { path: path.into(), source };
-        let mut file = File::open(path).map_err(io)?;
-        let mut magic = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut magic).map_err(io)?;
-        file.rewind().map_err(io)?;
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        // A cached download may have no extension: a zip archive or a pickle is told by its first bytes.
-        let pytorch = ["pth", "pt", "ckpt", "bin"].contains(&extension.as_str())
-            || magic.starts_with(b"PK\x03\x04")
-            || (extension != "safetensors" && magic.starts_with(b"\x80\x02"));
-        let store = if pytorch { open_pytorch(path)? } else { open_safetensors(path, Box::new(file))? };
+        let store = Store::open(path)?;
         Ok(Self::new(store, path.display().to_string(), device))
     }
 
@@ -134,7 +46,7 @@ impl WeightReader {
     /// # Errors
     /// [`WeightsError::Format`] if `bytes` is not a safetensors file; `origin` stands in for its path.
     pub fn from_bytes(bytes: &'static [u8], origin: &str, device: &Device) -> Result<Self, WeightsError> {
-        Ok(Self::new(open_safetensors(Path::new(origin), Box::new(Cursor::new(bytes)))?, origin.into(), device))
+        Ok(Self::new(Store::in_memory(bytes, origin)?, origin.into(), device))
     }
 
     /// Tensors made by `generate(name, shape)` instead of read from a file.
@@ -197,20 +109,12 @@ impl WeightReader {
             return Some(name.into());
         }
         let alias = (self.alias)(name);
-        [Some(name.to_string()), alias].into_iter().flatten().find(|key| self.shape_of_key(key).is_some())
-    }
-
-    fn shape_of_key(&self, key: &str) -> Option<Vec<usize>> {
-        match &self.store {
-            Store::Safetensors { metadata, .. } => metadata.info(key).map(|info| info.shape.clone()),
-            Store::PyTorch(tensors) => tensors.get(key).map(|t| t.shape().to_vec()),
-            Store::Generated(_) => None,
-        }
+        [Some(name.to_string()), alias].into_iter().flatten().find(|key| self.store.shape(key).is_some())
     }
 
     /// The shape of a tensor in the file, `None` where there is none; generated weights have no shapes of their own.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.key(name).and_then(|key| self.shape_of_key(&key))
+        self.key(name).and_then(|key| self.store.shape(&key))
     }
 
     /// The length of a tensor's first axis, by which a classifier head tells its number of classes; `otherwise` for
@@ -238,7 +142,7 @@ impl WeightReader {
             return None;
         };
         self.used.insert(key.clone());
-        if let Some(found) = self.shape_of_key(&key)
+        if let Some(found) = self.store.shape(&key)
             && !same_layout(&found, shape)
         {
             self.misshaped.push((key, found, shape.to_vec()));
@@ -247,43 +151,11 @@ impl WeightReader {
         if let Some((_, generate)) = self.random_from.as_ref().filter(|(first, _)| number >= *first) {
             return Some(generate(name, shape));
         }
-        match self.read(&key, shape) {
+        match self.store.read(&self.origin, &key, shape) {
             Ok(values) => Some(values),
             Err(error) => {
                 self.failed.get_or_insert(error);
                 None
-            }
-        }
-    }
-
-    fn read(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
-        let path = PathBuf::from(&self.origin);
-        let wrong = |format, reason: String| WeightsError::Format {
-            path: path.clone(),
-            format,
-            reason: format!("tensor {key}: {reason}"),
-        };
-        match &mut self.store {
-            Store::Generated(generate) => Ok(generate(key, shape)),
-            Store::PyTorch(tensors) => {
-                let Some(tensor) = tensors.get(key) else { return Err(wrong("PyTorch", "is gone".into())) };
-                let dtype = format!("{:?}", tensor.dtype());
-                let raw = tensor.read().map_err(|e| wrong("PyTorch", e.to_string()))?;
-                let values = decode(&raw, &dtype).map_err(|reason| wrong("PyTorch", reason))?;
-                match elements(shape) {
-                    Some(count) if count == values.len() => Ok(values),
-                    _ => Err(wrong("PyTorch", format!("has {} values, expected those of {shape:?}", values.len()))),
-                }
-            }
-            Store::Safetensors { bytes, data_start, metadata } => {
-                let Some(info) = metadata.info(key) else { return Err(wrong("safetensors", "is gone".into())) };
-                let (start, end) = info.data_offsets;
-                let mut raw = vec![0; end - start];
-                bytes
-                    .seek(SeekFrom::Start(*data_start + start as u64))
-                    .and_then(|_| bytes.read_exact(&mut raw))
-                    .map_err(|e| wrong("safetensors", e.to_string()))?;
-                decode(&raw, &format!("{:?}", info.dtype)).map_err(|reason| wrong("safetensors", reason))
             }
         }
     }
@@ -314,11 +186,7 @@ impl WeightReader {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let mut unused: Vec<String> = match &self.store {
-            Store::Safetensors { metadata, .. } => metadata.tensors().into_keys().collect(),
-            Store::PyTorch(tensors) => tensors.keys().cloned().collect(),
-            Store::Generated(_) => Vec::new(),
-        };
+        let mut unused = self.store.names();
         unused.retain(|name| !self.used.contains(name) && !name.ends_with("num_batches_tracked"));
         unused.sort();
         if self.missing.is_empty() && self.misshaped.is_empty() && unused.is_empty() {
@@ -341,71 +209,12 @@ fn same_layout(found: &[usize], expected: &[usize]) -> bool {
         || (same_count && !found.is_empty() && found.first() == expected.first() && found.len() != expected.len())
 }
 
-/// The number of values of a shape; none where no number is as large.
-fn elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1, |count: usize, side| count.checked_mul(*side))
-}
-
-fn open_pytorch(path: &Path) -> Result<Store, WeightsError> {
-    let wrong = |reason: String| WeightsError::Format { path: path.into(), format: "PyTorch", reason };
-    let mut tensors = PytorchReader::new(path).map_err(|e| wrong(e.to_string()))?.into_tensors();
-    for key in ["state_dict.", "model."] {
-        if !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(key)) {
-            tensors = tensors.into_iter().map(|(name, t)| (name[key.len()..].to_string(), t)).collect();
-        }
-    }
-    if tensors.is_empty() {
-        return Err(wrong("it holds no tensors".into()));
-    }
-    Ok(Store::PyTorch(tensors))
-}
-
-fn open_safetensors(path: &Path, mut bytes: Box<dyn ReadSeek>) -> Result<Store, WeightsError> {
-    let wrong = |reason: String| WeightsError::Format { path: path.into(), format: "safetensors", reason };
-    let io = |source| WeightsError::Io { path: path.into(), source };
-    let length = bytes.seek(SeekFrom::End(0)).and_then(|n| bytes.rewind().map(|()| n)).map_err(io)?;
-    let mut prefix = [0u8; 8];
-    if length < 8 {
-        return Err(wrong(format!("{length} bytes are too few")));
-    }
-    bytes.read_exact(&mut prefix).map_err(io)?;
-    let header = u64::from_le_bytes(prefix);
-    if header > MAX_HEADER.min(length - 8) {
-        return Err(wrong(format!("its header claims {header} bytes, the file has {length}")));
-    }
-    let mut head = Vec::new();
-    bytes.by_ref().take(header).read_to_end(&mut head).map_err(io)?;
-    // The tensors stay in the file: of the format's own checks only the one against the file's length is left to do.
-    let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| wrong(e.to_string()))?;
-    let data_start = header + 8;
-    let expected = metadata.data_len() as u64;
-    if length - data_start != expected {
-        return Err(wrong(format!(
-            "its header describes {expected} bytes of tensors, {} are there",
-            length - data_start
-        )));
-    }
-    Ok(Store::Safetensors { bytes, data_start, metadata })
-}
-
-/// Little-endian floating-point bytes to f32; `dtype` is the format's own name for the element type.
-fn decode(raw: &[u8], dtype: &str) -> Result<Vec<f32>, String> {
-    fn each<const N: usize>(raw: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        raw.as_chunks::<N>().0.iter().map(|chunk| value(*chunk)).collect()
-    }
-    match dtype {
-        "F32" => Ok(each(raw, f32::from_le_bytes)),
-        "F64" => Ok(each(raw, |b| f64::from_le_bytes(b) as f32)),
-        "F16" => Ok(each(raw, |b| f16::from_le_bytes(b).to_f32())),
-        "BF16" => Ok(each(raw, |b| bf16::from_le_bytes(b).to_f32())),
-        other => Err(format!("has element type {other}, expected F32, F16, BF16 or F64")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use half::{bf16, f16};
     use safetensors::tensor::{Dtype, TensorView};
+    use std::path::PathBuf;
 
     fn file(folder: &Path, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> PathBuf {
         let path = folder.join("w.safetensors");
