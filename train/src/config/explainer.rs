@@ -133,7 +133,7 @@ pub struct AuxiliaryHead {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FuseInit {
-    /// As PyTorch, and the published programs with it: uniform in +-1/sqrt(channels of all taps), from `train.seed`.
+    /// As PyTorch starts a convolution: uniform in +-1/sqrt(channels of all taps), from `train.seed`.
     #[default]
     Uniform,
     /// At zero: every map is flat until it has learned something. For short runs, whose maps would otherwise still show
