@@ -100,7 +100,7 @@ pub struct Head {
     /// Whether the convolution that gives the class maps has a bias.
     #[garde(skip)]
     pub fuse_bias: bool,
-    /// Where training begins with that convolution.
+    /// Where training begins with that convolution; by default `uniform`.
     #[garde(skip)]
     #[serde(skip_serializing_if = "FuseInit::is_default")]
     pub fuse_init: FuseInit,
@@ -123,7 +123,7 @@ pub struct AuxiliaryHead {
     /// Whether the convolution that gives the class maps has a bias. P-TAME: no.
     #[garde(skip)]
     pub fuse_bias: bool,
-    /// Where training begins with that convolution.
+    /// Where training begins with that convolution; by default `uniform`.
     #[garde(skip)]
     #[serde(skip_serializing_if = "FuseInit::is_default")]
     pub fuse_init: FuseInit,
