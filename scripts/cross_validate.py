@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judges a recipe on the training images alone: trains it on all but every k-th of them, k times, and measures it on the rest.
+"""Judges a recipe on the training images alone: trains it on all but every n-th of them, n times, and measures it on the rest.
 
     python scripts/cross_validate.py configs/ttame_dinov2_s14_tuned.yaml --images ../shared/data/imagenet-sample/train \\
         --output /tmp/tuned
@@ -7,64 +7,98 @@
         --output /tmp/area --against /tmp/tuned objective.area=1.0
 
 Prints AD, IC and AG over all images, each measured once by an explainer that has not learned from it, with their standard
-errors; with --against also the differences to another recipe's, image by image. What is there is not computed again, so that
-an interrupted run goes on where it was. Wants nothing but Python and the built program.
+errors; with --against also the differences to another recipe's, image by image. Folds that are there are not computed again
+(by whatever build of the program), and an interrupted run goes on from its last checkpoint. Wants nothing but Python and the
+built program.
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+# What holds the images of a fold out; the program validates once, at the end, since a run that is validated more often keeps
+# the head that does best on the images it is to be judged on.
+OWN = ("data.train", "data.val", "train.validate_every")
 
 
-def folds(images, count):
-    """Every k-th image of the sorted folder, for k = 0, 1, ..."""
-    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+def images_of(folder):
+    """The images of a folder and its sub-folders, hidden ones apart, sorted."""
+    found = []
+    for at, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(at, name) for name in files if not name.startswith(".")]
+    return sorted(os.path.abspath(path) for path in found if pathlib.Path(path).suffix.lower() in SUFFIXES)
+
+
+def folds(files, count):
+    """`count` pairs of images to learn from and images to judge on: of the latter the k-th has every count-th from number k on."""
     if not 2 <= count <= len(files):
-        sys.exit(f"{images}: {len(files)} images cannot be divided into {count} folds")
+        sys.exit(f"{len(files)} images cannot be divided into {count} folds")
     return [([f for i, f in enumerate(files) if i % count != k], files[k::count]) for k in range(count)]
 
 
 def listed(path, files):
-    path.write_text("".join(f"{file.resolve()}\n" for file in files))
+    """A list file; a path may have commas and blanks."""
+    path.write_text("".join('"' + file.replace('"', '""') + '"\n' for file in files))
     return path
 
 
 def run(*command):
     print("$", *command, file=sys.stderr)
-    if subprocess.run([str(part) for part in command]).returncode != 0:
-        sys.exit("stopped; the same command goes on from here")
+    try:
+        child = subprocess.Popen([str(part) for part in command])
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error}; build it with `cargo build --release`")
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.wait()  # it was interrupted too, and writes a checkpoint
+        sys.exit("interrupted; the same command goes on from here")
+    if code != 0:
+        sys.exit(f"stopped with exit code {code}; the same command goes on from here")
 
 
 def measured(args, k, fit, hold):
     """The values of a fold's held-out images: {image: {metric: value}}."""
     folder = args.output / f"fold{k}"
-    values = folder / "evaluation.json"
+    values, artifact = folder / "evaluation.json", folder / "run" / "artifact"
     if not values.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        fit, hold = listed(folder / "fit.txt", fit), listed(folder / "hold.txt", hold)
+        hold = listed(folder / "hold.txt", hold)
         program = [args.program, *(["--threads", args.threads] if args.threads else [])]
-        if not (folder / "run" / "artifact").exists():
-            # The evaluation comes afterwards, on all images: the run's own may be short.
-            own = [f"data.train={fit}", f"data.val={hold}", "train.validate_images=1"]
-            run(*program, "--config", args.config, "--resume", "auto", "--output", folder / "run", *own, *args.change)
-        run(*program, "evaluate", folder / "run" / "artifact", "--images", hold, "--json", values)
+        if not (artifact / "config.json").exists():
+            own = [json.dumps(str(listed(folder / "fit.txt", fit))), json.dumps(str(hold)), 10**9]
+            own = [f"{key}={value}" for key, value in zip(OWN, own)]
+            run(*program, "--config", args.config, "--resume", "auto", "--output", folder / "run", *args.change, *own)
+        if not (artifact / "config.json").exists():
+            sys.exit(f"{folder}: the run was stopped; the same command goes on from here")
+        run(*program, "evaluate", artifact, "--images", hold, "--json", values)
     return {image["name"]: image["values"] for image in json.loads(values.read_text())["per_image"]}
 
 
-def claim(args):
-    """Keeps the output folder for one recipe."""
+def claim(args, files):
+    """Keeps the output folder for one recipe on these images, and checks that another's are the same images in the same folds."""
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
+    same = {"images": digest, "folds": args.folds}
+    recipe = same | {"config": pathlib.Path(args.config).read_text(), "change": args.change}
     note = args.output / "recipe.json"
-    images = str(args.images.resolve())
-    recipe = {"config": pathlib.Path(args.config).read_text(), "change": args.change, "images": images, "folds": args.folds}
     if note.exists() and json.loads(note.read_text()) != recipe:
-        sys.exit(f"{args.output}: holds the results of another recipe; choose another --output")
+        sys.exit(f"{args.output}: holds the results of another recipe or of other images; choose another --output")
+    if args.against:
+        try:
+            other = json.loads((args.against / "recipe.json").read_text())
+        except (OSError, ValueError) as error:
+            sys.exit(f"--against {args.against}: {error}; it must be the --output of a finished cross-validation")
+        if any(other.get(key) != value for key, value in same.items()):
+            sys.exit(f"--against {args.against}: was measured on other images or folds")
     args.output.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(recipe, indent=1))
 
@@ -72,6 +106,30 @@ def claim(args):
 def mean_and_error(values):
     mean = sum(values) / len(values)
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1) / len(values))
+
+
+def of(folder, chosen):
+    """All values in the files that the folds have left."""
+    every = {}
+    for k in chosen:
+        try:
+            text = (folder / f"fold{k}" / "evaluation.json").read_text()
+        except OSError as error:
+            sys.exit(f"{error}; its cross-validation has not come to its end")
+        every |= {image["name"]: image["values"] for image in json.loads(text)["per_image"]}
+    return every
+
+
+def table(values, other, names):
+    """A line for each metric; pairs in which it is undefined on one side are left out."""
+    for name in names:
+        defined = [row[name] for row in values.values() if row[name] is not None]
+        line = f"{name:8} {mean_and_error(defined)[0]:7.2f} ± {mean_and_error(defined)[1]:.2f}" if defined else f"{name:8} undefined"
+        pairs = [(row[name], other[image][name]) for image, row in values.items() if image in other]
+        pairs = [own - others for own, others in pairs if own is not None and others is not None]
+        if pairs:
+            line += "   {:+7.2f} ± {:.2f}".format(*mean_and_error(pairs))
+        yield line
 
 
 def main():
@@ -82,34 +140,32 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for runs and results")
     parser.add_argument("--against", type=pathlib.Path, help="another recipe's output, on the same folds")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--only", type=int, nargs="+", metavar="FOLD", help="some of the folds, counted from 0")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/explainer-train")
     args = parser.parse_intermixed_args()
+    for change in args.change:
+        if change.partition("=")[0] in OWN:
+            parser.error(f"{change}: is what holds the images of a fold out")
 
-    parts = folds(args.images, args.folds)
-    claim(args)
+    files = images_of(args.images)
+    parts = folds(files, args.folds)
+    chosen = sorted(set(range(args.folds) if args.only is None else args.only))
+    if not all(0 <= k < args.folds for k in chosen):
+        parser.error(f"--only: found {chosen}, expected 0 to {args.folds - 1}")
+    claim(args, files)
+    other = of(args.against, chosen) if args.against else {}
     values = {}
-    for k, (fit, hold) in enumerate(parts):
-        values |= measured(args, k, fit, hold)
+    for k in chosen:
+        values |= measured(args, k, *parts[k])
+    names = sorted(next(iter(values.values())), key=lambda name: (name.split("@")[0], -int(name.split("@")[1])))
     with open(args.output / "values.csv", "w", newline="") as file:
-        names = sorted(next(iter(values.values())), key=lambda name: (name.split("@")[0], -int(name.split("@")[1])))
-        table = csv.writer(file)
-        table.writerow(["image", *names])
-        table.writerows([image, *(row[name] for name in names)] for image, row in sorted(values.items()))
-
-    other = None
-    if args.against:
-        with open(args.against / "values.csv", newline="") as file:
-            other = {row.pop("image"): row for row in csv.DictReader(file)}
-        if set(other) != set(values):
-            sys.exit(f"{args.against}: measured on other images")
-    print(f"{len(values)} images, {args.folds} folds" + (f"; difference to {args.against}" if other else ""))
-    for name in names:
-        mean, error = mean_and_error([row[name] for row in values.values()])
-        line = f"{name:8} {mean:7.2f} ± {error:.2f}"
-        if other:
-            mean, error = mean_and_error([row[name] - float(other[image][name]) for image, row in values.items()])
-            line += f"   {mean:+7.2f} ± {error:.2f}"
+        writer = csv.writer(file)
+        writer.writerow(["image", *names])
+        writer.writerows([image, *(row[name] for name in names)] for image, row in sorted(values.items()))
+    which = f"{args.folds} folds" if args.only is None else f"folds {', '.join(map(str, chosen))} of {args.folds}"
+    print(f"{len(values)} images, {which}" + (f"; difference to {args.against}" if args.against else ""))
+    for line in table(values, other, names):
         print(line)
 
 

@@ -38,7 +38,7 @@ fn logged(output: &Path, term: &str) -> Vec<(u64, f64)> {
 }
 
 #[test]
-fn a_fuse_that_starts_at_zero_starts_with_flat_maps_and_learns() {
+fn a_fuser_of_zeros_starts_with_flat_maps_and_learns() {
     let folder = tempfile::tempdir().expect("a folder");
     let of = |name: &str| folder.path().join(name);
     let zero = |output: &Path| {

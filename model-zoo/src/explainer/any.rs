@@ -53,11 +53,11 @@ impl AnyExplainer {
         }
     }
 
-    /// [`TameHead::fused_from_zero`]; the masking model, which fuses nothing, as it is.
+    /// [`TameHead::with_zero_fuser`]; the masking model, which fuses nothing, as it is.
     #[must_use]
-    pub fn fused_from_zero(self) -> Self {
+    pub fn with_zero_fuser(self) -> Self {
         match self {
-            Self::Tame(head) => Self::Tame(head.fused_from_zero()),
+            Self::Tame(head) => Self::Tame(head.with_zero_fuser()),
             Self::Masking(_) => self,
         }
     }

@@ -29,6 +29,9 @@ pub(super) enum Store {
 
 impl Store {
     /// Opens a file, whose format its name or its first bytes tell.
+    ///
+    /// # Errors
+    /// [`WeightsError::Io`] and [`WeightsError::Format`].
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io { path: path.into(), source };
         let mut file = File::open(path).map_err(io)?;
@@ -44,6 +47,9 @@ impl Store {
     }
 
     /// A safetensors file in memory; `origin` stands in for its path.
+    ///
+    /// # Errors
+    /// [`WeightsError::Format`].
     pub fn in_memory(bytes: &'static [u8], origin: &str) -> Result<Self, WeightsError> {
         open_safetensors(Path::new(origin), Box::new(Cursor::new(bytes)))
     }
@@ -67,6 +73,9 @@ impl Store {
     }
 
     /// A tensor's values, which must be as many as those of `shape`; `origin` is what an error calls the file.
+    ///
+    /// # Errors
+    /// [`WeightsError::Format`].
     pub fn read(&mut self, origin: &str, key: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
         let wrong = |format, reason: String| WeightsError::Format {
             path: PathBuf::from(origin),

@@ -1,4 +1,4 @@
-//! The section `explainer`: which method, and the shape and start of its head.
+//! The section `explainer`: which method, and the shape and initialisation of its head.
 
 use super::bee::Bee;
 use super::masking_model::MaskingModel;
@@ -57,7 +57,7 @@ impl Explainer {
         }
     }
 
-    /// Where training begins with that convolution.
+    /// How the convolution that gives the class maps is initialised.
     pub fn fuse_init(&self) -> FuseInit {
         match self {
             Self::Ttame(head) | Self::Tame(head) | Self::LcamImg(head) | Self::LcamFm(head) => head.fuse_init,
@@ -93,14 +93,14 @@ impl Explainer {
     }
 }
 
-/// Shape of the head.
+/// Shape and initialisation of the head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Head {
     /// Whether the convolution that gives the class maps has a bias.
     #[garde(skip)]
     pub fuse_bias: bool,
-    /// Where training begins with that convolution; by default `uniform`.
+    /// How the convolution that gives the class maps is initialised; by default `uniform`.
     #[garde(skip)]
     #[serde(skip_serializing_if = "FuseInit::is_default")]
     pub fuse_init: FuseInit,
@@ -116,28 +116,28 @@ impl Default for Head {
     }
 }
 
-/// Shape of a head on an auxiliary's feature maps, which are brought to the first tap's side.
+/// Shape and initialisation of a head on an auxiliary's feature maps, which are brought to the first tap's side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuxiliaryHead {
     /// Whether the convolution that gives the class maps has a bias. P-TAME: no.
     #[garde(skip)]
     pub fuse_bias: bool,
-    /// Where training begins with that convolution; by default `uniform`.
+    /// How the convolution that gives the class maps is initialised; by default `uniform`.
     #[garde(skip)]
     #[serde(skip_serializing_if = "FuseInit::is_default")]
     pub fuse_init: FuseInit,
 }
 
-/// Where training begins with the convolution that gives the class maps.
+/// How the convolution that gives the class maps is initialised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FuseInit {
     /// As PyTorch starts a convolution: uniform in +-1/sqrt(channels of all taps), from `train.seed`.
     #[default]
     Uniform,
-    /// At zero: every map is flat until it has learned something. For short runs, whose maps would otherwise still show
-    /// their start.
+    /// With zeros: every map is flat until it has learned something. For short runs, whose maps would otherwise still show
+    /// the numbers they began with. The map of a class that no training image is predicted as stays blank.
     Zero,
 }
 

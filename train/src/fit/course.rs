@@ -71,7 +71,7 @@ impl Course<'_> {
         let head = self.head.explainer(config.train.seed, &device.clone().autodiff());
         let head = match config.explainer.fuse_init() {
             FuseInit::Uniform => head,
-            FuseInit::Zero => head.fused_from_zero(),
+            FuseInit::Zero => head.with_zero_fuser(),
         };
         let head = head.synchronised(phase.context.sync.as_ref());
         let trainee = Trainee::new(head, phase.context.clone(), exchange.clone());

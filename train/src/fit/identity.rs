@@ -93,6 +93,18 @@ mod tests {
     }
 
     #[test]
+    fn how_a_head_is_initialised_is_part_of_a_run_where_it_is_not_the_default() {
+        const RESNET18: &str = "auxiliary={name: resnet18, weights: a.pth}";
+        for method in [&["explainer.method=ttame"][..], &["explainer={method: ptame}", RESNET18]] {
+            let with = |init: &str| in_common(&config(&[method, &[init]].concat()));
+            let run = in_common(&config(method));
+            assert_eq!(with("explainer.fuse_init=uniform"), run);
+            assert_ne!(with("explainer.fuse_init=zero"), run);
+            assert!(!run.to_yaml().unwrap().contains("fuse_init"), "it would make other runs of those before it");
+        }
+    }
+
+    #[test]
     fn a_run_is_another_one_with_other_settings_or_procedural_images() {
         let run = in_common(&config(&["data.train=train", "data.val=val"]));
         for other in [

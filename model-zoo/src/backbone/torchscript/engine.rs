@@ -102,10 +102,7 @@ impl TorchScript {
         loaded.spec.default_taps = loaded.spec.taps.iter().map(|tap| tap.name.clone()).collect();
         loaded.spec.auxiliary_taps.clone_from(&loaded.spec.default_taps);
         if device == tch::Device::Cpu && record.is_some_and(|record| record.packs) {
-            loaded.packed = Packed::new(&loaded.module);
-            if !loaded.packed_agrees() {
-                loaded.packed = None;
-            }
+            loaded.packed = Packed::new(&loaded.module).filter(|packed| loaded.agrees(packed));
         }
         Ok(loaded)
     }
@@ -131,14 +128,15 @@ impl TorchScript {
         Ok((sizes(&logits).last().copied().unwrap_or(0), specs))
     }
 
-    /// Whether an image alone comes out with packed weights as it does without them.
-    fn packed_agrees(&self) -> bool {
+    /// Whether an image alone comes out with `packed` weights as it does without them.
+    fn agrees(&self, packed: &Packed) -> bool {
         let side = self.spec.preprocessing.crop as i64;
         let image = tch::Tensor::f_linspace(-2.0, 2.0, 3 * side * side, (Kind::Float, self.device));
         let image = image.and_then(|image| image.f_reshape([1, 3, side, side])?.f_to_kind(self.kind));
         let Ok(image) = image else { return false };
-        match (self.observed(&image), tch::no_grad(|| self.forward(&image))) {
-            (Ok(packed), Ok(plain)) => agree(&packed, &plain),
+        let with = self.output(&image, packed.run(&self.module, &image));
+        match (with, tch::no_grad(|| self.forward(&image))) {
+            (Ok(with), Ok(without)) => agree(&with, &without),
             _ => false,
         }
     }

@@ -10,7 +10,7 @@ use super::output::Output;
 /// them as `forward` does, but without a gradient.
 const LAY_OUT: &str = "packed";
 const OBSERVED: &str = "observed";
-/// How far logits may be from `forward`'s, relative to the largest: bf16's rounding over a whole network. This tells a
+/// How far logits and taps may be from `forward`'s, relative to the largest: bf16's rounding over a whole network. This tells a
 /// wrong program, not a rounded one.
 const ROUNDING: f64 = 0.1;
 
@@ -19,7 +19,7 @@ const ROUNDING: f64 = 0.1;
 pub struct Packed(Mutex<Vec<Tensor>>);
 
 impl Packed {
-    /// Lays out the weights of `module`; `None` where this CPU cannot, as one without AVX-512 cannot with bf16.
+    /// Lays out the weights of `module`; `None` where this CPU cannot, as some cannot in bf16.
     pub fn new(module: &CModule) -> Option<Self> {
         match tch::no_grad(|| module.method_is::<IValue>(LAY_OUT, &[])) {
             Ok(IValue::TensorList(weights)) => Some(Self(Mutex::new(weights))),
@@ -29,8 +29,8 @@ impl Packed {
 
     /// What `module` returns for one image.
     pub fn run(&self, module: &CModule, image: &Tensor) -> Result<IValue, TchError> {
-        let weights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let weights = weights.iter().map(Tensor::shallow_clone).collect();
+        // Not locked while the network runs.
+        let weights = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Tensor::shallow_clone).collect();
         let inputs = [IValue::Tensor(image.shallow_clone()), IValue::TensorList(weights)];
         tch::no_grad(|| module.method_is(OBSERVED, &inputs))
     }
@@ -45,17 +45,21 @@ impl Packed {
     }
 }
 
-/// Whether `found` is the answer `expected`.
+/// Whether `found` is the answer `expected`: logits and taps.
 pub fn agree(found: &Output, expected: &Output) -> bool {
-    let shown = |output: &Output| output.taps.iter().map(|(name, tap)| (name.clone(), tap.size())).collect::<Vec<_>>();
-    if found.logits.size() != expected.logits.size() || shown(found) != shown(expected) {
-        return false;
-    }
+    let names = |output: &Output| output.taps.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let mut taps = found.taps.iter().zip(&expected.taps);
+    names(found) == names(expected)
+        && close(&found.logits, &expected.logits)
+        && taps.all(|((_, found), (_, expected))| close(found, expected))
+}
+
+fn close(found: &Tensor, expected: &Tensor) -> bool {
     let off = || -> Result<(f64, f64), TchError> {
-        let expected = expected.logits.f_to_kind(Kind::Double)?;
-        let off = found.logits.f_to_kind(Kind::Double)?.f_sub(&expected)?;
+        let expected = expected.f_to_kind(Kind::Double)?;
+        let off = found.f_to_kind(Kind::Double)?.f_sub(&expected)?;
         let largest = |values: &Tensor| f64::try_from(values.f_abs()?.f_max()?);
         Ok((largest(&off)?, largest(&expected)?))
     };
-    off().is_ok_and(|(off, largest)| off <= ROUNDING * largest)
+    found.size() == expected.size() && off().is_ok_and(|(off, largest)| off <= ROUNDING * largest)
 }

@@ -160,11 +160,11 @@ impl TameHead {
         Self { convs, bns, fuser, config }
     }
 
-    /// The same with a fusion of zeros: flat maps, the same for every class, until it has learned.
+    /// The same with a fuser of zeros: flat maps, the same for every class, until it has learned.
     #[must_use]
-    pub fn fused_from_zero(mut self) -> Self {
+    pub fn with_zero_fuser(mut self) -> Self {
         fn zeros<const D: usize>(param: &Param<Tensor<D>>) -> Param<Tensor<D>> {
-            Param::from_tensor(param.val().zeros_like().detach())
+            Param::from_tensor(param.val().zeros_like())
         }
         self.fuser = Pointwise { weight: zeros(&self.fuser.weight), bias: self.fuser.bias.as_ref().map(zeros) };
         self
@@ -312,6 +312,36 @@ mod tests {
             let [first, second] = [(0, 6), (1, 2)].map(|(b, k)| all.clone().narrow(0, b, 1).narrow(1, k, 1));
             let expected = Tensor::cat(vec![first, second], 0);
             own.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-6));
+        }
+    }
+
+    #[test]
+    fn a_fuser_of_zeros_gives_flat_maps_and_learns() {
+        let device = Device::flex().autodiff();
+        for fuse_bias in [true, false] {
+            let config = TameConfig {
+                channels: vec![3],
+                classes: 2,
+                map_size: [4, 4],
+                branches: true,
+                fuse_bias,
+                upsampling: Upsampling::Resize,
+            };
+            let before = TameHead::new(config, 1, &device);
+            let head = before.clone().with_zero_fuser();
+            let of = |head: &TameHead, part: &str| {
+                head.values().into_iter().filter(|(name, ..)| name.starts_with(part)).collect::<Vec<_>>()
+            };
+            assert_eq!(of(&head, "convs"), of(&before, "convs"));
+            assert!(of(&head, "fuser").iter().all(|(.., values)| values.iter().all(|value| *value == 0.0)));
+
+            let features = [Tensor::from_data(TensorData::new(uniform(3, "a", 48), [1, 3, 4, 4]), &device)];
+            let view = View { images: &features[0], features: &features };
+            let maps = head.maps(&view, ClassSelection::All);
+            assert!(maps.clone().into_data().iter::<f32>().all(|value| value == 0.0));
+            let gradients = activation::sigmoid(maps).sum().backward();
+            let gradient = head.fuser.weight.val().grad(&gradients).unwrap();
+            assert!(gradient.into_data().iter::<f32>().all(|value| value > 0.0), "each channel is positive somewhere");
         }
     }
 }
