@@ -54,7 +54,7 @@ def listed(path, files):
 def run(*command):
     print("$", *command, file=sys.stderr)
     try:
-        child = subprocess.Popen([str(part) for part in command])
+        child = subprocess.Popen([str(part) for part in command], stdout=sys.stderr)
     except OSError as error:
         sys.exit(f"{command[0]}: {error}; build it with `cargo build --release`")
     try:
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True, help="folder for runs and results")
     parser.add_argument("--against", type=pathlib.Path, help="another recipe's output, on the same folds")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--only", type=int, nargs="+", metavar="FOLD", help="some of the folds, counted from 0")
+    parser.add_argument("--only", metavar="K,...", help="some of the folds, counted from 0")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/explainer-train")
     args = parser.parse_intermixed_args()
@@ -150,9 +150,11 @@ def main():
 
     files = images_of(args.images)
     parts = folds(files, args.folds)
-    chosen = sorted(set(range(args.folds) if args.only is None else args.only))
-    if not all(0 <= k < args.folds for k in chosen):
-        parser.error(f"--only: found {chosen}, expected 0 to {args.folds - 1}")
+    every = [str(k) for k in range(args.folds)]
+    chosen = every if args.only is None else args.only.split(",")
+    if not set(chosen) <= set(every):
+        parser.error(f"--only: found {args.only}, expected numbers from 0 to {args.folds - 1} with commas between them")
+    chosen = sorted({int(k) for k in chosen})
     claim(args, files)
     other = of(args.against, chosen) if args.against else {}
     values = {}
