@@ -1,5 +1,7 @@
 //! The engine on the small files of `tests/fixtures/torchscript`, which `torchscript.py` beside them wrote.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::ops::Range;
 use std::path::PathBuf;
 
