@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{BackboneSpec, TapSpec, imagenet};
-use explainer_zoo::explainer::{AnyConfig, ClassSelection, Explainer, MaskingModelConfig, Method, TameConfig, View};
+use explainer_zoo::explainer::{
+    AnyHeadConfig, ClassSelection, ExplainerHead, ExplainerInput, MaskingModelConfig, Method, TameConfig,
+};
 use safetensors::tensor::{Dtype, TensorView};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -32,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let (classes, side) = (backbone.classes, backbone.preprocessing.crop);
-    let shape: AnyConfig = match method {
+    let shape: AnyHeadConfig = match method {
         Method::Ptame => TameConfig::ptame(&backbone.taps, classes, side)?.into(),
         Method::MaskingModel => {
             MaskingModelConfig { width: 16, ..MaskingModelConfig::new(&backbone.taps, classes, side)? }.into()
@@ -54,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Tensor::from_data(TensorData::new(noise(&tap.name, shape.iter().product()), shape), &device)
         })
         .collect();
-    let maps = head.maps(&View { images: &images, features: &features }, ClassSelection::All);
+    let maps = head.maps(&ExplainerInput { images: &images, features: &features }, ClassSelection::All);
 
     let mut config = ArtifactConfig::new(method, shape, names, &backbone, "random");
     if method.has_auxiliary() {

@@ -73,7 +73,7 @@ impl Auxiliary {
 
     /// The feature maps `[B,C_i,h_i,w_i]` that it sees in images `[B,3,H,W]` in 0..=1, in one forward pass.
     pub fn features(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
-        let seen = self.backbone.observe(self.preprocessing.normalise(pixels), &self.taps).taps;
+        let seen = self.backbone.forward(self.preprocessing.normalise(pixels), &self.taps).taps;
         self.adapters.iter().zip(seen).map(|(adapter, tap)| adapter.apply(tap)).collect()
     }
 }
@@ -110,7 +110,7 @@ mod tests {
         let count = Tensor::<1, Int>::arange(0..2 * 3 * 32 * 32, &Device::flex()).float();
         let pixels = count.mul_scalar(0.37).sin().mul_scalar(0.5).add_scalar(0.5).reshape([2, 3, 32, 32]);
         // Values in -1..1 are what a mean and a standard deviation of one half make of 0..1.
-        let own = backbone.observe(pixels.clone().mul_scalar(2.0).sub_scalar(1.0), &auxiliary.taps).taps;
+        let own = backbone.forward(pixels.clone().mul_scalar(2.0).sub_scalar(1.0), &auxiliary.taps).taps;
         let features = auxiliary.features(pixels.clone());
         assert_eq!(features.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 32, 8, 8], [2, 128, 2, 2]]);
         let values = |map: &Tensor<4>| map.to_data().iter::<f32>().collect::<Vec<_>>();
@@ -121,7 +121,7 @@ mod tests {
             assert!(largest > 0.0 && feature.iter().zip(&own).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
         }
         // The explained classifier's normalisation would show it something else.
-        let others = backbone.observe(explained().normalise(pixels), &auxiliary.taps).taps;
+        let others = backbone.forward(explained().normalise(pixels), &auxiliary.taps).taps;
         let Tap::Map(other) = &others[0] else { panic!("no map") };
         assert_ne!(values(&features[0]), values(other));
     }

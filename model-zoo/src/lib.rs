@@ -5,14 +5,18 @@
 
 pub mod adapter;
 pub mod artifact;
-pub mod attribution;
 pub mod auxiliary;
 pub mod backbone;
 pub mod bilinear;
 pub mod classes;
 pub mod device;
 pub mod explainer;
+pub mod files;
 pub mod hub;
 pub mod image;
+pub mod maps;
+pub mod masking;
+pub mod path_integral;
+pub mod random;
 pub mod weights;
 pub mod zoo;

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
 use divan::{Bencher, black_box};
-use explainer_train::config::{AdamW, Masking, Optimizer};
+use explainer_train::config::{AdamW, Optimizer};
 use explainer_train::data::Batch;
 use explainer_train::distributed::Team;
-use explainer_train::explain::{Loaded, Which};
+use explainer_train::explain::{LoadedExplainer, Target};
 use explainer_train::fit::context::{Context, Masked, Task};
 use explainer_train::fit::step::TameTask;
 use explainer_train::fit::trainee::{Exchange, Trainee};
@@ -31,7 +31,8 @@ use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
+use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
+use explainer_zoo::masking::Masking;
 use explainer_zoo::weights::WeightReader;
 
 /// The program's own, without which memory and time would not be the program's.
@@ -71,12 +72,12 @@ fn work() -> Vec<Work> {
 }
 
 /// What both sorts of work need of a backbone.
-struct Subject {
+struct ImageBatch {
     compute: Compute,
     backbone: Arc<dyn Backbone>,
     taps: Vec<TapId>,
     adapters: Vec<Adapter>,
-    head: AnyConfig,
+    head: AnyHeadConfig,
 }
 
 /// What a backbone is to have other than its own.
@@ -87,7 +88,7 @@ struct Size {
     taps: Option<usize>,
 }
 
-impl Subject {
+impl ImageBatch {
     fn new(name: &str, size: Size) -> Self {
         let device = std::env::var("EXPLAINER_DEVICE").unwrap_or_else(|_| "flex".into());
         let compute = Compute::new(&device, Some(THREADS)).expect("EXPLAINER_DEVICE: a device of this program");
@@ -125,15 +126,15 @@ fn opened(name: &str, size: Size, compute: &Compute) -> Arc<dyn Backbone> {
 /// read.
 #[divan::bench(args = work(), sample_count = 5, sample_size = 1)]
 fn training_step(bencher: Bencher<'_, '_>, work: Work) {
-    step(bencher, Subject::new(work.0, Size::default()), work.1);
+    step(bencher, ImageBatch::new(work.0, Size::default()), work.1);
 }
 
 /// A training step with more images, classes or taps, on EfficientNet-Lite0.
 mod growth {
     use super::*;
 
-    fn subject(size: Size) -> Subject {
-        Subject::new(WORK[0].0, size)
+    fn subject(size: Size) -> ImageBatch {
+        ImageBatch::new(WORK[0].0, size)
     }
 
     #[divan::bench(args = [8, 16, 32, 64], sample_count = 3, sample_size = 1)]
@@ -200,7 +201,7 @@ mod rates {
     }
 }
 
-fn step(bencher: Bencher<'_, '_>, subject: Subject, images: usize) {
+fn step(bencher: Bencher<'_, '_>, subject: ImageBatch, images: usize) {
     let device = subject.compute.device.clone();
     let images = if timed() { images } else { 2 };
     let (pixels, side) = subject.pixels(images);
@@ -243,12 +244,12 @@ fn step(bencher: Bencher<'_, '_>, subject: Subject, images: usize) {
 /// An image's class, and that class's map at the image's size.
 #[divan::bench(args = work(), sample_count = 20, sample_size = 1)]
 fn explanation(bencher: Bencher<'_, '_>, work: Work) {
-    let subject = Subject::new(work.0, Size::default());
+    let subject = ImageBatch::new(work.0, Size::default());
     let (pixels, side) = subject.pixels(1);
     let device = subject.compute.device.clone();
     let spec = subject.backbone.spec();
     let config = ArtifactConfig::new(Method::Ttame, subject.head.clone(), spec.default_taps.clone(), spec, "random");
-    let loaded = Loaded {
+    let loaded = LoadedExplainer {
         artifact: Artifact { config, head: subject.head.explainer(0, &device) },
         backbone: subject.backbone,
         taps: subject.taps,
@@ -259,7 +260,7 @@ fn explanation(bencher: Bencher<'_, '_>, work: Work) {
     };
     let explain = || {
         let image = Tensor::from_data(TensorData::new(pixels.clone(), [1, 3, side, side]), &device);
-        let explained = loaded.maps(image, Which::Top(1)).expect("a map");
+        let explained = loaded.maps(image, Target::Top(1)).expect("a map");
         black_box(resize(explained.maps, [side, side]).into_data())
     };
     if timed() {

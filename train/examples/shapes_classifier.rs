@@ -27,7 +27,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use explainer_train::data::shapes::{SIDE, ShapesSet, Split};
-use explainer_train::report::files::write_atomic;
+use explainer_zoo::files::write_atomic;
 
 const SEED: u64 = 0;
 const BATCH: usize = 32;

@@ -7,6 +7,5 @@ pub mod data;
 pub mod distributed;
 pub mod explain;
 pub mod fit;
-pub mod metric;
 pub mod objective;
 pub mod report;

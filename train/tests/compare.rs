@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::{errors, finish, training};
+use explainer_metrics::Results;
 use explainer_train::data::shapes::{SIDE, ShapesSet, Split};
-use explainer_train::metric::Results;
 use serde_json::Value;
 
 /// Six scenes as PNG files, of which the third is broken, and a small run of the quickstart.

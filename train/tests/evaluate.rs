@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use common::{errors, finish, training};
+use explainer_metrics::Results;
 use explainer_train::data::shapes::{SIDE, ShapesSet, Split};
-use explainer_train::metric::Results;
 use serde_json::Value;
 
 const METRICS: &str = "ad@50,insertion@4,deletion@4,pos,neg,aic,sic";

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use burn::tensor::{Device, Tensor};
 use common::{CONFIG, errors, finish, head, kill_after};
-use explainer_train::explain::{Loaded, Moved, Which};
+use explainer_train::explain::{LoadedExplainer, Moved, Target};
 use explainer_zoo::device::Compute;
 
 /// The quickstart, small, with a masking model: 3 steps of 8 images for the selector, 4 steps of 4 for the decoder, a
@@ -97,10 +97,10 @@ fn an_artifact_explains_and_is_measured() {
     assert!(run.join("contact_sheet.png").is_file());
 
     let compute = Compute::default();
-    let loaded = Loaded::open(&artifact, Moved::default(), &compute, &mut |_, _| {}).expect("an explainer");
+    let loaded = LoadedExplainer::open(&artifact, Moved::default(), &compute, &mut |_, _| {}).expect("an explainer");
     let pixels = Tensor::<4>::full([2, 3, 96, 96], 0.4, &Device::flex());
-    let one = loaded.maps(pixels.clone(), Which::Top(1)).expect("maps").maps;
-    let all = loaded.maps(pixels, Which::Top(3)).expect("maps").maps;
+    let one = loaded.maps(pixels.clone(), Target::Top(1)).expect("maps").maps;
+    let all = loaded.maps(pixels, Target::Top(3)).expect("maps").maps;
     assert_eq!((one.dims(), all.dims()), ([2, 1, 24, 24], [2, 3, 24, 24]));
     let values = |maps: Tensor<4>| maps.into_data().iter::<f32>().collect::<Vec<_>>();
     let (one, first) = (values(one), values(all.narrow(1, 0, 1)));

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor, s};
 use burn::train::Interrupter;
 use common::{CONFIG, errors, finish, head, training};
 use explainer_train::config::Config;
-use explainer_train::explain::{Loaded, Moved, Which};
+use explainer_train::explain::{LoadedExplainer, Moved, Target};
 use explainer_train::fit::{self, ResumeFrom};
 use explainer_zoo::device::Compute;
 use safetensors::tensor::{Dtype, TensorView};
@@ -117,8 +117,8 @@ fn pixels() -> Tensor<4> {
 fn the_map_is_the_auxiliarys(artifact: &Path) {
     let explained = |auxiliary| {
         let moved = Moved { auxiliary, ..Moved::default() };
-        let loaded = Loaded::open(artifact, moved, &Compute::default(), &mut |_, _| {}).expect("an explainer");
-        let explained = loaded.maps(pixels(), Which::Top(1)).expect("maps");
+        let loaded = LoadedExplainer::open(artifact, moved, &Compute::default(), &mut |_, _| {}).expect("an explainer");
+        let explained = loaded.maps(pixels(), Target::Top(1)).expect("maps");
         (explained.logits.into_data(), explained.maps.into_data())
     };
     let (own, other) = (explained(None), explained(Some("random:1")));
@@ -137,9 +137,10 @@ fn an_artifact_explains_as_the_trained_head_did_in_its_run() {
     config.output = Some(folder.path().into());
     let finished = fit::run(&config, &ResumeFrom::Start, true, &Interrupter::new()).expect("a run");
     let artifact = finished.artifact.clone().expect("an artifact");
-    let loaded = Loaded::open(&artifact, Moved::default(), &Compute::default(), &mut |_, _| {}).expect("an explainer");
+    let loaded =
+        LoadedExplainer::open(&artifact, Moved::default(), &Compute::default(), &mut |_, _| {}).expect("an explainer");
     let (clean, maps) = finished.trainee.explain(pixels());
-    let explained = loaded.maps(pixels(), Which::Top(1)).expect("maps");
+    let explained = loaded.maps(pixels(), Target::Top(1)).expect("maps");
     assert_eq!(clean.logits.into_data(), explained.logits.into_data());
     assert_eq!(maps.into_data(), explained.maps.into_data());
 }

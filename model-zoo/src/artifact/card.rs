@@ -3,7 +3,7 @@
 use super::config::{ArtifactConfig, AuxiliaryRecord};
 use super::front_matter::{FrontMatter, Published};
 use super::{CONFIG, MODEL, RUN};
-use crate::explainer::{AnyConfig, MaskingModelConfig, TameConfig, Upsampling};
+use crate::explainer::{AnyHeadConfig, MaskingModelConfig, TameConfig, Upsampling};
 
 /// The module that loads the tensors in PyTorch; `scripts/check_pytorch.py` runs this very text.
 const PYTORCH: &str = include_str!("head.py");
@@ -146,11 +146,11 @@ fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
         Some(Published { repository, .. }) => format!("hf_hub_download(\"{repository}\", \"{MODEL}\")"),
     };
     let (given, module, use_of_it) = match &config.head {
-        AnyConfig::Tame(head) => {
+        AnyHeadConfig::Tame(head) => {
             let tokens = "(of a transformer: tokens without class token and registers, as a square grid)";
             (format!("{whose} {tokens}"), PYTORCH, head_in_pytorch(head, &file))
         }
-        AnyConfig::Masking(model) => {
+        AnyHeadConfig::Masking(model) => {
             (format!("{whose} and a class for each image, `classes`"), PYTORCH_MASKING, model_in_pytorch(model, &file))
         }
     };
@@ -226,11 +226,11 @@ fn limits(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String 
         }
     };
     let values = match config.head {
-        AnyConfig::Tame(_) => {
+        AnyHeadConfig::Tame(_) => {
             "- Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is \
              not in the image gets a map too.\n"
         }
-        AnyConfig::Masking(_) => {
+        AnyHeadConfig::Masking(_) => {
             "- A map is a mask, not a probability: it is as large as the training's weights made it. A class that is not \
              in the image is to have an empty one, but may have another.\n"
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::error::{ArtifactError, Difference};
 use crate::backbone::{BackboneSpec, TapSpec};
-use crate::explainer::{AnyConfig, MaskingModelConfig, Method, TameConfig};
+use crate::explainer::{AnyHeadConfig, MaskingModelConfig, Method, TameConfig};
 use crate::image::Preprocessing;
 
 /// The format of `config.json` that this crate writes and reads.
@@ -43,7 +43,7 @@ pub struct ArtifactConfig {
     /// The method.
     pub method: Method,
     /// Shape of the explainer: channels of the taps, classes, size of the maps.
-    pub head: AnyConfig,
+    pub head: AnyHeadConfig,
     /// The classifier that is explained.
     pub backbone: BackboneRecord,
     /// The second classifier, where it is its feature maps that the head looks at (P-TAME).
@@ -79,7 +79,7 @@ pub struct BackboneRecord {
 /// The classifier whose feature maps an explainer of another classifier looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuxiliaryRecord {
-    /// Which one.
+    /// Target one.
     #[serde(flatten)]
     pub backbone: BackboneRecord,
     /// Its number of classes, which need not be the explained classifier's.
@@ -134,7 +134,7 @@ impl ArtifactConfig {
     /// `before-norm`, class names and figures are empty: set them where they are known.
     pub fn new(
         method: Method,
-        head: impl Into<AnyConfig>,
+        head: impl Into<AnyHeadConfig>,
         taps: Vec<String>,
         backbone: &BackboneSpec,
         weights: &str,
@@ -211,8 +211,8 @@ impl ArtifactConfig {
         let wrong =
             |key, found: String, expected: &str| Err(ArtifactError::Value { key, found, expected: expected.into() });
         match &self.head {
-            AnyConfig::Tame(head) => check_head(head)?,
-            AnyConfig::Masking(model) => check_masking_model(model)?,
+            AnyHeadConfig::Tame(head) => check_head(head)?,
+            AnyHeadConfig::Masking(model) => check_masking_model(model)?,
         }
         if !self.head.is_of(self.method) {
             return wrong("method", self.method.to_string(), "the method whose head this is");
@@ -274,7 +274,7 @@ impl ArtifactConfig {
         let Some(record) = &self.auxiliary else { return Ok(BackboneMatch::Verified) };
         let matched = record.backbone.verify(found, record.classes, self.tapped()).map_err(ArtifactError::Auxiliary)?;
         let taps: Vec<TapSpec> = self.taps.iter().filter_map(|tap| found.tap(tap)).cloned().collect();
-        if let AnyConfig::Tame(head) = &self.head {
+        if let AnyHeadConfig::Tame(head) = &self.head {
             head.upsampling.check(&taps, self.preprocessing.crop)?;
         }
         Ok(matched)

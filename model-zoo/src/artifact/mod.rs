@@ -43,7 +43,7 @@ pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord,
 pub use error::{ArtifactError, Difference};
 pub(crate) use front_matter::Published;
 
-use crate::explainer::AnyExplainer;
+use crate::explainer::AnyHead;
 use crate::weights::WeightReader;
 
 /// File of tensors.
@@ -61,7 +61,7 @@ pub struct Artifact {
     /// What it is and where it belongs.
     pub config: ArtifactConfig,
     /// The network.
-    pub head: AnyExplainer,
+    pub head: AnyHead,
 }
 
 impl Artifact {

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::backbone::{BackboneSpec, TapSpec, imagenet};
 use crate::explainer::{
-    AnyConfig, AnyExplainer, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, Upsampling,
+    AnyHead, AnyHeadConfig, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, Upsampling,
 };
 use crate::image::Preprocessing;
 
@@ -115,7 +115,7 @@ pub(super) fn contains(text: &str, parts: &[&str]) {
     }
 }
 
-fn bits(head: &AnyExplainer) -> Vec<(String, Vec<usize>, Vec<u32>)> {
+fn bits(head: &AnyHead) -> Vec<(String, Vec<usize>, Vec<u32>)> {
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
     head.values().into_iter().map(|(name, shape, values)| (name, shape, bits(values))).collect()
 }
@@ -206,7 +206,7 @@ fn an_auxiliary_is_saved_and_loaded() {
     let after = Artifact::load(&folder, &device()).unwrap();
     assert_eq!(bits(&after.head), bits(&before.head));
     assert_eq!(ArtifactConfig { model_sha256: None, ..after.config.clone() }, before.config);
-    let AnyConfig::Tame(shape) = &after.config.head else { panic!("another family") };
+    let AnyHeadConfig::Tame(shape) = &after.config.head else { panic!("another family") };
     assert_eq!(shape.upsampling, Upsampling::Doubling);
     let preprocessing = Preprocessing { mean: [0.5; 3], std: [0.25; 3], ..backbone().preprocessing };
     assert_eq!(after.config.auxiliary_preprocessing(), Some(preprocessing));
@@ -242,7 +242,7 @@ fn what_could_not_be_loaded_is_not_saved() {
     broken.config.figures.insert("AD(50)".into(), f64::NAN);
     contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["AD(50)", "finite"]);
     let mut broken = artifact();
-    let AnyConfig::Tame(shape) = &mut broken.config.head else { panic!("another family") };
+    let AnyHeadConfig::Tame(shape) = &mut broken.config.head else { panic!("another family") };
     shape.classes += 1;
     contains(&broken.save(folder.path(), "").unwrap_err().to_string(), &["that of the network"]);
     assert!(contents(folder.path()).is_empty());
@@ -308,7 +308,7 @@ proptest! {
         let device = device();
         let upsampling = if doubling { Upsampling::Doubling } else { Upsampling::Resize };
         let shape = TameConfig { channels, classes, map_size, branches, fuse_bias, upsampling };
-        let head = AnyConfig::from(shape.clone()).explainer(seed, &device);
+        let head = AnyHeadConfig::from(shape.clone()).explainer(seed, &device);
         let taps = (0..shape.channels.len()).map(|i| format!("layer{i}")).collect();
         let mut config = ArtifactConfig::new(Method::Tame, shape, taps, &backbone(), "weights | `odd`\nname.pth");
         config.figures.insert("figure".into(), f64::from(figure) / 4.0);

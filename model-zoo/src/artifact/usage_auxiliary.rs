@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use explainer_zoo::artifact::Artifact;
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::Backbone;
-use explainer_zoo::explainer::{ClassSelection, Explainer, View};
+use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput};
 
 /// Images `[B,3,H,W]` in 0..=1, cropped as `preprocessing` has it, to heat maps `[B,k,h,w]` in 0..=1 of the classes
 /// asked for. Only to ask for the predicted classes is the explained classifier needed.
@@ -20,6 +20,6 @@ fn explain(
     let preprocessing = config.auxiliary_preprocessing().ok_or("this explainer has no auxiliary")?;
     let auxiliary = Auxiliary::new(auxiliary, &config.taps, preprocessing)?;
     let images = config.preprocessing.normalise(pixels.clone());
-    let view = View { images: &images, features: &auxiliary.features(pixels) };
-    Ok(head.shown(head.maps(&view, ClassSelection::Of(classes))))
+    let view = ExplainerInput { images: &images, features: &auxiliary.features(pixels) };
+    Ok(head.postprocess(head.maps(&view, ClassSelection::Of(classes))))
 }

@@ -5,29 +5,29 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::Cotangent;
-use super::network::{Watch, cat};
+use super::network::{TapHook, cat};
 
 /// One block's attention, for B images of N tokens, the class token and others of the prefix first.
 #[derive(Clone, Debug)]
-pub struct Attended {
+pub struct BlockAttention {
     /// softmax(Q K^T / sqrt(d)), `[B,H,N,N]`: row i is how much token i takes of each token.
     pub weights: Tensor<4>,
     /// V, `[B,H,N,d]`.
     pub values: Tensor<4>,
     /// Gradients of <logits, cotangent>, where they were asked for.
-    pub gradient: Option<AttendedGradient>,
+    pub gradient: Option<BlockAttentionGradient>,
 }
 
 /// How the logits react to a block's attention.
 #[derive(Clone, Debug)]
-pub struct AttendedGradient {
+pub struct BlockAttentionGradient {
     /// With respect to the weights, `[B,H,N,N]`.
     pub weights: Tensor<4>,
     /// With respect to what the heads see, weights times values side by side, `[B,N,H d]`.
     pub heads: Tensor<3>,
 }
 
-impl Attended {
+impl BlockAttention {
     /// The blocks of all chunks, chunk after chunk; `None` for a network without attention.
     pub(super) fn stack(chunks: Vec<Vec<Self>>) -> Option<Vec<Self>> {
         let blocks = chunks.first().map_or(0, Vec::len);
@@ -40,7 +40,7 @@ impl Attended {
             Self {
                 weights: cat(parts.iter().map(|part| part.weights.clone()).collect()),
                 values: cat(parts.into_iter().map(|part| part.values).collect()),
-                gradient: gradients.map(|parts| AttendedGradient {
+                gradient: gradients.map(|parts| BlockAttentionGradient {
                     weights: cat(parts.iter().map(|part| part.weights.clone()).collect()),
                     heads: cat(parts.into_iter().map(|part| part.heads).collect()),
                 }),
@@ -54,13 +54,13 @@ impl Attended {
 ///
 /// For gradients a leaf of zeros is added to what the network goes on with: the gradient with respect to it is that with
 /// respect to the sum, which is no leaf itself.
-pub(super) struct Attend {
+pub(super) struct AttentionHook {
     gradients: bool,
-    blocks: Vec<Attended>,
+    blocks: Vec<BlockAttention>,
     leaves: Vec<(Tensor<4>, Option<Tensor<3>>)>,
 }
 
-impl Attend {
+impl AttentionHook {
     /// With or without gradients.
     pub(super) fn new(gradients: bool) -> Self {
         Self { gradients, blocks: Vec::new(), leaves: Vec::new() }
@@ -72,7 +72,7 @@ impl Attend {
         logits: Tensor<2>,
         range: Range<usize>,
         cotangent: Option<Cotangent<'_>>,
-    ) -> Vec<Attended> {
+    ) -> Vec<BlockAttention> {
         if let Some(cotangent) = cotangent.filter(|_| !self.blocks.is_empty()) {
             let seed = cotangent(logits.clone().without_autodiff(), range).without_autodiff();
             let gradients = (logits * seed.autodiff()).sum().backward();
@@ -84,14 +84,14 @@ impl Attend {
                     heads.grad(&gradients).unwrap_or_else(zeros).without_autodiff()
                 });
                 block.gradient =
-                    to_heads.map(|heads| AttendedGradient { weights: to_weights.without_autodiff(), heads });
+                    to_heads.map(|heads| BlockAttentionGradient { weights: to_weights.without_autodiff(), heads });
             }
         }
         self.blocks
     }
 }
 
-impl Watch for Attend {
+impl TapHook for AttentionHook {
     fn watches(&self, _: &str) -> bool {
         false
     }
@@ -103,7 +103,7 @@ impl Watch for Attend {
     fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
         let plain = weights.clone().without_autodiff();
         let values = values.clone().without_autodiff();
-        self.blocks.push(Attended { weights: plain.clone(), values, gradient: None });
+        self.blocks.push(BlockAttention { weights: plain.clone(), values, gradient: None });
         if !self.gradients {
             return weights;
         }

@@ -96,7 +96,7 @@ mod tests {
         let image = Tensor::ones([1, 3, 96, 96], &compute.device) * 0.3;
         let taps = whole.taps(&["layer1", "layer2", "layer3"].map(String::from)).unwrap();
         let seen = |backbone: &Frozen| {
-            let seen = backbone.observe(image.clone(), &taps);
+            let seen = backbone.forward(image.clone(), &taps);
             let maps = seen.taps.into_iter().map(|tap| match tap {
                 Tap::Map(map) => map.into_data(),
                 Tap::Tokens(tokens) => tokens.into_data(),

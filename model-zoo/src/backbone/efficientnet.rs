@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::layers::{Activation, Conv2d, ConvSpec, Linear, global_average};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::image::Preprocessing;
 use crate::weights::WeightReader;
@@ -114,7 +114,7 @@ impl EfficientNet {
 }
 
 impl Network for EfficientNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let mut x = self.stem.activated(images, Activation::Relu6);
         for (i, blocks) in self.stages.iter().enumerate() {
             x = blocks.iter().fold(x, |x, block| block.forward(x));

@@ -2,12 +2,12 @@
 
 use burn::tensor::Tensor;
 
-use super::attended::{Attend, Attended};
-use super::network::{Network, Tap, Unwatched, Watch, cat};
-use super::reduced::Reduced;
+use super::attended::{AttentionHook, BlockAttention};
+use super::bf16::Bf16Network;
+use super::network::{Network, NoHook, Tap, TapHook, cat};
 use super::spec::{Architecture, BackboneSpec};
 use super::workers::{Workers, split};
-use super::{Answer, Backbone, BackboneError, Cotangent, Observed, TapId};
+use super::{Backbone, BackboneError, BackboneOutput, Cotangent, TapId, Vjp};
 use crate::device::{Compute, Precision};
 use crate::weights::WeightReader;
 
@@ -42,7 +42,7 @@ impl Frozen {
         let network = (architecture.build)(&mut reader);
         let network = match compute.precision {
             Precision::F32 => network,
-            Precision::Bf16 => Box::new(Reduced(network)),
+            Precision::Bf16 => Box::new(Bf16Network(network)),
         };
         let tensors = reader.finish(architecture.name)?;
         let workers = match compute.is_cpu() {
@@ -88,11 +88,11 @@ impl Frozen {
     }
 
     /// Stacks the answers of chunks.
-    fn stack(answers: Vec<(Tensor<2>, Tap)>) -> Answer {
+    fn stack(answers: Vec<(Tensor<2>, Tap)>) -> Vjp {
         let (logits, gradients): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         let logits = cat(logits);
         let gradient = Tap::stack(gradients).unwrap_or_else(|| Tap::Map(Tensor::zeros([0, 0, 0, 0], &logits.device())));
-        Answer { logits, gradient }
+        Vjp { logits, gradient }
     }
 }
 
@@ -101,7 +101,7 @@ impl Backbone for Frozen {
         &self.spec
     }
 
-    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed {
+    fn forward(&self, images: Tensor<4>, taps: &[TapId]) -> BackboneOutput {
         let images = images.without_autodiff();
         let names: Vec<&str> = taps.iter().map(|id| self.tap(*id).name.as_str()).collect();
         let chunks = self.workers.run(images.dims()[0], |range| {
@@ -115,20 +115,20 @@ impl Backbone for Frozen {
             logits.push(part);
             seen.iter_mut().zip(found).for_each(|(all, tap)| all.extend(tap));
         }
-        Observed { logits: cat(logits), taps: seen.into_iter().filter_map(Tap::stack).collect() }
+        BackboneOutput { logits: cat(logits), taps: seen.into_iter().filter_map(Tap::stack).collect() }
     }
 
-    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
+    fn vjp(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Vjp {
         let images = images.without_autodiff();
         Self::stack(self.workers.run(images.dims()[0], |range| {
             let leaf = images.clone().narrow(0, range.start, range.len()).autodiff().require_grad();
-            let logits = self.network.forward(leaf.clone(), &mut Unwatched);
+            let logits = self.network.forward(leaf.clone(), &mut NoHook);
             let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
             (logits, Tap::Map(gradient))
         }))
     }
 
-    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
+    fn vjp_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Vjp {
         let images = images.without_autodiff();
         let name = self.tap(tap).name.as_str();
         let (count, rows) = (images.dims()[0].max(1), feature.batch());
@@ -155,7 +155,7 @@ impl Backbone for Frozen {
         Self::stack(self.run_features(count, rows, job))
     }
 
-    fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
+    fn forward_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
         let images = images.without_autodiff();
         let name = self.tap(tap).name.as_str();
         let (count, rows) = (images.dims()[0].max(1), feature.batch());
@@ -170,14 +170,14 @@ impl Backbone for Frozen {
         }))
     }
 
-    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<Attended>> {
+    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<BlockAttention>> {
         let images = images.without_autodiff();
         let chunks = self.workers.run(images.dims()[0], |range| {
-            let mut attend = Attend::new(cotangent.is_some());
+            let mut attend = AttentionHook::new(cotangent.is_some());
             let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut attend);
             attend.finish(logits, range, cotangent)
         });
-        Attended::stack(chunks)
+        BlockAttention::stack(chunks)
     }
 }
 
@@ -224,7 +224,7 @@ impl Collect<'_> {
     }
 }
 
-impl Watch for Collect<'_> {
+impl TapHook for Collect<'_> {
     fn watches(&self, name: &str) -> bool {
         self.names.contains(&name)
     }
@@ -247,7 +247,7 @@ struct Replace<'a> {
     tokens: Option<Tensor<3>>,
 }
 
-impl Watch for Replace<'_> {
+impl TapHook for Replace<'_> {
     fn watches(&self, name: &str) -> bool {
         name == self.name
     }

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::layers::{Activation, ChannelAffine, Conv2d, ConvSpec, Linear, global_average};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
 
@@ -118,7 +118,7 @@ impl MnasNet {
 }
 
 impl Network for MnasNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let mut x = separable(&self.stem, images);
         for (i, blocks) in self.stacks.iter().enumerate() {
             x = blocks.iter().fold(x, |x, block| block.forward(x));

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::layers::{Activation, Conv2d, ConvSpec, Linear, global_average, hard_sigmoid};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
 
@@ -139,7 +139,7 @@ impl MobileNet {
 }
 
 impl Network for MobileNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let mut x = watch.map("features.0", self.stem.activated(images, Activation::HardSwish));
         for (i, block) in self.blocks.iter().enumerate() {
             x = watch.map(&format!("features.{}", i + 1), block.forward(x));

@@ -1,12 +1,14 @@
 //! Frozen image classifiers: the [`Backbone`] trait, its engine on Burn ([`Frozen`]) with the architectures, and
 //! LibTorch's ([`torchscript`]).
 //!
-//! A backbone answers two questions. [`Backbone::observe`]: what does it see (logits and tapped feature maps, no
-//! graph)? [`Backbone::answer`]: how do its logits react to a change of its input (a gradient, computed inside)?
+//! A backbone answers two questions. [`Backbone::forward`]: what does it see (logits and tapped feature maps, no
+//! graph)? [`Backbone::vjp`]: how do its logits react to a change of its input (a gradient, computed inside)?
 //! Nothing outside holds its weights or its graph, so any engine can stand behind the trait.
 
 mod attended;
+mod bf16;
 mod cascade;
+mod counted;
 mod efficientnet;
 mod frozen;
 pub mod layers;
@@ -14,7 +16,6 @@ mod load;
 mod mnasnet;
 mod mobilenet;
 mod network;
-mod reduced;
 pub mod registry;
 mod resnet;
 mod spec;
@@ -29,11 +30,12 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-pub use attended::{Attended, AttendedGradient};
+pub use attended::{BlockAttention, BlockAttentionGradient};
 pub use cascade::cascade;
+pub use counted::{CountedBackbone, Passes};
 pub use frozen::Frozen;
 pub use load::{load, open};
-pub use network::{Network, Tap, Unwatched, Watch};
+pub use network::{Network, NoHook, Tap, TapHook};
 pub use registry::{architecture, names};
 pub use spec::{Architecture, BackboneSpec, TapSpec, imagenet};
 pub use torchscript::TorchScriptError;
@@ -47,7 +49,7 @@ pub struct TapId(usize);
 
 /// What a backbone sees in a batch of images.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct BackboneOutput {
     /// `[B,K]`
     pub logits: Tensor<2>,
     /// One for each tap asked for, in that order.
@@ -56,7 +58,7 @@ pub struct Observed {
 
 /// How a backbone answers to an input, and how the answer reacts to it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Vjp {
     /// `[B,K]`
     pub logits: Tensor<2>,
     /// Gradient of <logits, cotangent> with respect to the input, in the input's shape.
@@ -75,34 +77,34 @@ pub trait Backbone: Debug + Send + Sync {
     fn spec(&self) -> &BackboneSpec;
 
     /// Normalised images `[B,3,H,W]` to logits and the taps asked for; no graph is kept.
-    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed;
+    fn forward(&self, images: Tensor<4>, taps: &[TapId]) -> BackboneOutput;
 
     /// Logits of normalised images `[B,3,H,W]` and the gradient with respect to them (a [`Tap::Map`]).
-    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer;
+    fn vjp(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Vjp;
 
     /// The same where `feature` replaces what `tap` shows for these images; the gradient is with respect to `feature`.
     ///
     /// There may be several features an image, the same number for each: those of the first image, then those of the
     /// second, and so on. The part of the network before the tap is then shared among them. The cotangent's range
     /// counts features.
-    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer;
+    fn vjp_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Vjp;
 
-    /// The logits alone of [`Backbone::answer_at`], `[n,K]`, without a backward pass where the engine can do without.
-    fn classify_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
-        self.answer_at(images, tap, feature, &|logits, _| logits.zeros_like()).logits
+    /// The logits alone of [`Backbone::vjp_at`], `[n,K]`, without a backward pass where the engine can do without.
+    fn forward_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
+        self.vjp_at(images, tap, feature, &|logits, _| logits.zeros_like()).logits
     }
 
     /// The attention of every block, first to last, for normalised images `[B,3,H,W]`; with a cotangent also the gradient
     /// of <logits, cotangent> with respect to it. All blocks of all images are in memory at once.
     ///
     /// `None` for a network without attention, or an engine that cannot show it.
-    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<Attended>> {
+    fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<BlockAttention>> {
         let _ = (images, cotangent);
         None
     }
 
-    /// Whether [`Backbone::answer_at`] can put a feature in the place of a tap. A network of this crate can.
-    fn replaces_taps(&self) -> bool {
+    /// Whether [`Backbone::vjp_at`] can put a feature in the place of a tap. A network of this crate can.
+    fn can_replace_taps(&self) -> bool {
         true
     }
 
@@ -140,7 +142,7 @@ pub trait Backbone: Debug + Send + Sync {
 ///
 /// # Errors
 /// The first [`Backbone::failure`].
-pub fn answered<'a>(backbones: impl IntoIterator<Item = &'a Arc<dyn Backbone>>) -> Result<(), BackboneError> {
+pub fn check_failures<'a>(backbones: impl IntoIterator<Item = &'a Arc<dyn Backbone>>) -> Result<(), BackboneError> {
     backbones.into_iter().find_map(|backbone| backbone.failure()).map_or(Ok(()), Err)
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn cat<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
 ///
 /// Returning something else than what was shown is how a gradient is taken with respect to a feature map, and how a
 /// masked feature map is classified.
-pub trait Watch {
+pub trait TapHook {
     /// Whether it looks at the feature map of this name, or replaces it: the others need not be shown.
     fn watches(&self, name: &str) -> bool {
         let _ = name;
@@ -89,22 +89,22 @@ pub trait Watch {
     }
 
     /// How a block's tokens attend to each other, each of H heads: weights `[B,H,N,N]`, whose rows sum to 1, and values
-    /// `[B,H,N,d]`. Called where [`Watch::attends`].
+    /// `[B,H,N,d]`. Called where [`TapHook::attends`].
     fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
         let _ = values;
         weights
     }
 
     /// What the heads of the same block see, side by side: weights times values, `[B,N,H d]`. Called after
-    /// [`Watch::weights`].
+    /// [`TapHook::weights`].
     fn heads(&mut self, seen: Tensor<3>) -> Tensor<3> {
         seen
     }
 }
 
 /// Watches nothing.
-pub struct Unwatched;
-impl Watch for Unwatched {
+pub struct NoHook;
+impl TapHook for NoHook {
     fn watches(&self, _: &str) -> bool {
         false
     }
@@ -113,5 +113,5 @@ impl Watch for Unwatched {
 /// A frozen network: weights are constants, so with an autodiff image the gradient reaches the image alone.
 pub trait Network: Debug + Send + Sync {
     /// Normalised images `[B,3,H,W]` to logits `[B,K]`, showing every tap of the architecture to `watch` by its name.
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2>;
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2>;
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, global_average, max_pool};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::image::Preprocessing;
 use crate::weights::WeightReader;
@@ -172,7 +172,7 @@ impl ResNet {
 }
 
 impl Network for ResNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let mut x = self.stem.activated(images, Activation::Relu);
         if self.pool {
             x = max_pool(x, Windows { side: 3, stride: 2, padding: 1 });

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::adaptive_avg_pool2d;
 
 use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, max_pool};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
 
@@ -109,7 +109,7 @@ impl Vgg {
 }
 
 impl Network for Vgg {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let (mut x, mut index, mut convs) = (images, 0, self.convs.iter());
         for layer in LAYOUT {
             x = match (layer, convs.len()) {

@@ -6,7 +6,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
 use super::layers::{Attention, LayerNorm, Linear, gelu};
-use super::network::{Network, Watch};
+use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
 
@@ -132,7 +132,7 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, name: &str, watch: &mut dyn Watch) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, name: &str, watch: &mut dyn TapHook) -> Tensor<3> {
         let normed = watch.tokens(&format!("{name}.norm1"), self.norm1.forward(x.clone()));
         let x = x + self.attention.forward(normed, watch);
         let hidden = gelu(self.fc1.forward(self.norm2.forward(x.clone())));
@@ -164,7 +164,7 @@ impl Vit {
 }
 
 impl Network for Vit {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let [batch, ..] = images.dims();
         let [_, _, width] = self.class_token.dims();
         let class = self.class_token.clone().expand([batch, PREFIX, width]);

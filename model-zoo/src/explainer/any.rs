@@ -9,43 +9,45 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::tame::SyncBatchNorm;
-use super::{ClassSelection, Explainer, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead, View};
+use super::{
+    ClassSelection, ExplainerHead, ExplainerInput, MaskingModel, MaskingModelConfig, Method, TameConfig, TameHead,
+};
 
 /// Any explainer of this crate.
 #[derive(Module, Debug)]
-pub enum AnyExplainer {
+pub enum AnyHead {
     /// T-TAME, TAME, P-TAME and L-CAM: one family of attention heads.
     Tame(TameHead),
     /// The fast masking model.
     Masking(MaskingModel),
 }
 
-impl Explainer for AnyExplainer {
-    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+impl ExplainerHead for AnyHead {
+    fn maps(&self, view: &ExplainerInput<'_>, classes: ClassSelection) -> Tensor<4> {
         match self {
             Self::Tame(head) => head.maps(view, classes),
             Self::Masking(model) => model.maps(view, classes),
         }
     }
 
-    fn shown(&self, raw: Tensor<4>) -> Tensor<4> {
+    fn postprocess(&self, raw: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::Tame(head) => head.shown(raw),
-            Self::Masking(model) => model.shown(raw),
+            Self::Tame(head) => head.postprocess(raw),
+            Self::Masking(model) => model.postprocess(raw),
         }
     }
 }
 
-impl AnyExplainer {
+impl AnyHead {
     /// Its shape.
-    pub fn config(&self) -> AnyConfig {
+    pub fn config(&self) -> AnyHeadConfig {
         match self {
-            Self::Tame(head) => AnyConfig::Tame(head.config().clone()),
-            Self::Masking(model) => AnyConfig::Masking(model.config().clone()),
+            Self::Tame(head) => AnyHeadConfig::Tame(head.config().clone()),
+            Self::Masking(model) => AnyHeadConfig::Masking(model.config().clone()),
         }
     }
 
-    /// Every tensor by PyTorch's name, in [`AnyConfig::tensors`]' order: shape and values.
+    /// Every tensor by PyTorch's name, in [`AnyHeadConfig::tensors`]' order: shape and values.
     pub fn values(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
         match self {
             Self::Tame(head) => head.values(),
@@ -87,7 +89,7 @@ impl AnyExplainer {
         }
     }
 
-    /// Whether it has a class selector that is trained by [`AnyExplainer::presence`].
+    /// Whether it has a class selector that is trained by [`AnyHead::presence`].
     pub fn has_selector(&self) -> bool {
         matches!(self, Self::Masking(model) if model.selector.is_some())
     }
@@ -101,13 +103,13 @@ impl AnyExplainer {
     }
 }
 
-impl From<TameHead> for AnyExplainer {
+impl From<TameHead> for AnyHead {
     fn from(head: TameHead) -> Self {
         Self::Tame(head)
     }
 }
 
-impl From<MaskingModel> for AnyExplainer {
+impl From<MaskingModel> for AnyHead {
     fn from(model: MaskingModel) -> Self {
         Self::Masking(model)
     }
@@ -116,26 +118,26 @@ impl From<MaskingModel> for AnyExplainer {
 /// The shape of any explainer of this crate, written as that of its family: only a masking model has `sides`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum AnyConfig {
+pub enum AnyHeadConfig {
     /// Of an attention head.
     Tame(TameConfig),
     /// Of a masking model.
     Masking(MaskingModelConfig),
 }
 
-impl From<TameConfig> for AnyConfig {
+impl From<TameConfig> for AnyHeadConfig {
     fn from(config: TameConfig) -> Self {
         Self::Tame(config)
     }
 }
 
-impl From<MaskingModelConfig> for AnyConfig {
+impl From<MaskingModelConfig> for AnyHeadConfig {
     fn from(config: MaskingModelConfig) -> Self {
         Self::Masking(config)
     }
 }
 
-impl<'de> Deserialize<'de> for AnyConfig {
+impl<'de> Deserialize<'de> for AnyHeadConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         match value.get("sides") {
@@ -146,9 +148,9 @@ impl<'de> Deserialize<'de> for AnyConfig {
     }
 }
 
-impl AnyConfig {
+impl AnyHeadConfig {
     /// A fresh explainer, its weights drawn from `seed`.
-    pub fn explainer(&self, seed: u64, device: &Device) -> AnyExplainer {
+    pub fn explainer(&self, seed: u64, device: &Device) -> AnyHead {
         match self {
             Self::Tame(config) => TameHead::new(config.clone(), seed, device).into(),
             Self::Masking(config) => MaskingModel::new(config.clone(), seed, device).into(),
@@ -156,7 +158,7 @@ impl AnyConfig {
     }
 
     /// An explainer whose tensors, in row-major order, are `values(name, shape)`.
-    pub fn from_values(&self, values: impl Fn(&str, &[usize]) -> Vec<f32>, device: &Device) -> AnyExplainer {
+    pub fn from_values(&self, values: impl Fn(&str, &[usize]) -> Vec<f32>, device: &Device) -> AnyHead {
         match self {
             Self::Tame(config) => TameHead::from_values(config.clone(), values, device).into(),
             Self::Masking(config) => MaskingModel::from_values(config.clone(), values, device).into(),

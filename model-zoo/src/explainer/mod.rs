@@ -1,6 +1,6 @@
 //! Learned explainers: networks that turn what a backbone sees into one heat map a class.
 //!
-//! A new one is a folder here and a line in the `match`es of [`AnyExplainer`] and [`AnyConfig`].
+//! A new one is a folder here and a line in the `match`es of [`AnyHead`] and [`AnyHeadConfig`].
 
 mod any;
 pub mod bee;
@@ -11,14 +11,14 @@ pub mod tame;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-pub use any::{AnyConfig, AnyExplainer};
+pub use any::{AnyHead, AnyHeadConfig};
 pub use masking::{MaskingModel, MaskingModelConfig};
 pub use method::Method;
 pub use tame::{TameConfig, TameHead, Upsampling, WrongScale};
 
 /// What an explainer may look at.
 #[derive(Clone, Debug)]
-pub struct View<'a> {
+pub struct ExplainerInput<'a> {
     /// Normalised images `[B,3,H,W]`.
     pub images: &'a Tensor<4>,
     /// The tapped feature maps after their adapters, `[B,C_i,H_i,W_i]`, in the explainer's order.
@@ -38,20 +38,11 @@ pub enum ClassSelection {
 }
 
 /// A network that explains a classifier.
-pub trait Explainer: Module {
+pub trait ExplainerHead: Module {
     /// Raw maps `[B,k,h,w]`, unbounded: training passes them through a sigmoid, inference through
-    /// [`Explainer::shown`].
-    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4>;
+    /// [`ExplainerHead::postprocess`].
+    fn maps(&self, view: &ExplainerInput<'_>, classes: ClassSelection) -> Tensor<4>;
 
     /// Raw maps `[B,k,h,w]` as inference shows them: 0..1, same shape.
-    fn shown(&self, raw: Tensor<4>) -> Tensor<4>;
-}
-
-/// Each map stretched to 0..1 on its own: (c - min) / max(max - min, 1e-8). Raw maps `[B,k,h,w]`, same shape.
-pub fn min_max(maps: Tensor<4>) -> Tensor<4> {
-    let [batch, classes, height, width] = maps.dims();
-    let flat = maps.reshape([batch, classes, height * width]);
-    let low = flat.clone().min_dim(2);
-    let range = (flat.clone().max_dim(2) - low.clone()).clamp_min(1e-8);
-    ((flat - low) / range).reshape([batch, classes, height, width])
+    fn postprocess(&self, raw: Tensor<4>) -> Tensor<4>;
 }

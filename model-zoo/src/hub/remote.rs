@@ -180,7 +180,7 @@ impl<'a> Remote<'a> {
     }
 
     fn other(&self, doing: &'static str, reason: &str) -> HubError {
-        HubError::Other { doing, repository: self.repository.clone(), reason: self.shown(reason) }
+        HubError::Other { doing, repository: self.repository.clone(), reason: self.postprocess(reason) }
     }
 
     fn explain(&self, doing: &'static str, error: HFError) -> HubError {
@@ -188,14 +188,14 @@ impl<'a> Remote<'a> {
             doing,
             repository: self.repository.clone(),
             status,
-            message: message.map(|message| self.shown(message)).filter(|message| !message.is_empty()),
+            message: message.map(|message| self.postprocess(message)).filter(|message| !message.is_empty()),
             wait,
         };
         let network = |reason: String| HubError::Network {
             doing,
             repository: self.repository.clone(),
             endpoint: self.endpoint.clone(),
-            reason: self.shown(&reason),
+            reason: self.postprocess(&reason),
         };
         match error {
             HFError::Http { context }
@@ -218,7 +218,7 @@ impl<'a> Remote<'a> {
     }
 
     /// A line of what others say, without anything that looks like a token.
-    fn shown(&self, text: &str) -> String {
+    fn postprocess(&self, text: &str) -> String {
         let text = match &self.secret {
             Some(secret) => text.replace(secret.as_str(), "(hidden)"),
             None => text.to_owned(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use burn::tensor::Device;
-use hub_server::{Answer, Fault, Hub, READ_TOKEN, TOKEN, refused_url};
+use hub_server::{Fault, Hub, READ_TOKEN, TOKEN, Vjp, refused_url};
 use tempfile::TempDir;
 
 use super::fetch::fetch_with;
@@ -91,7 +91,7 @@ impl User {
     /// Why publishing fails, after a look at it for tokens.
     fn failure(&mut self) -> String {
         let error = self.publish().unwrap_err();
-        shown(&error)
+        message(&error)
     }
 
     fn fetch(&mut self, reference: &str) -> Result<Fetched, HubError> {
@@ -102,7 +102,7 @@ impl User {
 }
 
 /// The text of an error, in which there is no token, nor in what `Debug` makes of it.
-fn shown(error: &HubError) -> String {
+fn message(error: &HubError) -> String {
     let both = format!("{error} {error:?}");
     assert!(!both.contains(TOKEN) && !both.contains(READ_TOKEN) && !both.contains("Bearer"), "{both}");
     error.to_string()
@@ -201,9 +201,9 @@ fn branches_and_pull_requests_leave_main_as_it_is() {
     );
 
     // Nobody could tell whether a second one is needed.
-    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
+    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Vjp::cut()));
     let error = ada.publish_to(&pull).unwrap_err();
-    contains(&shown(&error), &["cannot be told", "/ada/ttame/discussions"]);
+    contains(&message(&error), &["cannot be told", "/ada/ttame/discussions"]);
     assert_eq!(hub.count("POST", COMMIT), 4);
 }
 
@@ -296,7 +296,7 @@ fn a_private_repository_does_not_become_a_public_one() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let error = User::of(&hub).publish_to(&Target { private: true, ..Target::default() }).unwrap_err();
-    contains(&shown(&error), &[REPOSITORY, "public", "--private", "Nothing was published"]);
+    contains(&message(&error), &[REPOSITORY, "public", "--private", "Nothing was published"]);
     assert_eq!(hub.count("POST", COMMIT), 0);
 }
 
@@ -314,7 +314,7 @@ fn no_token_a_wrong_one_and_one_that_may_only_read_are_told() {
     let new = User::new(&hub.endpoint(), READ_TOKEN).failure();
     contains(&new, &["cannot create ada/ttame", "403"]);
     let stranger = User::new(&hub.endpoint(), "hf_wrong").fetch("hf://ada/ttame").unwrap_err();
-    contains(&shown(&stranger), &["401", "HF_TOKEN", "no such repository"]);
+    contains(&message(&stranger), &["401", "HF_TOKEN", "no such repository"]);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_token_that_the_hub_repeats_is_hidden() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\\u001b[2J\"}}");
-    hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::status(403).with_body(body.as_bytes())));
+    hub.fail("POST", "/preupload/", 1, Fault::Vjp(Vjp::status(403).with_body(body.as_bytes())));
     let error = User::of(&hub).failure();
     contains(&error, &["403", "(hidden) may not, nor (hidden)"]);
     assert!(!error.contains("hf_another") && !error.contains('\u{1b}'), "{error}");

@@ -7,14 +7,14 @@ use std::path::Path;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
-use explainer_tests::{assert_within, compute, fixture, int_tensor, values};
-use explainer_zoo::attribution::{
-    Attributor, Comparator, FdCam, Iia, IntegratedGradients, Layer, Masks, Passes, Rise, Setup, names,
+use explainer_attribution::{
+    AttributionMethod, FdCam, Iia, IntegratedGradients, Layer, Masks, MethodSpec, Rise, Setup, names,
 };
+use explainer_tests::{assert_within, compute, fixture, int_tensor, values};
 use explainer_zoo::backbone::layers::{
     Activation, Attention, Conv2d, ConvSpec, LayerNorm, Linear, gelu, global_average,
 };
-use explainer_zoo::backbone::{Architecture, Backbone, Frozen, Network, TapSpec, Watch, imagenet};
+use explainer_zoo::backbone::{Architecture, Backbone, Frozen, Network, Passes, TapHook, TapSpec, imagenet};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::WeightReader;
 use safetensors::SafeTensors;
@@ -31,7 +31,7 @@ struct Small {
 }
 
 impl Network for Small {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let [first, second, third] = &self.convs;
         let x = second.activated(first.activated(images, Activation::Relu), Activation::Relu);
         let x = third.activated(watch.map("layer", x), Activation::Relu);
@@ -94,7 +94,7 @@ fn transformer(reader: &mut WeightReader) -> Box<dyn Network> {
 }
 
 impl Network for Transformer {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn Watch) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
         let [batch, ..] = images.dims();
         let options = ConvOptions::new([PATCH; 2], [0, 0], [1, 1], 1);
         let patches = conv2d(images, self.embed.clone(), Some(self.bias.clone()), options);
@@ -160,13 +160,13 @@ fn given() -> (Tensor<4>, Vec<usize>) {
     (golden("images"), classes)
 }
 
-fn method(name: &str, backbone: &Frozen) -> Box<dyn Attributor> {
+fn method(name: &str, backbone: &Frozen) -> Box<dyn AttributionMethod> {
     let setup = Setup { per_call: 5, ..Setup::new(backbone) };
-    name.parse::<Comparator>().expect("a method").attributor(&setup).expect("one for this network")
+    name.parse::<MethodSpec>().expect("a method").attributor(&setup).expect("one for this network")
 }
 
 /// Compares a method's maps with the fixture's of the same name.
-fn assert_golden(name: &str, method: &dyn Attributor, backbone: &Frozen) {
+fn assert_golden(name: &str, method: &dyn AttributionMethod, backbone: &Frozen) {
     let (images, classes) = given();
     let found = method.explain(backbone, &images, &classes).expect("maps");
     let expected = golden(&format!("maps.{name}"));
@@ -178,7 +178,7 @@ fn assert_golden(name: &str, method: &dyn Attributor, backbone: &Frozen) {
 fn the_networks_are_pytorchs() {
     let (images, _) = given();
     for (backbone, key) in [(convolutional(), "logits"), (attentive(), "transformer.logits")] {
-        let logits = values(backbone.observe(images.clone(), &[]).logits);
+        let logits = values(backbone.forward(images.clone(), &[]).logits);
         assert_within(key, &logits, &fixture("attribution").f32s(key).1, 1e-4);
     }
 }
@@ -260,7 +260,7 @@ fn maps_are_in_range_and_do_not_depend_on_the_batch() {
             let name = form.split('[').next().expect("a name");
             let name = if form == name { name.to_owned() } else { format!("{name}@6") };
             let setup = Setup { per_call: 5, ..Setup::new(&backbone) };
-            let Ok(method) = name.parse::<Comparator>().expect("a method").attributor(&setup) else { continue };
+            let Ok(method) = name.parse::<MethodSpec>().expect("a method").attributor(&setup) else { continue };
             explained += 1;
             let all = method.explain(&backbone, &images, &classes).expect("maps").maps;
             let [batch, one, height, width] = all.dims();
@@ -287,15 +287,15 @@ fn logits_from_a_tap_are_those_of_the_whole_answer() {
         let (images, _) = given();
         let name = backbone.spec().taps.last().expect("a tap").name.clone();
         let taps = backbone.taps(&[name]).expect("a tap");
-        let seen = backbone.observe(images.clone(), &taps);
+        let seen = backbone.forward(images.clone(), &taps);
         let feature = seen.taps.into_iter().next().expect("a tap");
-        let logits = values(backbone.classify_at(images.clone(), taps[0], feature.clone()));
+        let logits = values(backbone.forward_at(images.clone(), taps[0], feature.clone()));
         assert_within("own", &logits, &values(seen.logits), 1e-4);
-        let answer = backbone.answer_at(images.clone(), taps[0], feature.clone(), &|logits, _| logits.ones_like());
+        let answer = backbone.vjp_at(images.clone(), taps[0], feature.clone(), &|logits, _| logits.ones_like());
         assert_within("answer", &logits, &values(answer.logits), 1e-4);
         // Ten features of one image.
         let many = explainer_zoo::backbone::Tap::stack(vec![feature.rows(0, 1); 10]).expect("one kind");
-        let logits = values(backbone.classify_at(images.narrow(0, 0, 1), taps[0], many));
+        let logits = values(backbone.forward_at(images.narrow(0, 0, 1), taps[0], many));
         assert!(logits.chunks(5).all(|row| row.iter().zip(&logits[..5]).all(|(a, b)| (a - b).abs() < 1e-4)));
     }
 }

@@ -53,7 +53,7 @@ fn is_pytorchs(name: &'static str) {
 
     let golden: Vec<&String> = facts["taps"].as_object().expect("oracle.json lists taps").keys().collect();
     let taps: Vec<String> = golden.iter().map(|tap| tap_name(tap)).collect();
-    let observed = backbone.observe(images.clone(), &backbone.taps(&taps).expect("the golden taps"));
+    let observed = backbone.forward(images.clone(), &backbone.taps(&taps).expect("the golden taps"));
     assert_eq!(observed.taps.len(), golden.len());
     for (tap, golden) in observed.taps.into_iter().zip(golden) {
         let (_, expected) = oracle.f32s(&format!("{name}.tap.{golden}"));
@@ -64,7 +64,7 @@ fn is_pytorchs(name: &'static str) {
     assert_close(&format!("{name} logits"), &values(observed.logits), &expected, FORWARD);
 
     let class = facts["class"].as_u64().expect("oracle.json names a class") as usize;
-    let answer = backbone.answer(images, &|logits: Tensor<2>, _: Range<usize>| one_hot(&logits, &[class]));
+    let answer = backbone.vjp(images, &|logits: Tensor<2>, _: Range<usize>| one_hot(&logits, &[class]));
     assert_close(&format!("{name} logits of the answer"), &values(answer.logits), &expected, FORWARD);
     let (_, expected) = oracle.f32s(&format!("{name}.input_grad"));
     assert_close(

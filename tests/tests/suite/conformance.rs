@@ -67,7 +67,7 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
 
     // Taps are what the specification says, and all of them are shown.
     let ids = all_taps(&backbone);
-    let observed = backbone.observe(images.clone(), &ids);
+    let observed = backbone.forward(images.clone(), &ids);
     assert_eq!(observed.logits.dims(), [IMAGES, spec.classes]);
     assert_eq!(observed.taps.len(), spec.taps.len(), "{name}: taps that were shown");
     for (tap, expected) in observed.taps.iter().zip(&spec.taps) {
@@ -90,15 +90,15 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
     assert!(logits.iter().all(|l| l.is_finite()), "{name}: logits are not finite");
 
     // Images keep their places: the last one alone is the batch's last row.
-    let last = backbone.observe(images.clone().narrow(0, IMAGES - 1, 1), &[]).logits;
+    let last = backbone.forward(images.clone().narrow(0, IMAGES - 1, 1), &[]).logits;
     let row = &logits[(IMAGES - 1) * spec.classes..];
     assert_close(&format!("{name}: the last image alone"), &values(last), row, GRAPH);
 
     // The gradient reaches the images, and asking for it leaves no trace.
-    let answer = backbone.answer(images.clone(), &sum);
+    let answer = backbone.vjp(images.clone(), &sum);
     assert_close(&format!("{name}: logits of the answer"), &values(answer.logits), &logits, GRAPH);
     let gradient = assert_gradient(name, answer.gradient, &[IMAGES, 3, side, side]);
-    let again = backbone.observe(images.clone(), &ids);
+    let again = backbone.forward(images.clone(), &ids);
     assert!(values(again.logits) == logits, "{name}: other logits after an answer");
     let mut numbers: Vec<Vec<f32>> = observed.taps.into_iter().map(tap_values).collect();
     for ((again, tap), spec) in again.taps.into_iter().zip(&numbers).zip(&spec.taps) {
@@ -108,9 +108,9 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
     // A tap replaced by itself changes nothing.
     for (tap, spec) in defaults.iter().zip(&spec.default_taps) {
         let what = format!("{name} at {spec}");
-        let own = backbone.observe(first.clone(), &[*tap]);
+        let own = backbone.forward(first.clone(), &[*tap]);
         let [feature] = &own.taps[..] else { panic!("{what}: {} taps instead of one", own.taps.len()) };
-        let answer = backbone.answer_at(first.clone(), *tap, feature.clone(), &sum);
+        let answer = backbone.vjp_at(first.clone(), *tap, feature.clone(), &sum);
         assert_close(&what, &values(answer.logits), &values(own.logits), GRAPH);
         assert_gradient(&what, answer.gradient, &shape(feature));
     }
@@ -119,7 +119,7 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
     if let (Some(tap), Some(spec)) = (defaults.last(), spec.default_taps.last()) {
         let what = format!("{name} at {spec}, two features an image");
         let pair = images.narrow(0, 0, 2);
-        let own = backbone.observe(pair.clone(), &[*tap]).taps.remove(0);
+        let own = backbone.forward(pair.clone(), &[*tap]).taps.remove(0);
         let halved = |tap: Tap| match tap {
             Tap::Map(map) => Tap::Map(map * 0.5),
             Tap::Tokens(tokens) => Tap::Tokens(tokens * 0.5),
@@ -128,8 +128,8 @@ fn check(name: &str, threads: usize) -> Vec<Vec<f32>> {
         let features = Tap::stack(rows.map(|(row, half)| if half { halved(row) } else { row }).collect());
         let features = features.expect("taps of one kind");
         let each = Tensor::cat([0, 0, 1, 1].map(|image| pair.clone().narrow(0, image, 1)).to_vec(), 0);
-        let expected = backbone.answer_at(each, *tap, features.clone(), &sum);
-        let found = backbone.answer_at(pair, *tap, features.clone(), &sum);
+        let expected = backbone.vjp_at(each, *tap, features.clone(), &sum);
+        let found = backbone.vjp_at(pair, *tap, features.clone(), &sum);
         assert_close(&what, &values(found.logits), &values(expected.logits), GRAPH);
         let shared = assert_gradient(&what, found.gradient, &shape(&features));
         assert_close(&what, &shared, &tap_values(expected.gradient), 1e-3);
@@ -157,7 +157,7 @@ fn reduces(name: &str) {
     let first = images(full.spec().preprocessing.crop).narrow(0, 0, 1);
     let defaults = full.taps(&full.spec().default_taps).expect("the default taps");
 
-    let [expected, found] = [&full, &reduced].map(|backbone| backbone.observe(first.clone(), &defaults));
+    let [expected, found] = [&full, &reduced].map(|backbone| backbone.forward(first.clone(), &defaults));
     assert_ne!(values(found.logits.clone()), values(expected.logits.clone()), "{name}: bf16 makes no difference");
     assert_close(&format!("{name}: logits"), &values(found.logits), &values(expected.logits), REDUCED);
     for ((found, expected), spec) in found.taps.iter().zip(&expected.taps).zip(&full.spec().default_taps) {
@@ -165,14 +165,14 @@ fn reduces(name: &str) {
         assert_close(&format!("{name} {spec}"), &found, &expected, REDUCED);
     }
 
-    let [expected, found] = [&full, &reduced].map(|backbone| tap_values(backbone.answer(first.clone(), &sum).gradient));
+    let [expected, found] = [&full, &reduced].map(|backbone| tap_values(backbone.vjp(first.clone(), &sum).gradient));
     let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
     let off = length(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
     let whole = length(&mut expected.iter().copied());
     assert!(off <= REDUCED_GRADIENT * whole, "{name}: gradient off by {} of its length", off / whole);
 
-    for (tap, feature) in defaults.iter().zip(reduced.observe(first.clone(), &defaults).taps) {
-        let answer = reduced.answer_at(first.clone(), *tap, feature.clone(), &sum);
+    for (tap, feature) in defaults.iter().zip(reduced.forward(first.clone(), &defaults).taps) {
+        let answer = reduced.vjp_at(first.clone(), *tap, feature.clone(), &sum);
         assert_gradient(name, answer.gradient, &shape(&feature));
     }
     if let Some(attended) = reduced.attention(first, Some(&sum)) {

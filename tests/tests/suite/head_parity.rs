@@ -5,7 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use explainer_tests::{Oracle, assert_close, assert_within, compute, fixture, int_tensor, max_abs, oracle, values};
 use explainer_train::objective::{Objective, Selection};
 use explainer_zoo::backbone::TapSpec;
-use explainer_zoo::explainer::{ClassSelection, Explainer, Method, TameConfig, TameHead, View, min_max};
+use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput, Method, TameConfig, TameHead};
+use explainer_zoo::maps::min_max;
 
 /// Of maps and running statistics, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;
@@ -57,7 +58,7 @@ fn maps(oracle: &Oracle, head: &TameHead, classes: ClassSelection, device: &Devi
     let features: Vec<Tensor<4>> = (0..3).map(|i| tensor(oracle, &format!("features.{i}"), device)).collect();
     // The head does not look at the images.
     let images = Tensor::zeros([features[0].dims()[0], 3, 1, 1], device);
-    head.maps(&View { images: &images, features: &features }, classes)
+    head.maps(&ExplainerInput { images: &images, features: &features }, classes)
 }
 
 fn targets(oracle: &Oracle) -> Vec<usize> {

@@ -1,8 +1,8 @@
 //! Metrics of given maps on a real backbone, against PyTorch.
 
 use burn::tensor::{Tensor, TensorData};
+use explainer_metrics::{Attributions, ImageBatch, MaskedConfidence, metric};
 use explainer_tests::{Oracle, compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};
-use explainer_train::metric::{Case, MaskedConfidence, Subject, metric};
 use explainer_zoo::backbone::{Backbone, Frozen};
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ fn given() -> Option<Given> {
 #[test]
 fn drop_and_increase_in_confidence_are_pytorchs() {
     let Some(Given { facts, oracle, backbone, images, maps }) = given() else { return };
-    let logits = backbone.observe(images.clone(), &[]).logits;
+    let logits = backbone.forward(images.clone(), &[]).logits;
     let classes = indices(&facts["classes"]);
     assert_eq!(predicted(logits.clone()), classes, "predicted classes");
 
@@ -70,11 +70,11 @@ fn deletion_and_insertion_are_pytorchs() {
     let (shape, expected) = oracle.f32s("deletion_insertion.per_image");
     assert_eq!(shape[1], 2);
     let (images, maps) = (images.narrow(0, 0, shape[0]), maps.narrow(0, 0, shape[0]));
-    let logits = backbone.observe(images.clone(), &[]).logits;
+    let logits = backbone.forward(images.clone(), &[]).logits;
     let classes = indices(&facts["classes"])[..shape[0]].to_vec();
     let preprocessing = &backbone.spec().preprocessing;
-    let subject = Subject::new(&backbone, preprocessing, images, logits, classes).expect("all of one size");
-    let case = Case::new(&subject, maps).expect("a map an image");
+    let subject = ImageBatch::new(&backbone, preprocessing, images, logits, classes).expect("all of one size");
+    let case = Attributions::new(&subject, maps).expect("a map an image");
     // 224 * 8 pixels a step are 28 steps of an image of 224 x 224.
     let mut wrong = Vec::new();
     for (column, name) in ["deletion@28", "insertion@28"].into_iter().enumerate() {

@@ -38,7 +38,7 @@ fn is_pytorchs(name: &str) {
     let Some(images) = photographs(entry, preprocessing, &compute.device) else { return };
 
     let taps: Vec<String> = entry["taps"].as_object().expect("oracle.json lists taps").keys().cloned().collect();
-    let observed = backbone.observe(images.clone(), &backbone.taps(&taps).expect("the golden taps"));
+    let observed = backbone.forward(images.clone(), &backbone.taps(&taps).expect("the golden taps"));
     let (shape, expected) = oracle.f32s(&format!("{name}.logits"));
     assert_eq!(observed.logits.dims()[..], shape[..]);
     let classes = indices(&entry["classes"]);
@@ -50,7 +50,7 @@ fn is_pytorchs(name: &str) {
         check(&format!("{name} {key}"), &probe(&tap_values(tap)), &expected, FORWARD);
     }
 
-    let answer = backbone.answer(images, &|logits: Tensor<2>, rows: Range<usize>| one_hot(&logits, &classes[rows]));
+    let answer = backbone.vjp(images, &|logits: Tensor<2>, rows: Range<usize>| one_hot(&logits, &classes[rows]));
     let (_, expected) = oracle.f32s(&format!("{name}.input_grad"));
     check(&format!("{name} gradient"), &probe(&tap_values(answer.gradient)), &expected, GRADIENT);
 }

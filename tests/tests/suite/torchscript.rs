@@ -64,7 +64,7 @@ fn is_the_native_one(name: &str) {
     for (id, own) in ids.iter().zip(&own) {
         assert_eq!(script.tap(*id), native.tap(*own));
     }
-    let (seen, expected) = (script.observe(images.clone(), &ids), native.observe(images.clone(), &own));
+    let (seen, expected) = (script.forward(images.clone(), &ids), native.forward(images.clone(), &own));
     let classes = predicted(expected.logits.clone());
     assert_eq!(predicted(seen.logits.clone()), classes);
     check(&format!("{name} logits"), &values(seen.logits), &values(expected.logits), FORWARD);
@@ -73,12 +73,12 @@ fn is_the_native_one(name: &str) {
     }
 
     let cotangent = |logits: Tensor<2>, rows: Range<usize>| one_hot(&logits, &classes[rows]);
-    let (answer, expected) = (script.answer(images.clone(), &cotangent), native.answer(images.clone(), &cotangent));
+    let (answer, expected) = (script.vjp(images.clone(), &cotangent), native.vjp(images.clone(), &cotangent));
     check_gradient(&format!("{name} gradient"), answer.gradient, expected.gradient);
 
     for ((id, own), (feature, name)) in ids.iter().zip(own).zip(seen.taps.into_iter().zip(names)) {
-        let answer = script.answer_at(images.clone(), *id, feature.clone(), &cotangent);
-        let expected = native.answer_at(images.clone(), own, feature, &cotangent);
+        let answer = script.vjp_at(images.clone(), *id, feature.clone(), &cotangent);
+        let expected = native.vjp_at(images.clone(), own, feature, &cotangent);
         check(&format!("logits at {name}"), &values(answer.logits), &values(expected.logits), FORWARD);
         check_gradient(&format!("gradient at {name}"), answer.gradient, expected.gradient);
     }
@@ -102,7 +102,7 @@ mod training {
 
     use explainer_tests::{images_folder, weights_folder};
     use explainer_train::config::Config;
-    use explainer_train::explain::{Loaded, Moved, Which};
+    use explainer_train::explain::{LoadedExplainer, Moved, Target};
     use explainer_train::fit::{self, ResumeFrom};
     use explainer_zoo::device::Compute;
 
@@ -158,10 +158,10 @@ masking: before-norm
 
         // Its artifact explains, with the TorchScript at the place that it names.
         let compute = Compute::default();
-        let loaded =
-            Loaded::open(&torch.join("artifact"), Moved::default(), &compute, &mut |_, _| {}).expect("an explainer");
+        let loaded = LoadedExplainer::open(&torch.join("artifact"), Moved::default(), &compute, &mut |_, _| {})
+            .expect("an explainer");
         let pixels = Tensor::<4>::full([1, 3, 224, 224], 0.5, &compute.device);
-        assert_eq!(loaded.maps(pixels, Which::Top(1)).expect("maps").classes.len(), 1);
+        assert_eq!(loaded.maps(pixels, Target::Top(1)).expect("maps").classes.len(), 1);
     }
 
     #[test]

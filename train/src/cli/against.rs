@@ -1,9 +1,10 @@
 //! What `evaluate` compares an explainer with: a method without training, or the values of another evaluation.
 
 use super::BadUsage;
-use crate::explain::{AskedMethod, ExplainError, Loaded};
-use crate::metric::{Case, Metric, MetricError, Results, Row, Subject};
-use explainer_zoo::attribution::{AttributionError, Attributor, Comparator, Passes, Setup};
+use crate::explain::{ExplainError, LoadedExplainer, MethodExplainFn};
+use explainer_attribution::{AttributionError, AttributionMethod, MethodSpec, Setup};
+use explainer_metrics::{Attributions, ImageBatch, Metric, MetricError, Results, Row};
+use explainer_zoo::backbone::Passes;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub enum Other {
     /// A method without training.
-    Method(Comparator),
+    Method(MethodSpec),
     /// Values of an evaluation.
     File(PathBuf),
 }
@@ -32,7 +33,7 @@ pub(super) fn other(text: &str) -> Result<Other, AttributionError> {
 pub(super) type Column = Vec<Option<f64>>;
 
 /// The values of all metrics.
-pub(super) fn columns(case: &Case<'_>, metrics: &[Box<dyn Metric>]) -> Result<Vec<Column>, MetricError> {
+pub(super) fn columns(case: &Attributions<'_>, metrics: &[Box<dyn Metric>]) -> Result<Vec<Column>, MetricError> {
     metrics.iter().map(|metric| metric.measure(case)).collect()
 }
 
@@ -52,7 +53,7 @@ pub(super) struct PerImage {
 #[derive(Debug)]
 pub(super) struct Theirs {
     name: String,
-    method: Option<Box<dyn Attributor>>,
+    method: Option<Box<dyn AttributionMethod>>,
     results: Results,
     passes: Passes,
 }
@@ -60,8 +61,8 @@ pub(super) struct Theirs {
 impl Theirs {
     /// A method, to be measured by these metrics with so many perturbed images in memory at a time.
     pub(super) fn of(
-        method: &Comparator,
-        loaded: &Loaded,
+        method: &MethodSpec,
+        loaded: &LoadedExplainer,
         metrics: Vec<String>,
         per_call: NonZeroUsize,
     ) -> Result<Self, BadUsage> {
@@ -99,16 +100,16 @@ impl Theirs {
     /// more is random, for metrics that ask for it.
     pub(super) fn measure(
         &mut self,
-        subject: &Subject<'_>,
+        subject: &ImageBatch<'_>,
         metrics: &[Box<dyn Metric>],
-        randomised: &[Loaded],
+        randomised: &[LoadedExplainer],
     ) -> Result<Vec<Column>, ExplainError> {
         let Some(method) = self.method.as_deref() else { return Ok(Vec::new()) };
         let found = method.explain(subject.backbone(), subject.images(), subject.classes())?;
         self.passes += found.passes;
         let randomised = randomised.iter().map(|loaded| loaded.backbone.as_ref()).collect();
-        let asked = AskedMethod { method, trained: subject.backbone(), randomised };
-        Ok(columns(&Case::new(subject, found.maps)?.with_explainer(&asked), metrics)?)
+        let asked = MethodExplainFn { method, trained: subject.backbone(), randomised };
+        Ok(columns(&Attributions::new(subject, found.maps)?.with_explainer(&asked), metrics)?)
     }
 
     /// Keeps an image's values.

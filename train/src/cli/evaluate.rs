@@ -4,16 +4,15 @@ use super::against::{Other, PerImage, Theirs, columns, other, row};
 use super::shared::{self, WeightArgs};
 use super::{BadUsage, Global, print};
 use crate::data::{DataError, Images, Loader, Objects, Plan, scenes_given};
-use crate::explain::Asked;
-use crate::metric::{
-    Better, Case, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
-    Results, Row, Summary, metric, names,
-};
-use crate::report::files::write_atomic;
+use crate::explain::LearnedExplainFn;
 use crate::report::progress::Meter;
 use crate::report::table::Table;
 use clap::Args;
-use explainer_zoo::attribution;
+use explainer_metrics::{
+    Attributions, Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec,
+    Needs, Results, Row, Summary, metric, names,
+};
+use explainer_zoo::files::write_atomic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -74,10 +73,10 @@ fn after_help() -> String {
     format!(
         "\
 Metrics: {}.
-They are described in the documentation of `explainer_train::metric`.
+They are described in the documentation of `explainer_metrics`.
 
 Methods for --against: {}.
-They are described in the documentation of `explainer_zoo::attribution`. Some take thousands of passes an image.
+They are described in the documentation of `explainer_attribution`. Some take thousands of passes an image.
 
 Examples:
   explainer-train evaluate checkpoints/ttame_vit/artifact --images /data/imagenet/val
@@ -86,7 +85,7 @@ Examples:
   explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000",
         names().join(", "),
-        attribution::names().join(", ")
+        explainer_attribution::names().join(", ")
     )
 }
 
@@ -194,7 +193,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         Some(Other::File(file)) => Some(Theirs::read(file, read.unwrap_or_default())),
         None => None,
     };
-    let asked = Asked { trained: &loaded, randomised: &randomised };
+    let asked = LearnedExplainFn { trained: &loaded, randomised: &randomised };
     let mut measured = Vec::with_capacity(all.len());
     while let Some(batch) = loader.next() {
         let batch = batch?;
@@ -202,7 +201,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         let truth = truth.collect::<Result<Vec<_>, _>>()?;
         let images = batch.images(&loaded.compute.device);
         let (classes, confidences, ours, others) = loaded.with_subject(images, truth, |subject, maps| {
-            let case = Case::new(subject, maps)?.with_explainer(&asked);
+            let case = Attributions::new(subject, maps)?.with_explainer(&asked);
             let ours = columns(&case, &metrics)?;
             let others = theirs.as_mut().map(|theirs| theirs.measure(subject, &metrics, &randomised)).transpose()?;
             Ok((subject.classes().to_vec(), masked.confidences(&case), ours, others.unwrap_or_default()))

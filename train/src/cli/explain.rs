@@ -3,7 +3,7 @@
 use super::pass::Pass;
 use super::shared::{self, WeightArgs};
 use super::{BadUsage, Global, bee};
-use crate::explain::{ClassNames, Which};
+use crate::explain::{ClassNames, Target};
 use clap::Args;
 use explainer_zoo::artifact::bee::is_bee;
 use explainer_zoo::explainer::bee::Family;
@@ -84,10 +84,10 @@ impl ExplainArgs {
     }
 
     /// The classes that were asked for.
-    pub(super) fn which(&self, names: &ClassNames) -> Result<Which, BadUsage> {
+    pub(super) fn which(&self, names: &ClassNames) -> Result<Target, BadUsage> {
         Ok(match &self.class {
-            Some(asked) => Which::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
-            None => Which::Top(self.top_k.get()),
+            Some(asked) => Target::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
+            None => Target::Top(self.top_k.get()),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What the commands that work with weights share: the device, the loading of an explainer.
 
 use super::{BadUsage, Global};
-use crate::explain::{Loaded, Moved};
+use crate::explain::{LoadedExplainer, Moved};
 use crate::report::progress::{warn_of_unverified, with_download_bar};
 use clap::Args;
 use explainer_zoo::artifact::CONFIG;
@@ -100,15 +100,19 @@ impl WeightArgs {
 }
 
 /// Opens a trained explainer with its classifiers, and warns if nobody can tell whether they belong together.
-pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyhow::Result<Loaded> {
+pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyhow::Result<LoadedExplainer> {
     let compute = compute(global)?;
     let moved = places.moved();
-    let loaded = with_download_bar(global.quiet, |progress| Loaded::open(folder, moved, &compute, progress))?;
+    let loaded = with_download_bar(global.quiet, |progress| LoadedExplainer::open(folder, moved, &compute, progress))?;
     warn_of_unverified(&loaded.matched);
     Ok(loaded)
 }
 
 /// The explainer before classifiers of which ever more is random.
-pub(super) fn randomised(loaded: &Loaded, places: &WeightArgs, global: &Global) -> anyhow::Result<Vec<Loaded>> {
+pub(super) fn randomised(
+    loaded: &LoadedExplainer,
+    places: &WeightArgs,
+    global: &Global,
+) -> anyhow::Result<Vec<LoadedExplainer>> {
     Ok(with_download_bar(global.quiet, |progress| loaded.randomised(places.moved(), progress))?)
 }

@@ -197,7 +197,7 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
     if known {
         let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
         let rows = closing::compare(finished)?;
-        finished.context.answered()?;
+        finished.context.check_failures()?;
         for row in rows {
             let mut cells = vec![row.name.to_string()];
             cells.extend(row.figures.iter().flat_map(|f| [format!("{:.2}", f.ad), format!("{:.2}", f.ic)]));

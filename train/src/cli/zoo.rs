@@ -2,7 +2,7 @@
 
 use super::{BadUsage, Global, print, shared};
 use crate::data::{Images, Loader, Plan};
-use crate::explain::{Loaded, Moved, Which};
+use crate::explain::{LoadedExplainer, Moved, Target};
 use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use clap::{Args, Subcommand};
@@ -106,8 +106,9 @@ fn list(entries: &[Entry]) -> String {
 fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<String> {
     let settings = SourceSettings::from_env();
     let opened = with_download_bar(global.quiet, |progress| entry.open(&settings, progress))?;
-    let load =
-        |progress: &mut dyn FnMut(u64, Option<u64>)| Loaded::open(opened.folder(), Moved::default(), compute, progress);
+    let load = |progress: &mut dyn FnMut(u64, Option<u64>)| {
+        LoadedExplainer::open(opened.folder(), Moved::default(), compute, progress)
+    };
     let loaded = with_download_bar(global.quiet, load)?;
     for matched in &loaded.matched {
         if let BackboneMatch::Unverified(reason) = matched {
@@ -126,7 +127,7 @@ fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<S
 }
 
 /// Explains the quickstart's scenes, stretched to the images that the explainer takes; how many maps came out.
-fn explain(loaded: &Loaded) -> anyhow::Result<usize> {
+fn explain(loaded: &LoadedExplainer) -> anyhow::Result<usize> {
     let preprocessing = &loaded.artifact.config.preprocessing;
     let folder = tempfile::tempdir()?;
     let images = match Images::open(Path::new(SCENES), preprocessing) {
@@ -142,7 +143,7 @@ fn explain(loaded: &Loaded) -> anyhow::Result<usize> {
     let loader = Loader::new(set.clone(), Plan::validation(set.len()), 0)?;
     let mut count = 0;
     for batch in loader {
-        let explained = loaded.maps(batch?.images(&loaded.compute.device), Which::Top(1))?;
+        let explained = loaded.maps(batch?.images(&loaded.compute.device), Target::Top(1))?;
         for map in explained.per_image()?.into_iter().flatten() {
             if !map.map.values().iter().all(|value| (0.0..=1.0).contains(value)) {
                 anyhow::bail!("a map of class {} has values outside 0..1, or that are no numbers", map.class);

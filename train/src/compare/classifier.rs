@@ -14,8 +14,8 @@ use explainer_zoo::weights::source::{Progress, WeightSource};
 use super::CompareError;
 use super::ready::Trained;
 use crate::config::CompareConfig;
-use crate::metric::CASCADE;
 use crate::report::progress::with_download_bar;
+use explainer_metrics::CASCADE;
 
 /// The explained classifier.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Classifier {
     /// The predictions for images `[B,3,H,W]` in 0..=1, cropped as the preprocessing has it.
     pub(super) fn look(&self, pixels: Tensor<4>) -> Clean {
         let images = self.preprocessing.normalise(pixels);
-        let logits = self.backbone.observe(images.clone(), &[]).logits;
+        let logits = self.backbone.forward(images.clone(), &[]).logits;
         let [_, count] = logits.dims();
         let scores: Vec<f32> = softmax(logits.clone(), 1).into_data().iter::<f32>().collect();
         let best = |row: &[f32]| {

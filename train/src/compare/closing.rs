@@ -1,17 +1,17 @@
 //! The end of a run: the trained explainer beside maps without training, on images whose object is known.
 
 use burn::tensor::Tensor;
-use explainer_zoo::attribution::{Attributor, Comparator, Setup};
+use explainer_attribution::{AttributionMethod, MethodSpec, Setup};
 use explainer_zoo::image::Pixels;
 use image::RgbImage;
 
 use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
-use crate::metric::{Confidence, MaskedConfidence, Summary};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{colours, masked, picture};
 use crate::report::sheet::Sheet;
+use explainer_metrics::{Confidence, MaskedConfidence, Summary};
 use explainer_zoo::bilinear::resize;
 
 /// One method's figures.
@@ -39,8 +39,8 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let backbone = context.backbone.as_ref();
     let preprocessing = &backbone.spec().preprocessing;
     let mut names = vec!["trained explainer"];
-    let mut others: Vec<Box<dyn Attributor>> = Vec::new();
-    for method in METHODS.iter().filter_map(|name| name.parse::<Comparator>().ok()) {
+    let mut others: Vec<Box<dyn AttributionMethod>> = Vec::new();
+    for method in METHODS.iter().filter_map(|name| name.parse::<MethodSpec>().ok()) {
         if let Ok(attributor) = method.attributor(&Setup::new(backbone)) {
             names.push(method.title());
             others.push(attributor);

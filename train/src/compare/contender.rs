@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
+use explainer_attribution::{AttributionMethod, MethodSpec, Setup};
 use explainer_zoo::artifact::bee::METHOD;
-use explainer_zoo::attribution::{Attributor, Comparator, Setup};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Family, Metric, Mode};
@@ -16,9 +16,9 @@ use super::ready::Trained;
 use super::{Classifier, CompareError};
 use crate::config::{CompareConfig, Compared, Source};
 use crate::explain::bee::{self, LoadedBee};
-use crate::explain::{Asked, AskedMethod, ExplainError, Explained, Loaded, Moved, Which};
-use crate::metric::Redraw;
+use crate::explain::{ExplainError, Explained, LearnedExplainFn, LoadedExplainer, MethodExplainFn, Moved, Target};
 use crate::report::progress::{warn_of_unverified, with_download_bar};
+use explainer_metrics::ExplainFn;
 
 /// What explanations cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,9 +59,9 @@ pub struct Contender {
 #[derive(Debug)]
 enum Kind {
     /// A head, and the same before ever more random classifiers.
-    Learned(Box<Loaded>, Vec<Loaded>),
+    Learned(Box<LoadedExplainer>, Vec<LoadedExplainer>),
     Bee(Box<LoadedBee>, Metric, usize, Mode),
-    Method(Box<dyn Attributor>),
+    Method(Box<dyn AttributionMethod>),
 }
 
 /// Maps of a batch's predicted classes.
@@ -110,11 +110,12 @@ impl Contender {
         }
         let weights = Some(classifier.record.weights.as_str());
         let moved = Moved { backbone: weights, auxiliary: compared.auxiliary_weights.as_deref() };
-        let opened = with_download_bar(quiet, |progress| Loaded::open(&trained.folder, moved, compute, progress));
+        let opened =
+            with_download_bar(quiet, |progress| LoadedExplainer::open(&trained.folder, moved, compute, progress));
         let mut loaded = opened.map_err(failed(compared))?;
         warn_of_unverified(&loaded.matched);
         loaded.backbone = classifier.backbone.clone(); // one copy of its weights for all
-        let before = |random: &Arc<dyn Backbone>| Loaded { backbone: random.clone(), ..loaded.clone() };
+        let before = |random: &Arc<dyn Backbone>| LoadedExplainer { backbone: random.clone(), ..loaded.clone() };
         let randomised = randomised.iter().map(before).collect();
         let what = format!("{}, {}", loaded.artifact.config.method, place(trained));
         let (name, identity, images) = (compared.name(), trained.sha256.clone(), compared.images);
@@ -169,7 +170,7 @@ impl Contender {
             per_call: config.batch_size,
             ..Setup::new(classifier.backbone.as_ref())
         };
-        let comparator: Comparator = method.parse().map_err(|error| CompareError::method(&name, error))?;
+        let comparator: MethodSpec = method.parse().map_err(|error| CompareError::method(&name, error))?;
         let made = comparator.attributor(&setup).map_err(|error| CompareError::method(&name, error))?;
         let what = match comparator.to_string() {
             own if own == name => comparator.title().to_owned(),
@@ -190,7 +191,7 @@ impl Contender {
             Kind::Learned(loaded, _) => {
                 let start = Instant::now();
                 let Explained { images: normalised, logits, classes, maps, .. } =
-                    loaded.maps(pixels, Which::Top(1)).map_err(failed)?;
+                    loaded.maps(pixels, Target::Top(1)).map_err(failed)?;
                 let maps = arrived(maps);
                 let passes = loaded.artifact.config.passes;
                 let cost = Cost {
@@ -218,7 +219,7 @@ impl Contender {
                 let mut maps = Vec::new();
                 for (image, class) in clean.classes.iter().enumerate() {
                     let pixels = pixels.clone().narrow(0, image, 1);
-                    let best = loaded.explain(pixels, Which::Class(*class), *metric, *draws, *mode);
+                    let best = loaded.explain(pixels, Target::Class(*class), *metric, *draws, *mode);
                     for drawn in best.map_err(failed)? {
                         let map = drawn.map.map;
                         let shape = [1, 1, map.height(), map.width()];
@@ -240,13 +241,13 @@ impl Contender {
         &'a self,
         classifier: &'a Classifier,
         randomised: &'a [Arc<dyn Backbone>],
-    ) -> Option<Box<dyn Redraw + 'a>> {
+    ) -> Option<Box<dyn ExplainFn + 'a>> {
         match &self.kind {
-            Kind::Learned(trained, randomised) => Some(Box::new(Asked { trained, randomised })),
+            Kind::Learned(trained, randomised) => Some(Box::new(LearnedExplainFn { trained, randomised })),
             Kind::Method(method) => {
                 let randomised = randomised.iter().map(AsRef::as_ref).collect();
                 let trained = classifier.backbone.as_ref();
-                Some(Box::new(AskedMethod { method: method.as_ref(), trained, randomised }))
+                Some(Box::new(MethodExplainFn { method: method.as_ref(), trained, randomised }))
             }
             Kind::Bee(..) => None,
         }

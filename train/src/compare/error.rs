@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use explainer_zoo::attribution::AttributionError;
+use explainer_attribution::AttributionError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
@@ -12,8 +12,8 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::explain::ExplainError;
 use crate::fit::FitError;
-use crate::metric::{MetricError, ResultsError};
 use crate::report::ReportError;
+use explainer_metrics::{MetricError, ResultsError};
 
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum CompareError {
     /// Trained explainers that are not there; all of them.
     #[error("trained explainers are missing:\n  {}", missing.join("\n  "))]
     Missing {
-        /// Which, and how to train each.
+        /// Target, and how to train each.
         missing: Vec<String>,
     },
     /// An explainer of another classifier than the others'.
@@ -36,7 +36,7 @@ pub enum CompareError {
         found: String,
         /// Where the comparison's classifier comes from.
         first: String,
-        /// Which that is.
+        /// Target that is.
         expected: String,
     },
     /// An explainer cannot be opened, or a method not be made for the classifier.
@@ -52,7 +52,7 @@ pub enum CompareError {
     Keys {
         /// The explainer.
         name: String,
-        /// Which, and what to do.
+        /// Target, and what to do.
         problem: String,
     },
     /// A run that was to leave an explainer has failed.
@@ -103,6 +103,9 @@ pub enum CompareError {
     /// A file of the report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A result cannot be written.
+    #[error(transparent)]
+    Write(#[from] explainer_zoo::files::WriteError),
 }
 
 impl CompareError {

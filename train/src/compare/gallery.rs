@@ -14,12 +14,12 @@ use serde::Serialize;
 use super::{Classifier, CompareError, Contender, Measured};
 use crate::data::Images;
 use crate::explain::{ClassNames, ExplainError};
-use crate::metric::{Better, MetricSpec};
 use crate::report::ReportError;
-use crate::report::files::write_atomic;
 use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{OPACITY, overlay, picture};
 use crate::report::progress::{bar, line};
+use explainer_metrics::{Better, MetricSpec};
+use explainer_zoo::files::write_atomic;
 
 /// Longest side of a picture, in pixels.
 const SIDE: u32 = 224;
@@ -175,7 +175,7 @@ fn encoding(path: &str) -> impl Fn(image::ImageError) -> CompareError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::metric;
+    use explainer_metrics::metric;
 
     #[test]
     fn the_worst_come_first_whatever_the_direction() {

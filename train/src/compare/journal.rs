@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{CompareError, Cost};
-use crate::metric::{Results, Row};
+use explainer_metrics::{Results, Row};
 
 /// What values follow from. Batch size, device and number of threads are no part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -197,7 +197,7 @@ fn write_line(file: &mut File, content: &impl Serialize) -> std::io::Result<Vec<
     Ok(line)
 }
 
-/// Which parts of a fingerprint are others.
+/// Target parts of a fingerprint are others.
 fn changes(before: &Fingerprint, now: &Fingerprint) -> String {
     let parts = [
         ("the program", before.program != now.program),

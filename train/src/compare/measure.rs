@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
-use explainer_zoo::backbone::{Backbone, answered};
+use explainer_zoo::backbone::{Backbone, check_failures};
 use explainer_zoo::device::Compute;
 
 use super::contender::Drawn;
 use super::sample::sort;
 use super::{Classifier, CompareError, Contender, Curve, Entry, Journal, Measured};
-use crate::data::{Broken, ImageSet, Images, Loader, Objects, Plan, Subset, Tally, Truth};
-use crate::metric::{Case, Metric, Subject};
+use crate::data::{Broken, ImageSet, Images, Loader, Objects, Plan, Subset, Tally};
 use crate::report::progress::Meter;
+use explainer_metrics::GroundTruth;
+use explainer_metrics::{Attributions, ImageBatch, Metric};
 
 /// What all explainers are measured with.
 pub(super) struct Measuring<'a> {
@@ -91,16 +92,16 @@ impl Measuring<'_> {
         &self,
         contender: &Contender,
         pixels: Tensor<4>,
-        truth: Vec<Truth>,
+        truth: Vec<GroundTruth>,
         indices: &[usize],
         set: &dyn ImageSet,
     ) -> Result<Entry, CompareError> {
         let Drawn { clean, maps, cost } = contender.draw(self.classifier, pixels)?;
         let (backbone, preprocessing) = (self.classifier.backbone.as_ref(), &self.classifier.preprocessing);
-        let subject = Subject::new(backbone, preprocessing, clean.images, clean.logits, clean.classes)?;
-        let subject = subject.with_truth(truth)?.with_budget(self.batch_size);
+        let subject = ImageBatch::new(backbone, preprocessing, clean.images, clean.logits, clean.classes)?;
+        let subject = subject.with_ground_truth(truth)?.with_budget(self.batch_size);
         let asked = contender.asked(self.classifier, self.randomised);
-        let case = Case::new(&subject, maps)?;
+        let case = Attributions::new(&subject, maps)?;
         let case = match &asked {
             Some(asked) => case.with_explainer(asked.as_ref()),
             None => case,
@@ -119,7 +120,7 @@ impl Measuring<'_> {
                 Some((metric.spec().name, sum))
             })
             .collect();
-        answered([&self.classifier.backbone])?;
+        check_failures([&self.classifier.backbone])?;
         let row = |(place, (index, class)): (usize, (&usize, &usize))| Measured {
             index: *index,
             image: set.id(*index),

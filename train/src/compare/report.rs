@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{CompareError, Cost, Curve, Gallery};
 use crate::data::Broken;
-use crate::metric::{Better, Difference, Estimate, MetricSpec, Results};
+use explainer_metrics::{Better, Difference, Estimate, MetricSpec, Results};
 
 /// A whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]

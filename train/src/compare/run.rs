@@ -20,9 +20,9 @@ use crate::config::CompareConfig;
 use crate::data::{ImageSet, Images, Objects, Tally};
 use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug};
-use crate::metric::{MetricSpec, Needs, metric};
-use crate::report::files::write_atomic;
 use crate::report::progress::line;
+use explainer_metrics::{MetricSpec, Needs, metric};
+use explainer_zoo::files::write_atomic;
 
 /// The program and its version, as a report and a fingerprint have it.
 const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
@@ -121,7 +121,7 @@ pub fn run(
     let names = names(&classifier, &images);
     let painter =
         Painter { classifier: &classifier, names: &names, images: &images, compute: &compute, quiet, interrupter };
-    let Some(gallery) = shown(config, &specs, &painter, &contenders, &journals, reference, &folders)? else {
+    let Some(gallery) = display(config, &specs, &painter, &contenders, &journals, reference, &folders)? else {
         return Ok(Outcome::Stopped { at: "the gallery".into() });
     };
     let found = contenders.iter().zip(&journals).map(|(contender, (journal, wanted))| Found {
@@ -175,7 +175,7 @@ fn write(report: &Report, output: &Path) -> Result<(), CompareError> {
 }
 
 /// The gallery of the configuration; nothing if it was interrupted.
-fn shown(
+fn display(
     config: &CompareConfig,
     specs: &[MetricSpec],
     painter: &Painter<'_>,

@@ -1,4 +1,4 @@
-//! Which images of a set are looked at where not all are.
+//! Target images of a set are looked at where not all are.
 
 use std::collections::BTreeSet;
 

@@ -2,8 +2,8 @@
 
 use super::Report;
 use super::report::{interval, number, verdict};
-use crate::metric::Better;
 use crate::report::table::Table;
+use explainer_metrics::Better;
 
 impl Report {
     /// For a terminal.
@@ -118,7 +118,7 @@ impl Report {
             Better::Higher => "higher is better",
             Better::Lower => "lower is better",
         };
-        let of = |spec: &crate::metric::MetricSpec| {
+        let of = |spec: &explainer_metrics::MetricSpec| {
             format!("{}: {}, {}, {}", spec.name, spec.title, spec.unit, direction(spec.better))
         };
         let mut notes: Vec<String> = self.metrics.iter().map(of).collect();
@@ -163,7 +163,7 @@ mod tests {
     use super::super::journal::Curve;
     use super::super::report::Found;
     use super::super::{Cost, Gallery, Report, Setting, Skipped};
-    use crate::metric::{Results, Row, metric};
+    use explainer_metrics::{Results, Row, metric};
 
     /// Two explainers and a floor on three images; the second was measured on two of them.
     fn report() -> Report {

@@ -1,11 +1,12 @@
 //! What a single key's range cannot say: rules across keys.
 
 use super::{
-    Auxiliary, Backbone, Config, Data, Encoder, Explainer, Masking, Objective, Optimizer, PhaseSettings, Phases,
-    Schedule, SelectorPhase, Train,
+    Auxiliary, Backbone, Config, Data, Encoder, ExplainerConfig, Objective, Optimizer, PhaseSettings, Phases, Schedule,
+    SelectorPhase, Train,
 };
 use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
 use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
+use explainer_zoo::masking::Masking;
 
 impl Config {
     /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
@@ -36,7 +37,9 @@ impl Config {
             notes
                 .push("auxiliary.weights: a random classifier's feature maps show little; good for timing only".into());
         }
-        if self.train.batch_size == 1 && !matches!(self.explainer, Explainer::MaskingModel(_) | Explainer::Bee(_)) {
+        if self.train.batch_size == 1
+            && !matches!(self.explainer, ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_))
+        {
             notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
         }
         notes
@@ -54,21 +57,21 @@ impl Config {
             ("train.validate_every", self.train.validate_every != train.validate_every),
         ];
         let why = |key| match (&self.explainer, key) {
-            (Explainer::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map and not the image"),
-            (Explainer::MaskingModel(_), "masking") => Some("a masking model has explainer.infill"),
-            (Explainer::MaskingModel(_), "objective") => Some("a masking model has explainer.loss"),
-            (Explainer::MaskingModel(_), "optimizer" | "schedule" | "train.epochs") => {
+            (ExplainerConfig::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map and not the image"),
+            (ExplainerConfig::MaskingModel(_), "masking") => Some("a masking model has explainer.infill"),
+            (ExplainerConfig::MaskingModel(_), "objective") => Some("a masking model has explainer.loss"),
+            (ExplainerConfig::MaskingModel(_), "optimizer" | "schedule" | "train.epochs") => {
                 Some("a masking model has explainer.phases")
             }
-            (Explainer::Bee(_), "train.validate_every") => Some("bee measures at the end of the run"),
-            (Explainer::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => {
+            (ExplainerConfig::Bee(_), "train.validate_every") => Some("bee measures at the end of the run"),
+            (ExplainerConfig::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => {
                 Some("bee learns without a loss")
             }
             _ => None,
         };
         let ignored = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
         let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed)| *changed).filter_map(ignored).collect();
-        if let Explainer::MaskingModel(section) = &self.explainer
+        if let ExplainerConfig::MaskingModel(section) = &self.explainer
             && !section.class_selector
             && section.phases.selector != SelectorPhase::default()
         {
@@ -86,7 +89,7 @@ impl Config {
                  for example `taps: [layer4]` on a ResNet"
             ));
         }
-        if matches!(&self.explainer, Explainer::LcamFm(head) if head.map_size.is_some()) {
+        if matches!(&self.explainer, ExplainerConfig::LcamFm(head) if head.map_size.is_some()) {
             found.push(
                 "explainer.map_size: lcam_fm multiplies the tapped feature map, whose size it has; remove it".into(),
             );
@@ -139,7 +142,7 @@ impl Config {
     /// Checks the scales of a masking model's encoder as far as they are known without weights. Names that are no
     /// backbone's or no tap's are refused where they are loaded.
     fn check_scales(&self, found: &mut Vec<String>) {
-        let Explainer::MaskingModel(section) = &self.explainer else { return };
+        let ExplainerConfig::MaskingModel(section) = &self.explainer else { return };
         let Some(architecture) = architecture(&self.backbone.name) else { return };
         let taps: Vec<TapSpec> = match &self.backbone.taps {
             None => MaskingModelConfig::scales(&architecture.taps).into_iter().cloned().collect(),
@@ -230,7 +233,7 @@ impl Config {
                     .into(),
             );
         }
-        if data.cache && matches!(self.explainer, Explainer::LcamFm(_) | Explainer::Bee(_)) {
+        if data.cache && matches!(self.explainer, ExplainerConfig::LcamFm(_) | ExplainerConfig::Bee(_)) {
             let method = self.explainer.method();
             found.push(format!(
                 "data.cache: found true, but explainer.method `{method}` makes no pass that can be kept; remove it"
@@ -250,7 +253,7 @@ impl Config {
 
     fn check_optimizer(&self, found: &mut Vec<String>) {
         let mut all = vec![(String::new(), self.optimizer.clone(), self.schedule.clone())];
-        if let Explainer::MaskingModel(section) = &self.explainer {
+        if let ExplainerConfig::MaskingModel(section) = &self.explainer {
             let Phases { selector, decoder } = &section.phases;
             let phases = [("selector", PhaseSettings::from(selector)), ("decoder", PhaseSettings::from(decoder))];
             all.extend(

@@ -2,8 +2,8 @@
 
 use super::range::{at_least_one, fraction, hex_digest, image_count, not_blank};
 use super::{ConfigError, document, read};
-use crate::metric::{Needs, metric};
-use explainer_zoo::attribution::Comparator;
+use explainer_attribution::MethodSpec;
+use explainer_metrics::{Needs, metric};
 use explainer_zoo::explainer::bee::Family;
 use garde::Validate;
 use schemars::JsonSchema;
@@ -299,7 +299,7 @@ impl CompareConfig {
             match explainer.source() {
                 None => found.push(format!("{key}: expected exactly one of the keys artifact, train and method")),
                 Some(Source::Method(method)) => {
-                    if let Err(error) = method.parse::<Comparator>() {
+                    if let Err(error) = method.parse::<MethodSpec>() {
                         found.push(format!("{key}.method: {error}"));
                     }
                     let learned = [

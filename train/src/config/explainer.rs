@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 tagged! {
     /// The learned explainer to train.
-    pub enum Explainer by "method" (Method) {
+    pub enum ExplainerConfig by "method" (Method) {
         /// T-TAME: one attention branch for each of three taps, their maps upsampled (bilinear) to the largest tap's
         /// side, at most 56, and fused with a bias into one map a class. For CNNs and transformers.
         "ttame" => Ttame(Head),
@@ -34,7 +34,7 @@ tagged! {
     }
 }
 
-impl Explainer {
+impl ExplainerConfig {
     /// The method's name as the YAML writes it.
     pub fn method(&self) -> &'static str {
         match self {

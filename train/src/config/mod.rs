@@ -20,7 +20,7 @@ mod wording;
 
 pub use bee::{Bee, Encoder};
 pub use compare::{Classifier, CompareConfig, Compared, Gallery, Source};
-pub use explainer::{AuxiliaryHead, Explainer, FuseInit, Head};
+pub use explainer::{AuxiliaryHead, ExplainerConfig, FuseInit, Head};
 pub use masking_model::{
     Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
     SelectorPhase, Upsampling,
@@ -28,8 +28,9 @@ pub use masking_model::{
 pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
 pub use precision::Precision;
 pub use preprocessing::{Interpolation, Preprocessing};
-pub use sections::{Augment, Auxiliary, Backbone, Data, Distributed, Masking, Objective, Selection, Train};
+pub use sections::{Augment, Auxiliary, Backbone, Data, Distributed, Objective, Selection, Train};
 
+use explainer_zoo::masking::Masking;
 use garde::Validate;
 use overrides::Override;
 use schemars::JsonSchema;
@@ -44,7 +45,7 @@ use wording::Wording;
 pub struct Config {
     /// The learned explainer to train.
     #[garde(dive)]
-    pub explainer: Explainer,
+    pub explainer: ExplainerConfig,
     /// The frozen classifier to explain.
     #[garde(dive)]
     pub backbone: Backbone,

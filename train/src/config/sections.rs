@@ -171,21 +171,6 @@ impl Augment {
     }
 }
 
-/// What the classifier sees where the map `m` (0..1, upsampled to the image) masks the image `x`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Masking {
-    /// `m * normalise(x)`: a hole has the data set's mean colour (T-TAME's ViT).
-    #[default]
-    AfterNorm,
-    /// `normalise(m * x)`: a hole is black (T-TAME's CNNs, P-TAME).
-    BeforeNorm,
-    /// `m * x + (1 - m) * blur(x)`, Gaussian with kernel 55: a hole is blurred.
-    Blur,
-    /// A hole has the image's own mean colour.
-    Mean,
-}
-
 /// Weights of the loss `ce * CE + area * mean((M + 5e-4)^area_power) + smooth * S(M)`. Defaults: TAME and T-TAME.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
@@ -210,7 +195,7 @@ pub struct Objective {
     #[garde(custom(not_negative))]
     #[schemars(range(min = 0.0))]
     pub border: f64,
-    /// Which maps the area and smoothness terms look at.
+    /// Target maps the area and smoothness terms look at.
     #[garde(skip)]
     pub selection: Selection,
 }
@@ -221,7 +206,7 @@ impl Default for Objective {
     }
 }
 
-/// Which class maps of an image the loss regularises.
+/// Target class maps of an image the loss regularises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {

@@ -29,7 +29,7 @@ fn defaults_are_ttames() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(
         config.explainer,
-        Explainer::Ttame(Head { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
+        ExplainerConfig::Ttame(Head { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
     );
     assert_eq!(config.optimizer.lr(), 1e-3);
     assert!(matches!(&config.optimizer, Optimizer::Sgd(sgd) if sgd.nesterov && !sgd.decay_biases));
@@ -264,7 +264,7 @@ fn ptames_files_have_the_papers_hyper_parameters() {
 #[test]
 fn the_masking_models_defaults_are_the_papers_but_for_the_loss() {
     let config = with(&["explainer={method: masking_model}"]).unwrap();
-    let Explainer::MaskingModel(own) = &config.explainer else { panic!("{:?}", config.explainer) };
+    let ExplainerConfig::MaskingModel(own) = &config.explainer else { panic!("{:?}", config.explainer) };
     assert_eq!((own.activation, own.class_selector, own.width), (Activation::Ratio, true, 64));
     assert_eq!(own.loss, MaskLoss::Released(ReleasedLoss::default()));
     assert_eq!(own.infill, Infill { blur: 0.5, colour: 0.66, noise: 0.11, image_noise: 0.03 });
@@ -281,7 +281,7 @@ fn the_masking_models_defaults_are_the_papers_but_for_the_loss() {
         ("masking_model_resnet50_released", MaskLoss::Released(ReleasedLoss::default())),
     ] {
         let config = Config::load(&configs().join(file).with_extension("yaml"), &[]).unwrap();
-        let Explainer::MaskingModel(found) = config.explainer else { panic!("{file}") };
+        let ExplainerConfig::MaskingModel(found) = config.explainer else { panic!("{file}") };
         assert_eq!(found, MaskingModel { loss, ..own.clone() }, "{file}");
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use explainer_zoo::image::{Crop, Preprocessing};
 
 use super::shapes::{SIDE, Split};
-use super::{DataError, FileSet, ImageSet, Objects, Scenes, ShardSet, Truth};
+use super::{DataError, FileSet, ImageSet, Objects, Scenes, ShardSet};
+use explainer_metrics::GroundTruth;
 
 /// Scenes of `shapes`, where no number is given.
 const SCENES: usize = 256;
@@ -54,11 +55,16 @@ impl Images {
     ///
     /// # Errors
     /// Annotations that cannot be read.
-    pub fn truth(&self, index: usize, objects: &Objects, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
+    pub fn truth(
+        &self,
+        index: usize,
+        objects: &Objects,
+        preprocessing: &Preprocessing,
+    ) -> Result<GroundTruth, DataError> {
         match self {
             Self::Files(set) => objects.truth(&set.id(index), &set.path(index), preprocessing),
             Self::Shards(set) => set.truth(index, objects),
-            Self::Scenes(set) => Ok(Truth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
+            Self::Scenes(set) => Ok(GroundTruth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
         }
     }
 }

@@ -19,7 +19,6 @@ pub mod shapes;
 mod shards;
 mod subset;
 mod tally;
-mod truth;
 
 use std::fmt::Debug;
 
@@ -33,14 +32,13 @@ pub use given::Images;
 pub(crate) use given::scenes as scenes_given;
 pub use loader::Loader;
 pub use objects::Objects;
-pub use order::{Augment, Order, stream};
+pub use order::{Augment, Order};
 pub use place::open;
 pub use plan::Plan;
 pub use scenes::Scenes;
 pub use shards::ShardSet;
 pub use subset::Subset;
 pub use tally::{Broken, Tally};
-pub use truth::{Area, Truth};
 
 /// A set of images, numbered `0..len()`, that worker threads load in any order.
 pub trait ImageSet: Debug + Send + Sync {
@@ -89,7 +87,7 @@ pub trait ImageSet: Debug + Send + Sync {
     /// A [`DataError`] that names the image. The loader skips and counts it.
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError>;
 
-    /// Which pixels of the crop show the object, row by row, where the set knows.
+    /// Target pixels of the crop show the object, row by row, where the set knows.
     fn object(&self, _index: usize, _crop: Crop) -> Option<Vec<bool>> {
         None
     }

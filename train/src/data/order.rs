@@ -1,26 +1,11 @@
 //! In which order images are read and how each is cropped: pure functions of (seed, epoch, index).
 
 use explainer_zoo::image::Crop;
-use rand::{Rng, SeedableRng};
+use explainer_zoo::random::stream;
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use sha2::{Digest, Sha256};
 
 use super::ImageSet;
-
-/// A random stream of its own for each (seed, purpose, numbers).
-///
-/// The purpose keeps streams apart that would otherwise be drawn from the same numbers, e.g. `"order"` and `"crop"`.
-#[must_use]
-pub fn stream(seed: u64, purpose: &str, numbers: &[u64]) -> ChaCha8Rng {
-    let mut hash = Sha256::new();
-    hash.update((purpose.len() as u64).to_le_bytes());
-    hash.update(purpose);
-    hash.update(seed.to_le_bytes());
-    for number in numbers {
-        hash.update(number.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(hash.finalize().into())
-}
 
 /// The order of one epoch: a permutation of `0..len`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +99,7 @@ fn shuffle(items: &mut [usize], random: &mut ChaCha8Rng) {
     }
 }
 
-/// Which random changes a training image goes through.
+/// Target random changes a training image goes through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
     /// A crop at a random place instead of the centre.

@@ -7,16 +7,16 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::BeeArtifact;
-use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
-use explainer_zoo::attribution::{Counted, Passes};
-use explainer_zoo::backbone::{Backbone, answered};
+use explainer_zoo::backbone::{Backbone, check_failures};
+use explainer_zoo::backbone::{CountedBackbone, Passes};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, Mode};
+use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::weights::source::Progress;
 
-use super::{ClassMap, ExplainError, Which, load};
-use crate::metric::{BeeScores, Case, Subject};
+use super::{ClassMap, ExplainError, Target, load};
 use crate::report::heat_map::HeatMap;
+use explainer_metrics::{Attributions, BeeScores, ImageBatch};
 
 /// Where weights are that are no longer at the places that the artifact names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Moved<'a> {
 }
 
 /// A classifier, and the count of what goes through it.
-type Through = Arc<Counted<Arc<dyn Backbone>>>;
+type Through = Arc<CountedBackbone<Arc<dyn Backbone>>>;
 
 /// A BEE explainer and all that it needs to explain.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl LoadedBee {
         let prepared = Some(&config.preprocessing);
         let backbone = load(&config.backbone, moved.backbone, prepared, "--weights", compute, progress)?;
         let mut matched = vec![config.verify_backbone(backbone.spec())?];
-        let counted = Arc::new(Counted::new(backbone));
+        let counted = Arc::new(CountedBackbone::new(backbone));
         let backbone: Arc<dyn Backbone> = counted.clone();
         let mut counted_context = None;
         let side = config.preprocessing.crop;
@@ -89,7 +89,7 @@ impl LoadedBee {
             Some(record) => {
                 let context = load(record, moved.context, None, "--context-weights", compute, progress)?;
                 matched.push(config.verify_context(context.spec())?);
-                let context = Arc::new(Counted::new(context));
+                let context = Arc::new(CountedBackbone::new(context));
                 counted_context = Some(context.clone());
                 context
             }
@@ -130,25 +130,25 @@ impl LoadedBee {
     pub fn explain(
         &self,
         pixels: Tensor<4>,
-        which: Which,
+        which: Target,
         metric: Metric,
         draws: usize,
         mode: Mode,
     ) -> Result<Vec<Drawn>, ExplainError> {
         let config = &self.artifact.config;
         let mixture = self.artifact.mixtures.of(metric)?;
-        if let Which::Class(class) = which
+        if let Target::Class(class) = which
             && class >= config.classes
         {
             return Err(ExplainError::NoClass { class, classes: config.classes });
         }
         let images = config.preprocessing.normalise(pixels);
-        let logits = self.bee.backbone().observe(images.clone(), &[]).logits;
+        let logits = self.bee.backbone().forward(images.clone(), &[]).logits;
         let probabilities: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
         let mut explained = Vec::new();
         for class in which.of(&probabilities) {
             let seen = self.bee.see(images.clone(), Some(&[class]));
-            let subject = Subject::new(
+            let subject = ImageBatch::new(
                 self.bee.backbone().as_ref(),
                 &config.preprocessing,
                 images.clone(),
@@ -156,12 +156,12 @@ impl LoadedBee {
                 vec![class],
             )?;
             let score = |maps: &Tensor<4>| -> Result<_, ExplainError> {
-                let case = Case::of(&subject, maps.clone(), vec![0; maps.dims()[0]])?;
+                let case = Attributions::of(&subject, maps.clone(), vec![0; maps.dims()[0]])?;
                 Ok(self.scores.score(metric, &case)?)
             };
             let best = self.bee.explain(mixture, &seen, 0, draws, mode, score);
             // Where a classifier could not be asked, whatever went wrong afterwards went wrong for that.
-            answered([self.bee.backbone(), self.bee.encoder().backbone()])?;
+            check_failures([self.bee.backbone(), self.bee.encoder().backbone()])?;
             let best = best?;
             let [_, _, height, width] = best.map.dims();
             let map = HeatMap::new(height, width, best.map.into_data().iter::<f32>().collect())?;

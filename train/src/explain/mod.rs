@@ -12,24 +12,24 @@ use std::sync::Arc;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use explainer_attribution::AttributionError;
 use explainer_zoo::adapter::{Adapter, NotSquare};
 use explainer_zoo::artifact::{Artifact, ArtifactError, BackboneMatch, BackboneRecord};
-use explainer_zoo::attribution::AttributionError;
-use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
-use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, answered};
+use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, check_failures};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::BeeError;
-use explainer_zoo::explainer::{ClassSelection, Explainer, Method, View};
+use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput, Method};
 use explainer_zoo::image::Preprocessing;
+use explainer_zoo::path_integral::SiteError;
 use explainer_zoo::weights::source::{Progress, WeightSource};
 
-use crate::data::Truth;
-use crate::metric::{CASCADE, MetricError, Subject};
 use crate::report::ReportError;
 use crate::report::heat_map::HeatMap;
+use explainer_metrics::GroundTruth;
+use explainer_metrics::{CASCADE, ImageBatch, MetricError};
 
-pub use asked::{Asked, AskedMethod};
+pub use asked::{LearnedExplainFn, MethodExplainFn};
 pub use names::{ClassError, ClassNames};
 
 /// Why an explainer cannot be used.
@@ -95,16 +95,16 @@ pub enum ExplainError {
     },
 }
 
-/// Which classes of an image are explained.
+/// Target classes of an image are explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum Target {
     /// The most probable ones, this many (or all, if there are fewer), best first; of equals the lower index first.
     Top(usize),
     /// This one, by its index.
     Class(usize),
 }
 
-impl Which {
+impl Target {
     /// The classes to explain of an image with these probabilities.
     fn of(self, probabilities: &[f32]) -> Vec<usize> {
         match self {
@@ -121,7 +121,7 @@ impl Which {
 
 /// An explainer and all that it needs to explain.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedExplainer {
     /// The head and its description.
     pub artifact: Artifact,
     /// The classifier it explains.
@@ -174,7 +174,7 @@ pub struct ClassMap {
     pub map: HeatMap,
 }
 
-impl Loaded {
+impl LoadedExplainer {
     /// Opens the artifact in `folder` and loads its classifier and its auxiliary, if it has one, from where `moved`
     /// says, otherwise from the places that the artifact names. `progress` is told of downloads.
     ///
@@ -212,9 +212,9 @@ impl Loaded {
     ///
     /// # Errors
     /// [`ExplainError::NoClass`].
-    pub fn maps(&self, pixels: Tensor<4>, which: Which) -> Result<Explained, ExplainError> {
+    pub fn maps(&self, pixels: Tensor<4>, which: Target) -> Result<Explained, ExplainError> {
         let config = &self.artifact.config;
-        if let Which::Class(class) = which
+        if let Target::Class(class) = which
             && class >= config.head.classes()
         {
             return Err(ExplainError::NoClass { class, classes: config.head.classes() });
@@ -228,18 +228,18 @@ impl Loaded {
         let probabilities: Vec<Vec<f32>> =
             rows().zip(&classes).map(|(row, classes)| classes.iter().map(|&class| row[class]).collect()).collect();
         let maps = self.draw(&images, &features, &classes);
-        self.answered()?;
+        self.check_failures()?;
         Ok(Explained { images, logits, classes, probabilities, maps })
     }
 
     /// Whether the classifiers have answered since the last time they were asked.
-    fn answered(&self) -> Result<(), BackboneError> {
-        answered([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
+    fn check_failures(&self) -> Result<(), BackboneError> {
+        check_failures([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
     }
 
     /// What classifier and head see of normalised images `[B,3,H,W]`, which are `pixels` in 0..=1.
     fn see(&self, images: Tensor<4>, pixels: Tensor<4>) -> Seen {
-        let seen = self.backbone.observe(images, &self.taps);
+        let seen = self.backbone.forward(images, &self.taps);
         let features = match &self.auxiliary {
             Some(auxiliary) => auxiliary.features(pixels),
             None => self.adapters.iter().zip(seen.taps).map(|(adapter, tap)| adapter.apply(tap)).collect(),
@@ -249,7 +249,7 @@ impl Loaded {
 
     /// Maps `[B,k,h,w]` in 0..=1 of the k classes of each image, as they are shown.
     fn draw(&self, images: &Tensor<4>, features: &[Tensor<4>], classes: &[Vec<usize>]) -> Tensor<4> {
-        let (head, view, device) = (&self.artifact.head, View { images, features }, images.device());
+        let (head, view, device) = (&self.artifact.head, ExplainerInput { images, features }, images.device());
         let maps = if classes.iter().all(|classes| classes.len() == 1) {
             head.maps(&view, ClassSelection::Each(indices(&classes.concat(), &device)))
         } else {
@@ -257,14 +257,14 @@ impl Loaded {
             let drawn: Vec<usize> = classes.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
             own(head.maps(&view, ClassSelection::Of(indices(&drawn, &device))), &drawn, classes)
         };
-        head.shown(maps)
+        head.postprocess(maps)
     }
 
     /// The explainer before classifiers of which ever more is random: a [`CASCADE`]. The classifier's weights are read
     /// anew, from where `moved` says or the artifact; head and auxiliary stay as they are.
     ///
     /// # Errors
-    /// As [`Loaded::open`].
+    /// As [`LoadedExplainer::open`].
     pub fn randomised(&self, moved: Moved<'_>, progress: &mut Progress<'_>) -> Result<Vec<Self>, ExplainError> {
         let BackboneRecord { name, weights, sha256 } = &self.artifact.config.backbone;
         let (place, sha256) = place(weights, moved.backbone, sha256.as_deref());
@@ -281,18 +281,19 @@ impl Loaded {
     pub fn with_subject<R>(
         &self,
         pixels: Tensor<4>,
-        truth: Vec<Truth>,
-        measure: impl FnOnce(&Subject<'_>, Tensor<4>) -> Result<R, ExplainError>,
+        truth: Vec<GroundTruth>,
+        measure: impl FnOnce(&ImageBatch<'_>, Tensor<4>) -> Result<R, ExplainError>,
     ) -> Result<R, ExplainError> {
-        let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Which::Top(1))?;
+        let Explained { images, logits, classes, maps, .. } = self.maps(pixels, Target::Top(1))?;
         let [batch, ..] = images.dims();
         // The artifact's mean and standard deviation, with which the images were normalised, not the registry's.
         let preprocessing = &self.artifact.config.preprocessing;
-        let subject = Subject::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
-        let subject = subject.with_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+        let subject = ImageBatch::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
+        let subject =
+            subject.with_ground_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
         let measured = measure(&subject, maps);
         // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
-        self.answered()?;
+        self.check_failures()?;
         measured
     }
 }
@@ -386,9 +387,9 @@ mod tests {
     #[test]
     fn the_most_probable_come_first_and_of_equals_the_lower_index() {
         let probabilities = [0.2, 0.3, 0.2, 0.3];
-        assert_eq!(Which::Top(3).of(&probabilities), [1, 3, 0]);
-        assert_eq!(Which::Top(9).of(&probabilities), [1, 3, 0, 2]);
-        assert_eq!(Which::Class(2).of(&probabilities), [2]);
+        assert_eq!(Target::Top(3).of(&probabilities), [1, 3, 0]);
+        assert_eq!(Target::Top(9).of(&probabilities), [1, 3, 0, 2]);
+        assert_eq!(Target::Class(2).of(&probabilities), [2]);
     }
 
     #[test]

@@ -8,14 +8,14 @@ use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, TapSpec};
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{AnyConfig, MaskingModelConfig, Method};
+use explainer_zoo::explainer::{AnyHeadConfig, MaskingModelConfig, Method};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
 use super::context::{Masked, Task};
 use super::step::TameTask;
-use crate::config::{self, Config, Data, Explainer};
+use crate::config::{self, Config, Data, ExplainerConfig};
 use crate::report::progress::with_download_bar;
 
 /// Everything that a configuration says of a head's surroundings, loaded and checked. No image is opened.
@@ -54,7 +54,7 @@ impl Classifier {
         };
         let own = match &auxiliary {
             None => wanted.taps.clone().unwrap_or_else(|| match &config.explainer {
-                Explainer::MaskingModel(_) => {
+                ExplainerConfig::MaskingModel(_) => {
                     MaskingModelConfig::scales(&spec.taps).into_iter().map(|tap| tap.name.clone()).collect()
                 }
                 _ => spec.default_taps.clone(),
@@ -67,18 +67,18 @@ impl Classifier {
         let tap_specs = auxiliary.as_ref().map_or(own, Auxiliary::tap_specs);
         let taps = tap_specs.iter().map(|tap| tap.name.clone()).collect();
         let method = match &config.explainer {
-            Explainer::Ttame(_) => Method::Ttame,
-            Explainer::Tame(_) => Method::Tame,
-            Explainer::Ptame(_) => Method::Ptame,
-            Explainer::LcamImg(_) => Method::LcamImg,
-            Explainer::LcamFm(_) => Method::LcamFm,
-            Explainer::MaskingModel(_) => Method::MaskingModel,
-            Explainer::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
+            ExplainerConfig::Ttame(_) => Method::Ttame,
+            ExplainerConfig::Tame(_) => Method::Tame,
+            ExplainerConfig::Ptame(_) => Method::Ptame,
+            ExplainerConfig::LcamImg(_) => Method::LcamImg,
+            ExplainerConfig::LcamFm(_) => Method::LcamFm,
+            ExplainerConfig::MaskingModel(_) => Method::MaskingModel,
+            ExplainerConfig::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
         };
         if tap_specs.is_empty() {
             return Err(FitError::NoTaps { backbone: spec.name.clone() });
         }
-        if method == Method::LcamFm && !backbone.replaces_taps() {
+        if method == Method::LcamFm && !backbone.can_replace_taps() {
             return Err(FitError::FixedTaps { backbone: spec.name.clone(), asks: "explainer.method lcam_fm" });
         }
         let class_names = class_names(wanted, spec.classes)?;
@@ -86,7 +86,7 @@ impl Classifier {
     }
 
     /// What an artifact of a head of this shape says of its surroundings; figures are the caller's.
-    pub fn describe(&self, config: &Config, head: impl Into<AnyConfig>) -> ArtifactConfig {
+    pub fn describe(&self, config: &Config, head: impl Into<AnyHeadConfig>) -> ArtifactConfig {
         let (taps, spec, weights) = (self.taps.clone(), self.backbone.spec(), &config.backbone.weights);
         let mut about = ArtifactConfig::new(self.method, head, taps, spec, weights);
         if let (Some(auxiliary), Some(section)) = (&self.auxiliary, &config.auxiliary) {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::auxiliary::Auxiliary;
-use explainer_zoo::backbone::{Backbone, BackboneError, TapId, answered};
+use explainer_zoo::backbone::{Backbone, BackboneError, TapId, check_failures};
 use explainer_zoo::explainer::tame::SyncBatchNorm;
 
 use super::cache::{CleanCache, Look};
 use super::step::{MaskingTask, PhaseName, TameTask};
-use crate::config::{Config, Explainer};
+use crate::config::{Config, ExplainerConfig};
 use crate::data::Batch;
 use crate::distributed::Team;
-use crate::objective::Masking;
+use explainer_zoo::masking::Masking;
 
 /// What the map is multiplied into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +38,10 @@ impl Task {
     /// What a run trains its explainer for, in its last phase if it has several.
     pub fn of(config: &Config) -> Self {
         let masked = match &config.explainer {
-            Explainer::MaskingModel(section) => {
+            ExplainerConfig::MaskingModel(section) => {
                 return Self::MaskingModel(MaskingTask::new(section, PhaseName::Decoder, config.train.seed));
             }
-            Explainer::LcamFm(_) => Masked::Feature,
+            ExplainerConfig::LcamFm(_) => Masked::Feature,
             _ => Masked::Image(config.masking),
         };
         Self::Tame(TameTask { masked, objective: config.objective.clone() })
@@ -93,15 +93,15 @@ impl Context {
     ///
     /// # Errors
     /// Why one of them did not; what it returned is NaN.
-    pub fn answered(&self) -> Result<(), BackboneError> {
-        answered([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
+    pub fn check_failures(&self) -> Result<(), BackboneError> {
+        check_failures([&self.backbone].into_iter().chain(self.auxiliary.as_ref().map(|auxiliary| &auxiliary.backbone)))
     }
 
     /// The clean pass: images `[B,3,H,W]` in 0..1, without a graph. An auxiliary sees the same pixels, with its own
     /// mean and standard deviation.
     pub fn clean(&self, pixels: Tensor<4>) -> Clean {
         let images = self.backbone.spec().preprocessing.normalise(pixels.clone());
-        let seen = self.backbone.observe(images.clone(), &self.taps);
+        let seen = self.backbone.forward(images.clone(), &self.taps);
         let [batch, _] = seen.logits.dims();
         let class = seen.logits.clone().argmax(1).reshape([batch]);
         let features = match &self.auxiliary {

@@ -10,7 +10,7 @@ use burn::optim::OptimizerRecord;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use explainer_zoo::explainer::AnyConfig;
+use explainer_zoo::explainer::AnyHeadConfig;
 
 use super::FitError;
 use super::batches::Batches;
@@ -29,7 +29,7 @@ use crate::distributed::Team;
 pub(super) struct Course<'a> {
     pub config: &'a Config,
     /// What is trained.
-    pub head: &'a AnyConfig,
+    pub head: &'a AnyHeadConfig,
     /// Those who train it.
     pub team: &'a Arc<Team>,
     /// Without autodiff.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use explainer_zoo::adapter::NotSquare;
 use explainer_zoo::artifact::ArtifactError;
-use explainer_zoo::attribution::path::SiteError;
 use explainer_zoo::auxiliary::AuxiliaryError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
@@ -12,12 +11,13 @@ use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::WrongScale;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::masking::ScaleError;
+use explainer_zoo::path_integral::SiteError;
 
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
 use crate::data::DataError;
 use crate::distributed::RankError;
-use crate::metric::MetricError;
+use explainer_metrics::MetricError;
 
 /// What ends a run early. Everything earned before it is in the output folder.
 #[derive(Debug, thiserror::Error)]

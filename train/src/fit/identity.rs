@@ -1,11 +1,11 @@
-//! Which run a checkpoint belongs to.
+//! Target run a checkpoint belongs to.
 
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::weights::hash::sha256;
 
 use super::checkpoint::Identity;
-use crate::config::{Config, Data, Distributed, Explainer};
+use crate::config::{Config, Data, Distributed, ExplainerConfig};
 use crate::data::ImageSet;
 
 /// What must be the same for a checkpoint to fit.
@@ -39,7 +39,7 @@ fn in_common(config: &Config) -> Config {
     if let Some(auxiliary) = &mut same.auxiliary {
         auxiliary.weights.clear();
     }
-    if let Explainer::Bee(bee) = &mut same.explainer
+    if let ExplainerConfig::Bee(bee) = &mut same.explainer
         && let Some(context) = &mut bee.context
     {
         context.weights.clear();

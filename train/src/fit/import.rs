@@ -7,7 +7,7 @@ use explainer_zoo::device::Compute;
 
 use super::FitError;
 use super::classifier::Classifier;
-use crate::config::{Config, Explainer};
+use crate::config::{Config, ExplainerConfig};
 
 /// What was made of a checkpoint.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Imported {
 /// # Errors
 /// [`FitError`] if the classifier cannot be loaded, the checkpoint holds no head, or the two do not belong together.
 pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool) -> Result<Imported, FitError> {
-    if let Explainer::MaskingModel(_) | Explainer::Bee(_) = &config.explainer {
+    if let ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_) = &config.explainer {
         return Err(FitError::NoHead { method: config.explainer.method() });
     }
     let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };

@@ -7,7 +7,7 @@ use super::context::{Context, Task};
 use super::progress::Report;
 use super::setup::training;
 use super::step::{MaskingTask, PhaseName, TameTask};
-use crate::config::{Config, Explainer, MaskingModel, Optimizer, Schedule};
+use crate::config::{Config, ExplainerConfig, MaskingModel, Optimizer, Schedule};
 use crate::data::Plan;
 
 /// A part of a run between two changes of what is trained.
@@ -35,7 +35,7 @@ impl Phase {
     /// The phases of a run over `images` training images, in `context` but for the task.
     pub fn all(config: &Config, context: &Context, images: usize) -> Vec<Self> {
         match &config.explainer {
-            Explainer::MaskingModel(section) => masking_model(config, section, context, images),
+            ExplainerConfig::MaskingModel(section) => masking_model(config, section, context, images),
             _ => {
                 let mut plan = training(config, config.train.batch_size, config.train.epochs);
                 plan.share = (context.team.rank(), context.team.size());

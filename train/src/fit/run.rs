@@ -19,7 +19,7 @@ use super::identity::identity;
 use super::phase::Phase;
 use super::setup::{Setup, share, validated, validation};
 use super::trainee::Trainee;
-use crate::config::{Config, Explainer};
+use crate::config::{Config, ExplainerConfig};
 use crate::data::{Broken, ImageSet};
 use crate::distributed::Team;
 
@@ -190,7 +190,7 @@ fn shareable(config: &Config, team: &Team) -> Result<(), FitError> {
     let (ranks, batch_size) = (team.size(), config.train.batch_size);
     match &config.explainer {
         _ if team.is_alone() => Ok(()),
-        Explainer::MaskingModel(_) | Explainer::Bee(_) => {
+        ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_) => {
             Err(FitError::OneProcess { method: config.explainer.method(), ranks })
         }
         _ if config.data.cache => Err(FitError::CacheShared { ranks }),

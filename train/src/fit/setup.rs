@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::tame::SyncBatchNorm;
-use explainer_zoo::explainer::{AnyConfig, Method, TameConfig};
+use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
 use explainer_zoo::image::Preprocessing;
 
 use super::FitError;
@@ -13,7 +13,7 @@ use super::cache::CleanCache;
 use super::classifier::Classifier;
 use super::context::{Context, Task};
 use super::identity::identity;
-use crate::config::{Augment, Config, Data, Explainer};
+use crate::config::{Augment, Config, Data, ExplainerConfig};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, ImageSet, Plan, Scenes, Subset};
 use crate::distributed::{Team, own_device, own_threads};
@@ -27,7 +27,7 @@ pub(super) fn share(plan: Plan, team: &Team) -> Plan {
 pub(super) struct Setup {
     pub classifier: Classifier,
     pub context: Arc<Context>,
-    pub head: AnyConfig,
+    pub head: AnyHeadConfig,
     pub train: Arc<dyn ImageSet>,
     pub valid: Arc<dyn ImageSet>,
 }
@@ -79,10 +79,10 @@ impl Setup {
 }
 
 /// The shape of the explainer.
-fn shape(config: &Config, classifier: &Classifier) -> Result<AnyConfig, FitError> {
+fn shape(config: &Config, classifier: &Classifier) -> Result<AnyHeadConfig, FitError> {
     let (taps, classes, side) =
         (&classifier.tap_specs, classifier.backbone.spec().classes, classifier.preprocessing.crop);
-    if let Explainer::MaskingModel(section) = &config.explainer {
+    if let ExplainerConfig::MaskingModel(section) = &config.explainer {
         return Ok(section.shape(taps, classes, side)?.into());
     }
     let mut head = match classifier.method {

@@ -9,7 +9,7 @@ use burn::tensor::{ExecutionError, Tensor, TensorReadError};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use explainer_zoo::backbone::BackboneError;
-use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
+use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
 
 use super::clip::{GradientError, Norms, clip_gradients};
 use super::context::{Clean, Context, Task};
@@ -17,13 +17,13 @@ use super::gradients::Flat;
 use super::progress::{Figures, Report};
 use super::step;
 use crate::data::Batch;
-use crate::metric::{Confidence, MaskedConfidence};
+use explainer_metrics::{Confidence, MaskedConfidence};
 
 /// The head and what it is trained with, as burn-train's learner holds it.
 #[derive(Module, Debug)]
 pub struct Trainee {
     /// The only thing that is trained.
-    pub head: AnyExplainer,
+    pub head: AnyHead,
     #[module(skip)]
     context: Arc<Context>,
     #[module(skip)]
@@ -99,7 +99,7 @@ impl ItemLazy for Validated {
 
 impl Trainee {
     /// A head in its surroundings.
-    pub fn new(head: AnyExplainer, context: Arc<Context>, exchange: Arc<Exchange>) -> Self {
+    pub fn new(head: AnyHead, context: Arc<Context>, exchange: Arc<Exchange>) -> Self {
         Self { head, context, exchange }
     }
 
@@ -148,16 +148,16 @@ impl Trainee {
     ///
     /// # Errors
     /// Why a classifier did not answer.
-    pub fn answered(&self) -> Result<(), BackboneError> {
-        self.context.answered()
+    pub fn check_failures(&self) -> Result<(), BackboneError> {
+        self.context.check_failures()
     }
 
     /// The maps of each image's predicted class as inference shows them: images `[B,3,H,W]` in 0..1 to `[B,1,h,w]`.
     pub fn explain(&self, pixels: Tensor<4>) -> (Clean, Tensor<4>) {
         let clean = self.context.clean(pixels);
-        let view = View { images: &clean.images, features: &clean.features };
+        let view = ExplainerInput { images: &clean.images, features: &clean.features };
         let maps = self.head.maps(&view, ClassSelection::Each(clean.class.clone()));
-        (clean, self.head.shown(maps))
+        (clean, self.head.postprocess(maps))
     }
 }
 

@@ -7,8 +7,8 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use super::ReportError;
-use super::files::write_atomic;
 use super::heat_map::HeatMap;
+use explainer_zoo::files::write_atomic;
 
 /// Writes a map as a 16-bit grey PNG: 0 is black, 1 is white (65,535), values outside are cut off.
 pub fn write_png16(path: &Path, map: &HeatMap) -> Result<(), ReportError> {
@@ -37,7 +37,8 @@ pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), Rep
     write_atomic(path, |out| {
         out.write_all(&header)?;
         values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
-    })
+    })?;
+    Ok(())
 }
 
 /// What stands before the values in a file of little-endian f32 in row-major order: format 1.0 of NumPy's
@@ -61,7 +62,8 @@ fn write_png(
     PngEncoder::new(&mut encoded)
         .write_image(samples, width, height, colour)
         .map_err(|source| ReportError::Encode { path: path.into(), source })?;
-    write_atomic(path, |out| out.write_all(&encoded))
+    write_atomic(path, |out| out.write_all(&encoded))?;
+    Ok(())
 }
 
 #[cfg(test)]

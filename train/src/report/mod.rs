@@ -2,7 +2,6 @@
 
 pub mod arrays;
 pub mod colormap;
-pub mod files;
 pub mod heat_map;
 pub mod overlay;
 pub mod progress;
@@ -11,17 +10,14 @@ pub mod table;
 
 use std::path::PathBuf;
 
+use explainer_zoo::files::WriteError;
+
 /// Why a result could not be made or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The operating system refused to write the file.
-    #[error("{}: cannot write: {source}; check that the folder exists, is writable and has space left", path.display())]
-    Write {
-        /// The file that was to be written; an older file of this name is untouched.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    /// A file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The picture could not be encoded.
     #[error("{}: cannot write the picture: {source}", path.display())]
     Encode {

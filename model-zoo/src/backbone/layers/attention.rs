@@ -6,7 +6,7 @@ use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 
 use super::{Linear, has_own_gradients, transformer};
-use crate::backbone::Watch;
+use crate::backbone::TapHook;
 
 /// softmax(Q K^T / sqrt(d)) V with one packed projection for queries, keys and values.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Attention {
 
 impl Attention {
     /// `[B,N,width]` to the same shape. Weights are shown to a watch that attends to them.
-    pub fn forward(&self, x: Tensor<3>, watch: &mut dyn Watch) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, watch: &mut dyn TapHook) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let packed = self.qkv.forward(x);
         if !watch.attends() && has_own_gradients(&packed) {

@@ -13,7 +13,7 @@ use super::packed::{Packed, agree};
 use super::shape::tap_spec;
 use super::{NAME, TorchScriptError, record};
 use crate::backbone::workers::split;
-use crate::backbone::{Answer, Backbone, BackboneError, BackboneSpec, Cotangent, Observed, Tap, TapId, TapSpec};
+use crate::backbone::{Backbone, BackboneError, BackboneOutput, BackboneSpec, Cotangent, Tap, TapId, TapSpec, Vjp};
 use crate::device::Compute;
 use crate::image::Preprocessing;
 
@@ -173,7 +173,7 @@ impl TorchScript {
         Err(TorchScriptError::Output { path: self.path.clone(), images: shape.into(), found })
     }
 
-    fn seen(&self, images: &Tensor<4>, ids: &[TapId]) -> Result<Observed, TorchScriptError> {
+    fn seen(&self, images: &Tensor<4>, ids: &[TapId]) -> Result<BackboneOutput, TorchScriptError> {
         let (device, shape) = (images.device(), images.dims());
         let torch = self.crossed(images, &shape)?;
         let mut logits = Vec::new();
@@ -201,7 +201,7 @@ impl TorchScript {
         apart(&torch, &mut taps).map_err(failed)?;
         let taps = taps.iter().map(|parts| tap(parts, &device)).collect::<Result<_, _>>().map_err(failed)?;
         let logits = to_burn(&logits, [shape[0], self.spec.classes], &device).map_err(failed)?;
-        Ok(Observed { logits, taps })
+        Ok(BackboneOutput { logits, taps })
     }
 
     /// Takes `leaf` of shape `shape` through `logits` and back, chunk by chunk.
@@ -262,7 +262,7 @@ impl TorchScript {
         let each = leaf.dims()[0].div_ceil(shape[0].max(1)).max(1);
         let whole = self.crossed(images, &shape)?;
         let failed = |error: TchError| self.failed(&shape, &error);
-        self.answered(leaf, cotangent, &format!("tap {name}"), |feature, range| {
+        self.check_failures(leaf, cotangent, &format!("tap {name}"), |feature, range| {
             let owners: Vec<i64> = range.clone().map(|row| (row / each) as i64).collect();
             let owners = tch::Tensor::f_from_slice(&owners).and_then(|owners| owners.f_to_device(self.device));
             let owners = owners.and_then(|owners| whole.f_index_select(0, &owners)).map_err(failed)?;
@@ -302,7 +302,7 @@ impl Backbone for TorchScript {
         &self.spec
     }
 
-    fn observe(&self, images: Tensor<4>, taps: &[TapId]) -> Observed {
+    fn forward(&self, images: Tensor<4>, taps: &[TapId]) -> BackboneOutput {
         let images = images.without_autodiff();
         self.or_nothing(self.seen(&images, taps), || {
             let (device, [batch, _, height, _]) = (images.device(), images.dims());
@@ -314,36 +314,39 @@ impl Backbone for TorchScript {
                     Some(prefix) => Tap::Tokens(nan([batch, prefix + grid * grid, spec.channels], &device)),
                 }
             };
-            Observed { logits: nan([batch, self.spec.classes], &device), taps: taps.iter().map(nothing).collect() }
+            BackboneOutput {
+                logits: nan([batch, self.spec.classes], &device),
+                taps: taps.iter().map(nothing).collect(),
+            }
         })
     }
 
-    fn answer(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Answer {
+    fn vjp(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Vjp {
         let images = images.without_autodiff();
-        let result = self.answered(&images, cotangent, "its images", |leaf, _| Ok(self.forward(leaf)?.logits));
+        let result = self.check_failures(&images, cotangent, "its images", |leaf, _| Ok(self.forward(leaf)?.logits));
         let (logits, gradient) = self.or_nothing(result, || self.no_answer(&images));
-        Answer { logits, gradient: Tap::Map(gradient) }
+        Vjp { logits, gradient: Tap::Map(gradient) }
     }
 
-    fn answer_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Answer {
+    fn vjp_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Vjp {
         let images = images.without_autodiff();
         match feature {
             Tap::Map(leaf) => {
                 let leaf = leaf.without_autodiff();
                 let result = self.answered_at(&images, tap, &leaf, cotangent);
                 let (logits, gradient) = self.or_nothing(result, || self.no_answer(&leaf));
-                Answer { logits, gradient: Tap::Map(gradient) }
+                Vjp { logits, gradient: Tap::Map(gradient) }
             }
             Tap::Tokens(leaf) => {
                 let leaf = leaf.without_autodiff();
                 let result = self.answered_at(&images, tap, &leaf, cotangent);
                 let (logits, gradient) = self.or_nothing(result, || self.no_answer(&leaf));
-                Answer { logits, gradient: Tap::Tokens(gradient) }
+                Vjp { logits, gradient: Tap::Tokens(gradient) }
             }
         }
     }
 
-    fn replaces_taps(&self) -> bool {
+    fn can_replace_taps(&self) -> bool {
         self.replaces
     }
 

@@ -108,11 +108,11 @@ fn numbers_are_pytorchs_on_every_device() {
             assert_eq!(spec.taps, [TapSpec::map("first", 4, 4), TapSpec::map("second", 6, 16)]);
             // In another order than they come in.
             let ids = backbone.taps(&["second".into(), "first".into()]).unwrap();
-            let mut observed = backbone.observe(images.clone(), &ids);
+            let mut observed = backbone.forward(images.clone(), &ids);
             assert_golden("logits", &logits(observed.logits), limit);
             assert_golden("first", &kept(observed.taps.pop().unwrap()), limit);
             assert_golden("second", &values(observed.taps.pop().unwrap()), limit);
-            let answer = backbone.answer(images, &third);
+            let answer = backbone.vjp(images, &third);
             assert_golden("logits", &logits(answer.logits), limit);
             let off = off_in_norm("gradient", &kept(answer.gradient));
             assert!(off <= norm, "{name} on {device}: the gradient is {off} off in norm");
@@ -130,7 +130,7 @@ fn an_image_alone_is_computed_with_packed_weights() {
     let alone = |backbone: &TorchScript| {
         let (mut rows, mut taps) = (Vec::new(), Vec::new());
         for i in 0..3 {
-            let mut observed = backbone.observe(images.clone().narrow(0, i, 1), &ids);
+            let mut observed = backbone.forward(images.clone().narrow(0, i, 1), &ids);
             rows.extend(logits(observed.logits));
             taps.extend(values(observed.taps.remove(0)));
         }
@@ -145,7 +145,7 @@ fn an_image_alone_is_computed_with_packed_weights() {
     assert_eq!(count, 2);
     backbone.packed = Some(emptied);
     assert_ne!(alone(&backbone).0, rows);
-    assert_golden("logits", &logits(backbone.observe(images.clone(), &ids).logits), CLOSE);
+    assert_golden("logits", &logits(backbone.forward(images.clone(), &ids).logits), CLOSE);
     assert!(backbone.failure().is_none());
 }
 
@@ -157,7 +157,7 @@ fn weights_that_cannot_be_packed_or_answer_otherwise_are_done_without() {
         assert!(backbone.packed.is_none(), "{name}");
         let mean = |image: Tensor<4>| logits(image.mean_dim(3).mean_dim(2).reshape([1, 3]));
         let image = images.clone().narrow(0, 0, 1);
-        let (found, expected) = (logits(backbone.observe(image.clone(), &[]).logits), mean(image));
+        let (found, expected) = (logits(backbone.forward(image.clone(), &[]).logits), mean(image));
         assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < CLOSE), "{name}: {found:?}, {expected:?}");
         assert!(backbone.failure().is_none());
     }
@@ -167,16 +167,16 @@ fn weights_that_cannot_be_packed_or_answer_otherwise_are_done_without() {
 fn a_feature_takes_the_place_of_a_tap() {
     for device in ["flex", "tch"] {
         let backbone = load("tiny.pt", device).unwrap();
-        assert!(backbone.replaces_taps());
+        assert!(backbone.can_replace_taps());
         let images = images(&Compute::new(device, None).unwrap().device);
         let ids = backbone.taps(&["second".into()]).unwrap();
-        let Tap::Map(own) = backbone.observe(images.clone(), &ids).taps.remove(0) else { panic!("no map") };
-        let answer = backbone.answer_at(images.clone(), ids[0], Tap::Map(own.clone() * 0.5), &third);
+        let Tap::Map(own) = backbone.forward(images.clone(), &ids).taps.remove(0) else { panic!("no map") };
+        let answer = backbone.vjp_at(images.clone(), ids[0], Tap::Map(own.clone() * 0.5), &third);
         assert_golden("replaced.logits", &logits(answer.logits), CLOSE);
         assert_golden("replaced.gradient", &values(answer.gradient), CLOSE);
         // Two an image, the second of them its own.
         let rows = (0..3).flat_map(|i| [own.clone().narrow(0, i, 1) * 0.5, own.clone().narrow(0, i, 1)]);
-        let pairs = backbone.answer_at(images.clone(), ids[0], Tap::Map(Tensor::cat(rows.collect(), 0)), &third);
+        let pairs = backbone.vjp_at(images.clone(), ids[0], Tap::Map(Tensor::cat(rows.collect(), 0)), &third);
         let rows: Vec<f32> = logits(pairs.logits);
         let every = |from: usize| rows.chunks(10).skip(from).step_by(2).flatten().copied().collect::<Vec<_>>();
         assert_golden("replaced.logits", &every(0), CLOSE);
@@ -195,12 +195,12 @@ fn a_batch_of_several_chunks_keeps_its_order() {
         seen.lock().unwrap().push((logits.dims()[0], range.clone()));
         third(logits, range)
     };
-    let answer = backbone.answer(many.clone(), &cotangent);
+    let answer = backbone.vjp(many.clone(), &cotangent);
     assert_eq!(seen.into_inner().unwrap(), [(8, 0..8), (8, 8..16), (8, 16..24), (8, 24..32), (3, 32..35)]);
     let Tap::Map(gradient) = answer.gradient else { panic!("no map") };
     assert_golden("gradient", &kept(Tap::Map(gradient.narrow(0, 30, 3))), CLOSE);
     let ids = backbone.taps(&["first".into()]).unwrap();
-    let observed = backbone.observe(many, &ids);
+    let observed = backbone.forward(many, &ids);
     assert_golden("logits", &logits(observed.logits.narrow(0, 15, 3)), CLOSE);
     assert_golden("first", &kept(observed.taps[0].rows(15, 3)), CLOSE);
 }
@@ -208,12 +208,12 @@ fn a_batch_of_several_chunks_keeps_its_order() {
 #[test]
 fn logits_alone_and_taps_without_names_are_understood() {
     let alone = load("logits.pt", "flex").unwrap();
-    assert!(alone.spec().taps.is_empty() && alone.spec().classes == 3 && !alone.replaces_taps());
+    assert!(alone.spec().taps.is_empty() && alone.spec().classes == 3 && !alone.can_replace_taps());
     let listed = load("listed.pt", "tch").unwrap();
     assert_eq!(listed.spec().taps, [TapSpec::map("0", 3, 8), TapSpec::map("1", 3, 8)]);
     let device = Compute::new("tch", None).unwrap().device;
     // They are one tensor; what becomes of one must not become of the other.
-    let taps = listed.observe(images(&device), &listed.taps(&["0".into(), "1".into()]).unwrap()).taps;
+    let taps = listed.forward(images(&device), &listed.taps(&["0".into(), "1".into()]).unwrap()).taps;
     let [Tap::Map(first), Tap::Map(second)] = <[Tap; 2]>::try_from(taps).unwrap() else { panic!("no maps") };
     let before = second.clone().into_data();
     drop(first.mul_scalar(0.0).into_data());
@@ -245,14 +245,14 @@ fn a_failure_half_way_is_kept_until_it_is_asked_for() {
     for device in ["flex", "tch"] {
         let backbone = load("fails.pt", device).unwrap();
         let images = images(&Compute::new(device, None).unwrap().device);
-        let observed = backbone.observe(images.clone(), &[]);
+        let observed = backbone.forward(images.clone(), &[]);
         assert!(logits(observed.logits).iter().all(|value| value.is_nan()));
         let text = backbone.failure().unwrap().to_string();
         assert!(text.contains("fails.pt: failed on images [3, 3, 96, 96]: "), "{text}");
         assert!(text.contains("out of paper") && text.lines().count() == 1, "{text}");
         assert!(backbone.failure().is_none());
         // It goes on with what it can take.
-        let answer = backbone.answer(images.narrow(0, 0, 2), &|logits, _| logits.ones_like());
+        let answer = backbone.vjp(images.narrow(0, 0, 2), &|logits, _| logits.ones_like());
         assert!(values(answer.gradient).iter().all(|value| (value * 9216.0 - 1.0).abs() < 1e-5));
         assert!(backbone.failure().is_none());
     }
@@ -262,14 +262,14 @@ fn a_failure_half_way_is_kept_until_it_is_asked_for() {
 fn what_has_no_way_back_says_so() {
     let backbone = load("cut.pt", "flex").unwrap();
     let images = images(&Device::flex());
-    let answer = backbone.answer(images.clone(), &ones);
+    let answer = backbone.vjp(images.clone(), &ones);
     assert!(values(answer.gradient).iter().all(|value| value.is_nan()));
     let text = backbone.failure().unwrap().to_string();
     assert!(text.contains("cut.pt: no gradient reaches its images"), "{text}");
     let listed = load("listed.pt", "flex").unwrap();
     let ids = listed.taps(&["1".into()]).unwrap();
-    let feature = listed.observe(images.clone(), &ids).taps.remove(0);
-    assert!(values(listed.answer_at(images, ids[0], feature, &ones).gradient)[0].is_nan());
+    let feature = listed.forward(images.clone(), &ids).taps.remove(0);
+    assert!(values(listed.vjp_at(images, ids[0], feature, &ones).gradient)[0].is_nan());
     let text = listed.failure().unwrap().to_string();
     assert!(text.contains("in the place of tap 1"), "{text}");
 }

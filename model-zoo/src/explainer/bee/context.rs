@@ -59,7 +59,7 @@ impl Encoder {
             images = interpolate(images, options.with_align_corners(false).with_output_size([side; 2]));
         }
         let ids: Vec<TapId> = self.tap.iter().map(|(id, _)| *id).collect();
-        let mut seen = self.backbone.observe(images, &ids);
+        let mut seen = self.backbone.forward(images, &ids);
         let pooled = match (seen.taps.pop(), &self.tap) {
             (Some(tap), Some((_, adapter))) => crate::backbone::layers::global_average(adapter.apply(tap)),
             _ => seen.logits,
@@ -92,7 +92,7 @@ mod tests {
         let found = encoder.encode(&images, &own);
         assert_eq!((found.len(), found[0].len(), encoder.features()), (2, 128, 128));
         let taps = backbone.taps(&["layer3".into()]).unwrap();
-        let Tap::Map(map) = backbone.observe(images.clone(), &taps).taps.remove(0) else { panic!("a map") };
+        let Tap::Map(map) = backbone.forward(images.clone(), &taps).taps.remove(0) else { panic!("a map") };
         let cells: Vec<f32> = map.into_data().iter::<f32>().collect();
         let channel = &cells[36 * 5..36 * 6];
         assert!((found[0][5] - f64::from(channel.iter().sum::<f32>() / 36.0)).abs() < 1e-5);

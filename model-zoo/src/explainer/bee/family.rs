@@ -7,9 +7,9 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::stream::Stream;
-use crate::attribution::path::{Site, observe};
 use crate::backbone::Backbone;
 use crate::image::gaussian_blur;
+use crate::path_integral::{Site, observe};
 
 /// A distribution of baselines b for a representation h `[C,h,w]`, an image or a feature map.
 ///
@@ -84,7 +84,7 @@ pub struct References {
 impl References {
     /// What the backbone makes of M normalised training images `[M,3,H,W]`, M at least 1, and of their mean, at every
     /// site.
-    pub fn observe(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> Vec<Self> {
+    pub fn forward(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> Vec<Self> {
         let with_mean = Tensor::cat(vec![images.clone().mean_dim(0), images.clone()], 0);
         let (_, seen) = observe(backbone, &with_mean, sites);
         seen.into_iter().map(|seen| Self { maps: seen.map }).collect()
@@ -147,9 +147,9 @@ pub fn baseline(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attribution::path::Representation;
     use crate::backbone::load;
     use crate::device::Compute;
+    use crate::path_integral::Representation;
     use crate::weights::random;
     use burn::tensor::Device;
 
@@ -168,7 +168,7 @@ mod tests {
         let sites: Vec<Site> =
             ["image", "layer1", "layer3"].iter().map(|name| Site::named(&backbone, name, 96).unwrap()).collect();
         let (_, ends) = observe(&backbone, &noise("image", [1, 3, 96, 96]), &sites);
-        let references = References::observe(&backbone, &noise("train", [3, 3, 96, 96]), &sites);
+        let references = References::forward(&backbone, &noise("train", [3, 3, 96, 96]), &sites);
         (sites, ends, references)
     }
 

@@ -2,7 +2,7 @@
 //! distribution that is learned for each metric.
 //!
 //! A map is the sum over the steps of a path from a baseline to what the classifier sees, see
-//! [`crate::attribution::path`]; where the baseline comes from, [`Family`], makes it a good one or a bad one, and
+//! [`crate::path_integral`]; where the baseline comes from, [`Family`], makes it a good one or a bad one, and
 //! differently so for each image and metric. For each metric a [`Mixture`] learns by trial which family to draw from.
 //! An explanation draws several times and keeps the map that scores best (pBEE); fine-tuned (fBEE), it goes on learning
 //! on the image meanwhile.
@@ -34,9 +34,9 @@ pub use posterior::{Arm, Minimum, minimise};
 pub use state::Mixtures;
 pub use stream::Stream;
 
-use super::min_max;
-use crate::attribution::path::{PathIntegral, Representation, Site, heat_maps, observe};
 use crate::backbone::Backbone;
+use crate::maps::min_max;
+use crate::path_integral::{PathIntegral, Representation, Site, heat_maps, observe};
 
 /// Why nothing can be learned or explained.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -225,7 +225,7 @@ impl Bee {
         if training.dims()[0] == 0 {
             return Err(BeeError::NoReferences);
         }
-        let references = References::observe(backbone.as_ref(), training, &sites);
+        let references = References::forward(backbone.as_ref(), training, &sites);
         Ok(Self { backbone, sites, references, encoder, integral, seed })
     }
 

@@ -1,9 +1,9 @@
 //! BEE as a whole, on the quickstart's classifier.
 
 use super::*;
-use crate::attribution::integrated_gradients;
 use crate::backbone::load;
 use crate::device::Compute;
+use crate::path_integral::integrated_gradients;
 use crate::weights::random;
 use burn::tensor::Device;
 

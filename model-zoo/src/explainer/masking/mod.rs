@@ -19,7 +19,7 @@ use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::{ClassSelection, Explainer, View};
+use super::{ClassSelection, ExplainerHead, ExplainerInput};
 use crate::backbone::layers::{global_average, pointwise};
 use crate::weights::random::uniform;
 pub use config::{Activation, MaskingModelConfig, ScaleError, Upsampling};
@@ -168,8 +168,8 @@ impl MaskingModel {
     }
 }
 
-impl Explainer for MaskingModel {
-    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+impl ExplainerHead for MaskingModel {
+    fn maps(&self, view: &ExplainerInput<'_>, classes: ClassSelection) -> Tensor<4> {
         let [batch, ..] = view.images.dims();
         let count = match &classes {
             ClassSelection::All => self.config.classes,
@@ -213,7 +213,7 @@ impl Explainer for MaskingModel {
     }
 
     /// The mask itself: its values mean what they are, they are not stretched.
-    fn shown(&self, raw: Tensor<4>) -> Tensor<4> {
+    fn postprocess(&self, raw: Tensor<4>) -> Tensor<4> {
         sigmoid(raw)
     }
 }

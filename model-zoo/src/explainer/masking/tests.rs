@@ -26,7 +26,7 @@ fn ints(values: &[i32], device: &Device) -> Tensor<1, Int> {
 fn maps(model: &MaskingModel, batch: usize, classes: ClassSelection, device: &Device) -> Tensor<4> {
     let features = pyramid(model.config(), batch, device);
     let images = Tensor::zeros([batch, 3, 96, 96], device);
-    model.maps(&View { images: &images, features: &features }, classes)
+    model.maps(&ExplainerInput { images: &images, features: &features }, classes)
 }
 
 /// A model whose running statistics are not those of a fresh one.
@@ -94,7 +94,7 @@ fn masks_have_the_first_taps_side_a_quarter_of_the_images() {
     assert_eq!(maps(&model, 2, ClassSelection::All, &device).dims(), [2, 5, 24, 24]);
     assert_eq!(maps(&model, 2, ClassSelection::Of(ints(&[3, 3, 0], &device)), &device).dims(), [2, 3, 24, 24]);
     assert_eq!(maps(&model, 2, ClassSelection::Each(ints(&[4, 1], &device)), &device).dims(), [2, 1, 24, 24]);
-    let shown = model.shown(maps(&model, 2, ClassSelection::All, &device)).try_into_vec_as::<f32>().unwrap();
+    let shown = model.postprocess(maps(&model, 2, ClassSelection::All, &device)).try_into_vec_as::<f32>().unwrap();
     assert!(shown.iter().all(|m| (0.0..=1.0).contains(m)));
 }
 
@@ -168,7 +168,7 @@ fn masks_teach_the_decoder_and_presence_the_selector() {
     let before = model.values();
     let features = pyramid(model.config(), 3, &plain);
     let images = Tensor::zeros([3, 3, 96, 96], &plain);
-    let view = View { images: &images, features: &features };
+    let view = ExplainerInput { images: &images, features: &features };
     let selector = || model.selector.as_ref().unwrap().weight.val();
     let gradients = model.maps(&view, ClassSelection::Each(ints(&[0, 4, 2], &plain))).square().sum().backward();
     assert!(selector().grad(&gradients).is_none());
@@ -274,7 +274,7 @@ fn masks_are_those_of_the_formulas() {
         let values = model.values().into_iter().map(|(name, _, values)| (name, values)).collect();
         let reference = Reference { values };
         let features = pyramid(&config, 2, &device);
-        let masks = model.shown(maps(&model, 2, ClassSelection::All, &device));
+        let masks = model.postprocess(maps(&model, 2, ClassSelection::All, &device));
         let found = masks.try_into_vec_as::<f32>().unwrap();
         let image = |b: usize, i: usize| -> Grid {
             let size = config.sides[i] * config.sides[i];

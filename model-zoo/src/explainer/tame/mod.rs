@@ -16,9 +16,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
-use super::{ClassSelection, Explainer, View, min_max};
+use super::{ClassSelection, ExplainerHead, ExplainerInput};
 use crate::backbone::TapSpec;
 use crate::backbone::layers::pointwise;
+use crate::maps::min_max;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
 pub use sync::{Sum, SyncBatchNorm};
@@ -235,8 +236,8 @@ impl Pointwise {
     }
 }
 
-impl Explainer for TameHead {
-    fn maps(&self, view: &View<'_>, classes: ClassSelection) -> Tensor<4> {
+impl ExplainerHead for TameHead {
+    fn maps(&self, view: &ExplainerInput<'_>, classes: ClassSelection) -> Tensor<4> {
         let (mut weight, mut bias) = (self.fuser.weight.val(), self.fuser.bias.as_ref().map(|b| b.val()));
         let each = matches!(classes, ClassSelection::Each(_));
         if let ClassSelection::Of(classes) | ClassSelection::Each(classes) = classes {
@@ -270,7 +271,7 @@ impl Explainer for TameHead {
         }
     }
 
-    fn shown(&self, raw: Tensor<4>) -> Tensor<4> {
+    fn postprocess(&self, raw: Tensor<4>) -> Tensor<4> {
         min_max(raw)
     }
 }
@@ -306,7 +307,7 @@ mod tests {
             };
             let (images, features) =
                 (tensor("x", [2, 3, 8, 8]), [tensor("a", [2, 3, 4, 4]), tensor("b", [2, 5, 2, 2])]);
-            let view = View { images: &images, features: &features };
+            let view = ExplainerInput { images: &images, features: &features };
             let all = head.maps(&view, ClassSelection::All);
             let own = head.maps(&view, ClassSelection::Each(Tensor::<1, Int>::from_ints([6, 2], &device)));
             let [first, second] = [(0, 6), (1, 2)].map(|(b, k)| all.clone().narrow(0, b, 1).narrow(1, k, 1));
@@ -336,7 +337,7 @@ mod tests {
             assert!(of(&head, "fuser").iter().all(|(.., values)| values.iter().all(|value| *value == 0.0)));
 
             let features = [Tensor::from_data(TensorData::new(uniform(3, "a", 48), [1, 3, 4, 4]), &device)];
-            let view = View { images: &features[0], features: &features };
+            let view = ExplainerInput { images: &features[0], features: &features };
             let maps = head.maps(&view, ClassSelection::All);
             assert!(maps.clone().into_data().iter::<f32>().all(|value| value == 0.0));
             let gradients = activation::sigmoid(maps).sum().backward();

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::report::{digits, interval, number, verdict};
 use super::{Explainer, Report};
-use crate::metric::{Better, MetricSpec};
+use explainer_metrics::{Better, MetricSpec};
 use parts::{badge, data_uri, escape};
 
 const STYLE: &str = include_str!("style.css");
@@ -291,7 +291,7 @@ fn direction(spec: &MetricSpec) -> (&'static str, &'static str) {
 }
 
 /// A value for a tooltip.
-fn shown(spec: &MetricSpec, one: &Explainer, place: usize) -> String {
+fn cell_text(spec: &MetricSpec, one: &Explainer, place: usize) -> String {
     let figure = one.figures.get(place);
     let text = figure.map(|figure| format!("{} {}", number(spec, figure.mean), interval(spec, figure)));
     format!("{}: {}, passes {}", one.name, text.unwrap_or_default().trim_end(), one.cost.text())

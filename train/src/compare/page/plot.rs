@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::parts::{colour, dashes, escape};
 use super::scale::{Labels, Scale};
-use super::{Explainer, MetricSpec, axis_digits, shown};
+use super::{Explainer, MetricSpec, axis_digits, cell_text};
 
 /// Sides of a plot, in its own units.
 const SIZE: [f64; 2] = [520.0, 340.0];
@@ -56,7 +56,7 @@ pub(super) fn quality_and_cost(spec: &MetricSpec, place: usize, explainers: &[Ex
         let room = if one.cost.passes() > 0.0 { 60.0 } else { NOTHING };
         let [at, level] = labels.beside(wanted, 2.0 * RADIUS + 1.0, room);
         let colour = colour(number);
-        let _ = write!(svg, "<g><title>{}</title>", escape(&shown(spec, one, place)));
+        let _ = write!(svg, "<g><title>{}</title>", escape(&cell_text(spec, one, place)));
         if let Some([low, high]) = ends {
             let (low, high) = (y.at(low), y.at(high));
             let _ = write!(svg, "<path stroke=\"{colour}\" stroke-width=\"2\" d=\"M{at:.1} {low:.1}V{high:.1}\"/>");

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use explainer_zoo::image::{Placement, Preprocessing, decode, dimensions};
 
-use super::{Area, DataError, Truth};
+use explainer_metrics::{GroundTruth, PixelBox};
+
+use super::DataError;
 
 /// The colour of pixels that VOC's masks leave undecided.
 const VOID: [u8; 3] = [224, 224, 192];
@@ -104,7 +106,7 @@ impl Objects {
     ///
     /// # Errors
     /// A photograph or mask that cannot be read.
-    pub fn truth(&self, id: &str, path: &Path, preprocessing: &Preprocessing) -> Result<Truth, DataError> {
+    pub fn truth(&self, id: &str, path: &Path, preprocessing: &Preprocessing) -> Result<GroundTruth, DataError> {
         let file = path.file_name().map(|file| file.to_string_lossy().into_owned()).unwrap_or_default();
         self.truth_of(&[id], &file, || Ok(dimensions(path)?), preprocessing)
     }
@@ -116,13 +118,13 @@ impl Objects {
         file: &str,
         size: impl FnOnce() -> Result<[u32; 2], DataError>,
         preprocessing: &Preprocessing,
-    ) -> Result<Truth, DataError> {
+    ) -> Result<GroundTruth, DataError> {
         let by_file = || self.photos.get(self.by_file.get(file)?.as_ref()?);
         let Some(photo) = ids.iter().find_map(|id| self.photos.get(*id)).or_else(by_file) else {
-            return Ok(Truth::default());
+            return Ok(GroundTruth::default());
         };
         let [width, height] = photo.size.map_or_else(size, Ok)?;
-        let view = View { placement: preprocessing.placement(width, height), side: preprocessing.crop };
+        let view = ExplainerInput { placement: preprocessing.placement(width, height), side: preprocessing.crop };
         let mut mask: Option<Vec<bool>> = None;
         for outline in &photo.outlines {
             let mask = mask.get_or_insert_with(|| vec![false; view.side * view.side]);
@@ -145,24 +147,24 @@ impl Objects {
                 }
             }
         }
-        let boxes: Vec<Area> = photo.boxes.iter().filter_map(|edges| view.area(*edges)).collect();
+        let boxes: Vec<PixelBox> = photo.boxes.iter().filter_map(|edges| view.area(*edges)).collect();
         let fixations = photo.fixations.iter().filter_map(|point| view.pixel(*point)).collect();
-        let around = || mask.as_deref().and_then(|mask| Area::around(mask, view.side)).into_iter().collect();
+        let around = || mask.as_deref().and_then(|mask| PixelBox::around(mask, view.side)).into_iter().collect();
         let boxes = if photo.boxes.is_empty() { around() } else { boxes };
         // An object that the crop cuts off is none.
         let mask = mask.filter(|mask| mask.contains(&true));
-        Ok(Truth { boxes, mask, fixations })
+        Ok(GroundTruth { boxes, mask, fixations })
     }
 }
 
 /// A crop of a photograph.
 #[derive(Clone, Copy, Debug)]
-struct View {
+struct ExplainerInput {
     placement: Placement,
     side: usize,
 }
 
-impl View {
+impl ExplainerInput {
     /// A point of the photograph in the crop: x, y.
     fn place(self, [x, y]: [f64; 2]) -> [f64; 2] {
         let Placement { scale, offset } = self.placement;
@@ -176,10 +178,10 @@ impl View {
     }
 
     /// The pixels whose centres lie in a box; nothing if there is none in the crop.
-    fn area(self, [left, top, right, bottom]: [f64; 4]) -> Option<Area> {
+    fn area(self, [left, top, right, bottom]: [f64; 4]) -> Option<PixelBox> {
         let [low, high] = [[left, top], [right, bottom]].map(|corner| self.place(corner));
         let edge = |value: f64| (value - 0.5).ceil().clamp(0.0, self.side as f64) as usize;
-        let area = Area { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
+        let area = PixelBox { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
         (area.pixels() > 0).then_some(area)
     }
 
@@ -254,10 +256,10 @@ mod tests {
         let objects = Objects::open(&path).unwrap();
         let truth = objects.truth("some/a.png", &folder.path().join("a.png"), &preprocessing()).unwrap();
         // x * 0.8 - 4: 5 is 0 and 10 is 4. The second box lies left of the crop, as does the second fixation.
-        assert_eq!(truth.boxes, [Area { top: 0, left: 0, bottom: 4, right: 4 }]);
+        assert_eq!(truth.boxes, [PixelBox { top: 0, left: 0, bottom: 4, right: 4 }]);
         assert_eq!((truth.fixations, truth.mask), (vec![[7, 4]], None));
         let other = objects.truth("b.png", &folder.path().join("b.png"), &preprocessing()).unwrap();
-        assert_eq!(other, Truth::default(), "not annotated, and not looked for");
+        assert_eq!(other, GroundTruth::default(), "not annotated, and not looked for");
     }
 
     #[test]
@@ -273,7 +275,7 @@ mod tests {
             Objects::open(&path).unwrap().truth("a.png", &folder.path().join("a.png"), &preprocessing()).unwrap();
         let dots = vec!["........".to_owned(); 4];
         assert_eq!(rows(truth.mask.as_ref().unwrap()), [dots, vec!["....####".to_owned(); 4]].concat());
-        assert_eq!(truth.boxes, [Area { top: 4, left: 4, bottom: 8, right: 8 }]);
+        assert_eq!(truth.boxes, [PixelBox { top: 4, left: 4, bottom: 8, right: 8 }]);
     }
 
     #[test]
@@ -288,7 +290,7 @@ mod tests {
             let (folder, path) = written("b.json", &file(segmentation));
             let truth = Objects::open(&path).unwrap().truth("a.png", &folder.path().join("a.png"), &preprocessing());
             let truth = truth.unwrap();
-            assert_eq!(truth.boxes, [Area { top: 0, left: 0, bottom: 4, right: 4 }]);
+            assert_eq!(truth.boxes, [PixelBox { top: 0, left: 0, bottom: 4, right: 4 }]);
             truth.mask
         };
         let square = [vec!["####....".to_owned(); 4], vec!["........".to_owned(); 4]].concat();
@@ -309,7 +311,7 @@ mod tests {
             let truth = Objects::open(place).unwrap().truth("a.png", Path::new("x/a.png"), &preprocessing()).unwrap();
             assert_eq!(
                 truth.boxes,
-                [Area { top: 0, left: 0, bottom: 4, right: 4 }],
+                [PixelBox { top: 0, left: 0, bottom: 4, right: 4 }],
                 "1-based, and the last pixel is in"
             );
         }

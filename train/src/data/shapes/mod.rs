@@ -19,7 +19,7 @@ pub use sdf::Shape;
 /// Height and width of every image, in pixels.
 pub const SIDE: usize = 96;
 
-/// Which part of the endless set to draw from: no scene of one split is ever drawn in another one.
+/// Target part of the endless set to draw from: no scene of one split is ever drawn in another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// For training an explainer.

@@ -16,7 +16,8 @@ use explainer_zoo::image::{Crop, ImageError, Pixels, Preprocessing, decode_bytes
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::{DataError, ImageSet, Objects, Truth};
+use super::{DataError, ImageSet, Objects};
+use explainer_metrics::GroundTruth;
 use index::Sample;
 
 /// Photographs in tar files, decoded anew each time they are asked for.
@@ -65,7 +66,7 @@ impl ShardSet {
     ///
     /// # Errors
     /// Annotations, or an image, that cannot be read.
-    pub fn truth(&self, index: usize, objects: &Objects) -> Result<Truth, DataError> {
+    pub fn truth(&self, index: usize, objects: &Objects) -> Result<GroundTruth, DataError> {
         let name = &self.samples[index].name;
         let file = name.rsplit('/').next().unwrap_or(name);
         let size = || Ok(dimensions_of(&self.bytes(index)?, &self.name(index))?);

@@ -21,7 +21,7 @@ use super::run::{ResumeFrom, start};
 use super::setup::{training, validated, validation};
 use crate::config::{self, Config};
 use crate::data::{Batch, Broken, Loader};
-use crate::metric::Case;
+use explainer_metrics::Attributions;
 use log::{Log, Meter};
 use setup::Setup;
 
@@ -185,11 +185,11 @@ impl Run<'_> {
         let subject = setup.subject(&seen)?;
         let first = (batch.step * self.batch_size) as u64;
         let score = |metric: Metric, maps: &Tensor<4>| -> Result<_, FitError> {
-            Ok(setup.scores.score(metric, &Case::new(&subject, maps.clone())?)?)
+            Ok(setup.scores.score(metric, &Attributions::new(&subject, maps.clone())?)?)
         };
         let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score);
         // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
-        setup.answered()?;
+        setup.check_failures()?;
         for Lesson { metric, score, reward, .. } in lessons? {
             let sum = self.tally.entry(metric).or_default();
             *sum = (sum.0 + 1, sum.1 + score, sum.2 + usize::from(reward));

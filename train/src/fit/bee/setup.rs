@@ -7,11 +7,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use explainer_zoo::artifact::BackboneRecord;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
-use explainer_zoo::attribution::path::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream};
 use explainer_zoo::image::Preprocessing;
+use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::weights::source::Progress;
 
 use super::super::checkpoint::State;
@@ -20,8 +20,8 @@ use super::super::setup::{sets, validation};
 use super::{FitError, Measured};
 use crate::config::{self, Config};
 use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
-use crate::metric::{BeeScores, Case, MetricError, Subject};
 use crate::report::progress::with_download_bar;
+use explainer_metrics::{Attributions, BeeScores, ImageBatch, MetricError};
 
 /// Everything a run is made of, loaded and checked.
 pub(super) struct Setup {
@@ -109,17 +109,17 @@ impl Setup {
     }
 
     /// Whether the classifiers have answered since the last time they were asked.
-    pub(super) fn answered(&self) -> Result<(), FitError> {
-        Ok(backbone::answered([self.bee.backbone(), self.bee.encoder().backbone()])?)
+    pub(super) fn check_failures(&self) -> Result<(), FitError> {
+        Ok(backbone::check_failures([self.bee.backbone(), self.bee.encoder().backbone()])?)
     }
 
     pub(super) fn see(&self, batch: &Batch) -> Seen {
         self.bee.see(self.preprocessing.normalise(batch.images(&self.device)), None)
     }
 
-    pub(super) fn subject<'a>(&'a self, seen: &Seen) -> Result<Subject<'a>, MetricError> {
+    pub(super) fn subject<'a>(&'a self, seen: &Seen) -> Result<ImageBatch<'a>, MetricError> {
         let (images, logits, classes) = (seen.images.clone(), seen.logits.clone(), seen.classes.clone());
-        Subject::new(self.bee.backbone().as_ref(), &self.preprocessing, images, logits, classes)
+        ImageBatch::new(self.bee.backbone().as_ref(), &self.preprocessing, images, logits, classes)
     }
 
     /// What one draw from each mixture scores on images it has not learned from, beside one draw from families that are
@@ -150,7 +150,7 @@ impl Setup {
                 let of = |family: Family| families.partition_point(|other| *other < family);
                 for (metric, family) in learned {
                     let pair = [family, uniform].map(|family| maps.clone().narrow(0, of(family), 1));
-                    let case = Case::of(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
+                    let case = Attributions::of(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
                     if let [Some(own), Some(other)] = self.scores.score(metric, &case)?[..] {
                         let sum = sums.entry(metric).or_default();
                         *sum = (sum.0 + own, sum.1 + other, sum.2 + 1);
@@ -158,7 +158,7 @@ impl Setup {
                 }
                 number += 1;
             }
-            self.answered()?;
+            self.check_failures()?;
         }
         let mean = |(metric, (own, other, images)): (Metric, (f64, f64, usize))| {
             let count = images as f64;

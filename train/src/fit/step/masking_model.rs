@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Gradients, Int, Tensor, TensorData};
 use explainer_zoo::backbone::Tap;
-use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
+use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
 
 use crate::config::{self, Infill, MaskLoss, PhaseSettings};
 use crate::data::Batch;
@@ -88,7 +88,7 @@ impl PhaseName {
 
 /// A step of `model`.
 pub fn masking_model(
-    model: &AnyExplainer,
+    model: &AnyHead,
     task: &MaskingTask,
     context: &Context,
     batch: &Batch,
@@ -120,7 +120,7 @@ struct Targets {
     fake: Vec<bool>,
 }
 
-fn selector(model: &AnyExplainer, clean: &Clean, targets: &Targets) -> (Gradients, Vec<Tensor<1>>) {
+fn selector(model: &AnyHead, clean: &Clean, targets: &Targets) -> (Gradients, Vec<Tensor<1>>) {
     let top = clean.features.last().cloned().unwrap_or_else(|| clean.images.clone());
     let presence = model.presence(top, targets.class.clone());
     let loss = presence_loss(presence.clone(), &targets.fake);
@@ -132,7 +132,7 @@ fn selector(model: &AnyExplainer, clean: &Clean, targets: &Targets) -> (Gradient
 }
 
 fn decoder(
-    model: &AnyExplainer,
+    model: &AnyHead,
     task: &MaskingTask,
     context: &Context,
     batch: &Batch,
@@ -140,7 +140,7 @@ fn decoder(
     targets: &Targets,
 ) -> (Gradients, Vec<Tensor<1>>) {
     let images = batch.len();
-    let view = View { images: &clean.images, features: &clean.features };
+    let view = ExplainerInput { images: &clean.images, features: &clean.features };
     let raw = model.maps(&view, ClassSelection::Each(targets.class.clone()));
     let MaskRegulariser { loss: mut surrogate, tv, area, empty } = task.loss.regulariser(raw.clone(), &targets.fake);
     let mut total = surrogate.clone().without_autodiff();
@@ -169,7 +169,7 @@ fn decoder(
                 task.loss.logit_gradient(part, logits, class, images)
             };
             // The classifier stands outside the decoder's graph: its gradient comes in as a constant.
-            let answer = context.backbone.answer(seen.clone().without_autodiff(), &cotangent);
+            let answer = context.backbone.vjp(seen.clone().without_autodiff(), &cotangent);
             if let Tap::Map(gradient) = answer.gradient {
                 surrogate = surrogate + (seen * gradient.autodiff()).sum();
             }

@@ -3,7 +3,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation::sigmoid};
 use explainer_zoo::backbone::Tap;
-use explainer_zoo::explainer::{AnyExplainer, ClassSelection, Explainer, View};
+use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
 
 use super::share::Share;
 use crate::config::Selection;
@@ -34,7 +34,7 @@ impl TameTask {
 /// ranks is the gradient of the whole batch's loss. Its figures are those of the share. `seen` is the clean pass of the
 /// batch, if it was made already.
 pub fn tame(
-    head: &AnyExplainer,
+    head: &AnyHead,
     task: &TameTask,
     context: &Context,
     batch: &Batch,
@@ -51,7 +51,7 @@ pub fn tame(
     }
     let clean = seen.unwrap_or_else(look);
     let [images, ..] = clean.images.dims();
-    let view = View { images: &clean.images, features: &clean.features };
+    let view = ExplainerInput { images: &clean.images, features: &clean.features };
     let share = Share::of(&clean.class, batch.len(), &context.team);
     let maps = sigmoid(head.maps(&view, ClassSelection::Of(share.classes)));
     let mask = matching_from(maps.clone(), share.first);
@@ -72,15 +72,15 @@ pub fn tame(
             let [_, _, height, width] = map.dims();
             let masked = map * resize(mask, [height, width]);
             let feature = adapter.restore(masked.clone().inner(), tap);
-            (masked, context.backbone.answer_at(clean.images, context.taps[0], feature, &cotangent))
+            (masked, context.backbone.vjp_at(clean.images, context.taps[0], feature, &cotangent))
         }
         (Masked::Image(masking), ..) => {
             let masked = masking.apply(clean.images, mask, &context.backbone.spec().preprocessing);
-            let answer = context.backbone.answer(masked.clone().inner(), &cotangent);
+            let answer = context.backbone.vjp(masked.clone().inner(), &cotangent);
             (masked, answer)
         }
         (Masked::Feature, ..) => {
-            let answer = context.backbone.answer(clean.images.clone(), &cotangent);
+            let answer = context.backbone.vjp(clean.images.clone(), &cotangent);
             (clean.images.autodiff(), answer)
         }
     };

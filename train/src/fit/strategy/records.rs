@@ -16,7 +16,7 @@ use crate::fit::checkpoint::Best;
 use crate::fit::progress::Figures;
 use crate::fit::trainee::{Trainee, lock};
 use crate::fit::{FitError, log};
-use crate::metric::{Confidence, MaskedConfidence, Summary};
+use explainer_metrics::{Confidence, MaskedConfidence, Summary};
 
 impl Run<'_> {
     /// The log, which the rank that writes has.
@@ -97,7 +97,7 @@ impl Run<'_> {
             }
             if !batch.is_empty() {
                 rows.extend(burn::train::InferenceStep::step(model, batch).0);
-                model.answered()?;
+                model.check_failures()?;
             }
         }
         match lock(&self.routine.valid_state).failure.take() {

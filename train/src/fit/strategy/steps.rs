@@ -133,7 +133,7 @@ impl Run<'_> {
         let indices = batch.indices.clone();
         let model = learner.model();
         let mut output = TrainStep::step(&model, batch);
-        let answered = model.answered().map_err(FitError::from);
+        let answered = model.check_failures().map_err(FitError::from);
         if team.is_alone() {
             answered?;
         } else {

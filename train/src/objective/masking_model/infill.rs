@@ -11,9 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::config::Infill;
-use crate::data::stream;
-use crate::objective::gaussian_blur;
 use explainer_zoo::bilinear::resize;
+use explainer_zoo::image::gaussian_blur;
+use explainer_zoo::random::stream;
 
 /// Taps and standard deviation (pixels) of the blur.
 const BLUR: (usize, f64) = (55, 11.0);

@@ -1,0 +1,83 @@
+//! What the methods for vision transformers share.
+
+use burn::tensor::Tensor;
+
+use super::AttributionError;
+use super::tensors::{indices, parts};
+use explainer_zoo::adapter::Adapter;
+use explainer_zoo::backbone::{Backbone, BlockAttention, Tap};
+use explainer_zoo::path_integral::one_hot;
+
+/// Images whose attention is in memory at a time: with its gradient 45 MB each for a ViT-B/16 on 224 pixels.
+const IMAGES: usize = 4;
+
+/// Where the patches are among a transformer's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    adapter: Adapter,
+    method: &'static str,
+}
+
+impl Patches {
+    /// Those of this classifier, for square images of `side` pixels; the method is named in errors.
+    ///
+    /// # Errors
+    /// [`AttributionError::NoAttention`] where it is no transformer; [`AttributionError::NotSquare`].
+    pub fn of(backbone: &dyn Backbone, side: usize, method: &'static str) -> Result<Self, AttributionError> {
+        let tap = backbone.spec().taps.iter().rev().find(|tap| tap.prefix_tokens.is_some());
+        let tap = tap.ok_or_else(|| missing(backbone, method))?;
+        Ok(Self { adapter: Adapter::new(tap, side)?, method })
+    }
+
+    /// A value for each token `[B,N]` as a map of the patches `[B,1,h,w]`.
+    pub(super) fn map(&self, tokens: Tensor<2>) -> Tensor<4> {
+        self.adapter.apply(Tap::Tokens(tokens.unsqueeze_dim(2)))
+    }
+
+    /// What `map` makes of the blocks' attention, with gradients of the classes' logits if classes are given; a few images
+    /// at a time.
+    pub(super) fn explain(
+        &self,
+        backbone: &dyn Backbone,
+        images: &Tensor<4>,
+        classes: Option<&[usize]>,
+        map: impl Fn(Vec<BlockAttention>) -> Tensor<4>,
+    ) -> Result<Tensor<4>, AttributionError> {
+        let mut maps = Vec::new();
+        for part in parts(images.dims()[0], IMAGES) {
+            let some = images.clone().narrow(0, part.start, part.len());
+            let own = classes.and_then(|classes| classes.get(part));
+            let blocks = match own {
+                Some(classes) => {
+                    let cotangent = one_hot(indices(classes, &images.device()));
+                    backbone.attention(some, Some(&cotangent))
+                }
+                None => backbone.attention(some, None),
+            };
+            maps.push(map(blocks.ok_or_else(|| missing(backbone, self.method))?));
+        }
+        Ok(Tensor::cat(maps, 0))
+    }
+}
+
+fn missing(backbone: &dyn Backbone, method: &'static str) -> AttributionError {
+    AttributionError::NoAttention { method, backbone: backbone.spec().name.clone() }
+}
+
+/// The mean of `[B,H,N,N]` over the heads: `[B,N,N]`.
+pub(super) fn mean_of_heads(weights: Tensor<4>) -> Tensor<3> {
+    let [batch, _, rows, columns] = weights.dims();
+    weights.mean_dim(1).reshape([batch, rows, columns])
+}
+
+/// The row of the class token, which is the first, of `[B,N,N]`: `[B,N]`.
+pub(super) fn class_row(x: Tensor<3>) -> Tensor<2> {
+    let [batch, _, tokens] = x.dims();
+    x.narrow(1, 0, 1).reshape([batch, tokens])
+}
+
+/// A unit matrix for each image: `[B,N,N]`, shaped as `like`.
+pub(super) fn unit(like: &Tensor<3>) -> Tensor<3> {
+    let [batch, tokens, _] = like.dims();
+    Tensor::<2>::eye(tokens, &like.device()).unsqueeze::<3>().repeat_dim(0, batch)
+}

@@ -1,0 +1,205 @@
+//! ViT-CX (Xie et al., 2023).
+
+use burn::tensor::{Tensor, activation::softmax};
+
+use super::layer::Layer;
+use super::tensors::{column, from_values, normal, parts, values};
+use super::{AttributionError, AttributionMethod};
+use explainer_zoo::backbone::Backbone;
+use explainer_zoo::bilinear::resize;
+use explainer_zoo::maps::min_max;
+
+/// The causal effect of what a vision transformer's channels see: sum_i s_i M_i / sum_i M_i, position by position.
+///
+/// The masks M_i come from the layer's C feature maps, resized to the image (bilinear) and stretched to 0..1, of which
+/// those alike are summed and stretched again: clusters by complete linkage of their cosine distances, up to a distance of
+/// 0.1. With noise Z of N(0, 0.1^2) in normalised values where a mask hides the image,
+///
+/// s_i = p(x M_i + Z_i (1 - M_i)) - p(x + Z_i (1 - M_i)) + p(x),
+///
+/// p the class's probability; the division is the correction for how often a pixel is covered.
+///
+/// 1 + 2 N forward passes, N <= C the number of clusters, which depends on the image.
+#[derive(Clone, Debug)]
+pub struct VitCx {
+    /// Whose feature maps become masks.
+    pub layer: Layer,
+    /// Cosine distance from which on masks stay apart; the paper's is 0.1.
+    pub threshold: f32,
+    /// Of the random numbers.
+    pub seed: u64,
+    /// Masked images in memory at a time.
+    pub per_call: usize,
+}
+
+const NOISE: f32 = 0.1;
+
+impl AttributionMethod for VitCx {
+    fn maps(
+        &self,
+        backbone: &dyn Backbone,
+        images: &Tensor<4>,
+        classes: &[usize],
+    ) -> Result<Tensor<4>, AttributionError> {
+        let seen = self.layer.look(backbone, images)?;
+        let [_, _, height, width] = images.dims();
+        let device = images.device();
+        let mut maps = Vec::with_capacity(classes.len());
+        for (image, class) in classes.iter().enumerate() {
+            let one = seen.one(image);
+            let small = self.masks(&one.map, [height, width]);
+            let score = |shown| column(softmax(backbone.forward(shown, &[]).logits, 1), *class);
+            let whole = column(softmax(one.logits.clone(), 1), *class);
+            let mut sum = Tensor::<2>::zeros([1, height * width], &device);
+            let mut cover = sum.clone();
+            for part in parts(small.dims()[0], (self.per_call / 2).max(1)) {
+                let masks = min_max(resize(small.clone().narrow(0, part.start, part.len()), [height, width]));
+                let noise = part
+                    .clone()
+                    .map(|number| normal([1, 3, height, width], self.seed, "vit-cx", number as u64, &device) * NOISE);
+                let noise = Tensor::cat(noise.collect(), 0) * masks.clone().neg().add_scalar(1.0);
+                let hidden = score(one.image().clone() * masks.clone() + noise.clone());
+                let noisy = score(one.image().clone() + noise);
+                let flat = masks.reshape([part.len(), height * width]);
+                sum = sum + (hidden - noisy + whole.clone()).unsqueeze::<2>().matmul(flat.clone());
+                cover = cover + flat.sum_dim(0);
+            }
+            maps.push((sum / cover.clamp_min(1e-8)).reshape([1, 1, height, width]));
+        }
+        Ok(min_max(Tensor::cat(maps, 0)))
+    }
+}
+
+impl VitCx {
+    /// The sums of the clusters' masks `[N,1,h,w]`, before they are resized: a sum of resized maps is the resized sum.
+    fn masks(&self, map: &Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+        let [_, channels, rows, columns] = map.dims();
+        let (cells, pixels) = (rows * columns, size[0] * size[1]);
+        let device = map.device();
+        let maps = map.clone().swap_dims(0, 1);
+        // As resizing is linear and keeps constants, masks are stretched at their own size, by the least and largest of the
+        // resized ones, and products of resized masks are products with U^T U between, U the resize.
+        let (mut low, mut high) = (Vec::new(), Vec::new());
+        for part in parts(channels, self.per_call) {
+            let large = resize(maps.clone().narrow(0, part.start, part.len()), size).reshape([part.len(), pixels]);
+            low.push(large.clone().min_dim(1));
+            high.push(large.max_dim(1));
+        }
+        let (low, high) = (Tensor::cat(low, 0), Tensor::cat(high, 0));
+        let stretched = (maps.reshape([channels, cells]) - low.clone()) / (high - low).clamp_min(1e-8);
+        let unit = Tensor::<2>::eye(cells, &device).reshape([cells, 1, rows, columns]);
+        let resized = resize(unit, size).reshape([cells, pixels]);
+        let between = resized.clone().matmul(resized.transpose());
+        let products = stretched.clone().matmul(between).matmul(stretched.clone().transpose());
+        let products = values(products);
+        let norm = |i: usize| products[i * channels + i].max(1e-12).sqrt();
+        let distance = |i: usize| 1.0 - products[i] / (norm(i / channels) * norm(i % channels));
+        let labels = complete_linkage((0..channels * channels).map(distance).collect(), channels, self.threshold);
+        let count = labels.iter().max().map_or(0, |last| last + 1);
+        let mut members = vec![0.0; count * channels];
+        labels.iter().enumerate().for_each(|(channel, label)| members[label * channels + channel] = 1.0);
+        from_values(members, [count, channels], &device).matmul(stretched).reshape([count, 1, rows, columns])
+    }
+}
+
+/// Clusters of `count` things by complete linkage, of distances `[count,count]`: each thing's cluster, numbered from 0.
+/// Two are merged where no member of the one is `threshold` or more from one of the other, the nearest first.
+///
+/// By chains of nearest neighbours: two that are each other's nearest may be merged at once, as merging others brings
+/// nothing nearer.
+fn complete_linkage(mut distances: Vec<f32>, count: usize, threshold: f32) -> Vec<usize> {
+    let mut owner: Vec<usize> = (0..count).collect();
+    let mut active = vec![true; count];
+    let mut chain: Vec<usize> = Vec::new();
+    while let Some(top) = chain.last().copied().or_else(|| active.iter().position(|active| *active)) {
+        if chain.is_empty() {
+            chain.push(top);
+        }
+        let before = chain.len().checked_sub(2).map(|place| chain[place]);
+        let mut nearest: Option<(usize, f32)> = before.map(|other| (other, distances[top * count + other]));
+        for other in (0..count).filter(|other| active[*other] && *other != top) {
+            let distance = distances[top * count + other];
+            if nearest.is_none_or(|(_, least)| distance < least) {
+                nearest = Some((other, distance));
+            }
+        }
+        match nearest {
+            Some((other, distance)) if before == Some(other) => {
+                chain.truncate(chain.len() - 2);
+                active[other] = false;
+                if distance < threshold {
+                    owner.iter_mut().filter(|owner| **owner == other).for_each(|owner| *owner = top);
+                }
+                for third in 0..count {
+                    let farther = distances[top * count + third].max(distances[other * count + third]);
+                    distances[top * count + third] = farther;
+                    distances[third * count + top] = farther;
+                }
+            }
+            Some((other, _)) => chain.push(other),
+            // The last one.
+            None => break,
+        }
+    }
+    let mut seen: Vec<usize> = Vec::new();
+    let number = |owner: usize| match seen.iter().position(|known| *known == owner) {
+        Some(number) => number,
+        None => {
+            seen.push(owner);
+            seen.len() - 1
+        }
+    };
+    owner.into_iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use explainer_zoo::weights::random::uniform;
+
+    fn distances(points: &[f32]) -> Vec<f32> {
+        points.iter().flat_map(|a| points.iter().map(move |b| (a - b).abs())).collect()
+    }
+
+    #[test]
+    fn clusters_are_no_wider_than_the_threshold() {
+        let points = [0.0, 1.0, 5.0, 5.2, 9.0, 0.4];
+        let labels = |threshold| complete_linkage(distances(&points), points.len(), threshold);
+        assert_eq!(labels(0.1), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(labels(0.5), [0, 1, 2, 2, 3, 0]);
+        assert_eq!(labels(1.1), [0, 0, 1, 1, 2, 0]);
+        assert_eq!(labels(100.0), [0; 6]);
+        assert!(complete_linkage(Vec::new(), 0, 1.0).is_empty());
+    }
+
+    #[test]
+    fn chains_find_what_merging_the_nearest_first_finds() {
+        for seed in 0..20 {
+            let points = &uniform(seed, "points", 40);
+            let threshold = 0.05 + 0.02 * seed as f32;
+            // Straight from the definition.
+            let mut clusters: Vec<Vec<usize>> = (0..points.len()).map(|i| vec![i]).collect();
+            let apart = &|a: &[usize], b: &[usize]| {
+                let pairs = a.iter().flat_map(|i| b.iter().map(move |j| (points[*i] - points[*j]).abs()));
+                pairs.fold(0.0, f32::max)
+            };
+            loop {
+                let pairs = (0..clusters.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+                let nearest =
+                    pairs.map(|(i, j)| (apart(&clusters[i], &clusters[j]), i, j)).min_by(|a, b| a.0.total_cmp(&b.0));
+                match nearest {
+                    Some((distance, i, j)) if distance < threshold => {
+                        let merged = clusters.remove(i);
+                        clusters[j].extend(merged);
+                    }
+                    _ => break,
+                }
+            }
+            let labels = complete_linkage(distances(points), points.len(), threshold);
+            for cluster in &clusters {
+                assert!(cluster.iter().all(|i| labels[*i] == labels[cluster[0]]), "seed {seed}");
+            }
+            assert_eq!(labels.iter().max().map(|last| last + 1), Some(clusters.len()), "seed {seed}");
+        }
+    }
+}
