@@ -63,7 +63,7 @@ impl PixelBox {
 pub struct GroundTruth {
     /// Boxes around its objects.
     pub boxes: Vec<PixelBox>,
-    /// Target pixels show an object, row by row.
+    /// Which pixels show an object, row by row.
     pub mask: Option<Vec<bool>>,
     /// Where people looked: row and column of each fixation.
     pub fixations: Vec<[usize; 2]>,
@@ -76,14 +76,14 @@ impl GroundTruth {
         Self { boxes: PixelBox::around(&mask, width).into_iter().collect(), mask: Some(mask), fixations: Vec::new() }
     }
 
-    /// Target pixels of an image of `width` columns belong to an object: those of the mask, or else those of any box;
+    /// Which pixels of an image of `width` columns belong to an object: those of the mask, or else those of any box;
     /// nothing where neither is known.
     #[must_use]
     pub fn object(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
         self.mask.clone().or_else(|| self.inside_boxes([height, width]))
     }
 
-    /// Target pixels lie in any of the boxes; nothing where there is none.
+    /// Which pixels lie in any of the boxes; nothing where there is none.
     #[must_use]
     pub fn inside_boxes(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
         let inside = |pixel: usize| self.boxes.iter().any(|area| area.contains(pixel / width, pixel % width));

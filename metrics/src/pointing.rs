@@ -16,7 +16,7 @@
 use super::{Attributions, Better, Metric, MetricError, MetricSpec, Needs};
 use crate::GroundTruth;
 
-/// Target of the games.
+/// Which of the games.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pointing {
     /// The largest value.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Attributions, MetricError};
 
-/// Target values are the better ones.
+/// Which values are the better ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {

@@ -176,7 +176,7 @@ fn lists() -> Vec<Vec<u8>> {
         .into()
 }
 
-/// Target format, and a file of boxes and masks.
+/// Which format, and a file of boxes and masks.
 fn objects(bytes: &[u8], folder: &Path) {
     let Some((kind, file)) = bytes.split_first() else { return };
     let path = write(folder, ["o.json", "o.csv", "o.xml"][usize::from(*kind) % 3], file);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use explainer_train::data::shapes::{SIDE, ShapesSet, Split};
-use hub_server::{Fault, Hub, READ_TOKEN, TOKEN, Vjp, refused_url};
+use hub_server::{Answer, Fault, Hub, READ_TOKEN, TOKEN, refused_url};
 use tempfile::TempDir;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model-zoo/assets/quickstart");
@@ -163,7 +163,7 @@ fn paths_of_the_machine_are_told_before_they_are_published() {
     assert_eq!(warned(&ada.run(&[&publish[..], &["--dry-run"]].concat())), 1);
     assert_eq!(hub.count("POST", ""), 0);
     // Also where nothing can be sent: it is told before.
-    hub.fail("POST", "/commit/", 1, Fault::Vjp(Vjp::status(409)));
+    hub.fail("POST", "/commit/", 1, Fault::Answer(Answer::status(409)));
     let refused = ada.run(&publish);
     assert!(refused.code == Some(1) && refused.err.find("data.train") < refused.err.find("409"), "{}", refused.err);
     assert_eq!(warned(&ada.run(&publish)), 1);
@@ -187,12 +187,12 @@ fn failures_are_told_and_leave_nothing_half_done() {
     ada.fails(1, &["explain", "hf://ada/quickstart", "photo.png"], &["no config.json"]);
     ada.fails(2, &["explain", "hf://ada/quickstart/config.json", "photo.png"], &["whole repository"]);
     ada.fails(2, &["explain", "zoo:nothing", "photo.png"], &["quickstart"]);
-    hub.fail("POST", "/commit/", 1, Fault::Vjp(Vjp::status(409)));
+    hub.fail("POST", "/commit/", 1, Fault::Answer(Answer::status(409)));
     ada.fails(1, &licensed(&[]), &["409", "run it again", "Nothing was published"]);
     assert_eq!(hub.commits("ada/quickstart", "main").len(), 1);
 
-    hub.fail("POST", "/commit/", 1, Fault::Vjp(Vjp::status(429).header("Retry-After", "0")));
-    hub.fail("POST", "/commit/", 1, Fault::AnswerAfter(Vjp::cut()));
+    hub.fail("POST", "/commit/", 1, Fault::Answer(Answer::status(429).header("Retry-After", "0")));
+    hub.fail("POST", "/commit/", 1, Fault::AnswerAfter(Answer::cut()));
     ada.done(&licensed(&["--message", "Once"]));
     assert_eq!(hub.commits("ada/quickstart", "main"), ["Once", "initial commit"]);
 

@@ -52,7 +52,7 @@ pub(super) enum Imputer {
     Telea,
 }
 
-/// Target pixels go first.
+/// Which pixels go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum First {
     /// The most important ones (MoRF).

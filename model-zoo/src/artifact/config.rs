@@ -79,7 +79,7 @@ pub struct BackboneRecord {
 /// The classifier whose feature maps an explainer of another classifier looks at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuxiliaryRecord {
-    /// Target one.
+    /// Which one.
     #[serde(flatten)]
     pub backbone: BackboneRecord,
     /// Its number of classes, which need not be the explained classifier's.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use burn::tensor::Device;
-use hub_server::{Fault, Hub, READ_TOKEN, TOKEN, Vjp, refused_url};
+use hub_server::{Answer, Fault, Hub, READ_TOKEN, TOKEN, refused_url};
 use tempfile::TempDir;
 
 use super::fetch::fetch_with;
@@ -201,7 +201,7 @@ fn branches_and_pull_requests_leave_main_as_it_is() {
     );
 
     // Nobody could tell whether a second one is needed.
-    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Vjp::cut()));
+    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
     let error = ada.publish_to(&pull).unwrap_err();
     contains(&message(&error), &["cannot be told", "/ada/ttame/discussions"]);
     assert_eq!(hub.count("POST", COMMIT), 4);
@@ -322,7 +322,7 @@ fn a_token_that_the_hub_repeats_is_hidden() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\\u001b[2J\"}}");
-    hub.fail("POST", "/preupload/", 1, Fault::Vjp(Vjp::status(403).with_body(body.as_bytes())));
+    hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::status(403).with_body(body.as_bytes())));
     let error = User::of(&hub).failure();
     contains(&error, &["403", "(hidden) may not, nor (hidden)"]);
     assert!(!error.contains("hf_another") && !error.contains('\u{1b}'), "{error}");

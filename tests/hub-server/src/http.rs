@@ -30,7 +30,7 @@ impl Request {
 
 /// What the server answers.
 #[derive(Clone, Debug)]
-pub struct Vjp {
+pub struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -38,7 +38,7 @@ pub struct Vjp {
     cut: bool,
 }
 
-impl Vjp {
+impl Answer {
     /// A status without a body.
     #[must_use]
     pub fn status(status: u16) -> Self {
@@ -93,12 +93,12 @@ pub struct TestServer {
 
 impl TestServer {
     /// `answer` gets each request and how many came before it.
-    pub fn start(answer: impl Fn(&Request, usize) -> Vjp + Send + 'static) -> Self {
+    pub fn start(answer: impl Fn(&Request, usize) -> Answer + Send + 'static) -> Self {
         Self::listen("127.0.0.1:0", answer)
     }
 
     /// The same at an address of this machine.
-    pub fn listen(address: &str, answer: impl Fn(&Request, usize) -> Vjp + Send + 'static) -> Self {
+    pub fn listen(address: &str, answer: impl Fn(&Request, usize) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -188,7 +188,7 @@ fn line(reader: &mut impl BufRead) -> Option<String> {
     (count > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn write_answer(stream: &mut TcpStream, request: &Request, answer: &Vjp) -> std::io::Result<()> {
+fn write_answer(stream: &mut TcpStream, request: &Request, answer: &Answer) -> std::io::Result<()> {
     if answer.cut {
         return Ok(());
     }

@@ -13,7 +13,7 @@ mod routes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use http::{Request, TestServer, Vjp, refused_url};
+pub use http::{Answer, Request, TestServer, refused_url};
 use repository::Repository;
 
 /// The token that may read and write.
@@ -25,13 +25,13 @@ pub const READ_TOKEN: &str = "hf_standInRead0123456789";
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// This answer; the request is not processed.
-    Vjp(Vjp),
+    Answer(Answer),
     /// This answer, although the request is processed.
-    AnswerAfter(Vjp),
+    AnswerAfter(Answer),
     /// Somebody else commits to `main` first; then the request is processed.
     Overtaken,
     /// The request is processed, and somebody else commits to `main` before this answer.
-    OvertakenAfter(Vjp),
+    OvertakenAfter(Answer),
     /// The request is processed with this put for what is found in its body.
     Altered(String, String),
 }

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::http::{Request, Vjp};
+use crate::http::{Answer, Request};
 use crate::repository::{File, Repository, Tree, is_large, sha256};
 use crate::{Fault, READ_TOKEN, State, TOKEN};
 
@@ -28,7 +28,7 @@ struct Route<'a> {
 
 impl State {
     /// Answers, or fails as planned.
-    pub(crate) fn serve(&mut self, request: &Request) -> Vjp {
+    pub(crate) fn serve(&mut self, request: &Request) -> Answer {
         let planned = |planned: &&mut crate::Planned| {
             planned.times > 0 && planned.method == request.method && request.path.contains(planned.path)
         };
@@ -38,7 +38,7 @@ impl State {
         });
         match fault {
             None => self.vjp(request),
-            Some(Fault::Vjp(answer)) => answer,
+            Some(Fault::Answer(answer)) => answer,
             Some(Fault::AnswerAfter(answer)) => {
                 self.vjp(request);
                 answer
@@ -69,7 +69,7 @@ impl State {
         }
     }
 
-    fn vjp(&mut self, request: &Request) -> Vjp {
+    fn vjp(&mut self, request: &Request) -> Answer {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let parts: Vec<String> = path.split('/').skip(1).map(decoded).collect();
         let route = Route { method: &request.method, parts, query };
@@ -93,7 +93,7 @@ impl State {
                 refusal(400, "", "the token is none of the storage's business")
             }
             ("GET" | "HEAD", ["cdn", oid]) => match self.objects.get(*oid) {
-                Some(object) => Vjp::body(object).header("ETag", &format!("\"{oid}\"")),
+                Some(object) => Answer::body(object).header("ETag", &format!("\"{oid}\"")),
                 None => refusal(404, "", "no such object"),
             },
             (_, ["api", "models", owner, name, rest @ ..]) => {
@@ -114,7 +114,7 @@ impl State {
     }
 
     /// A repository that the caller may read, or write to.
-    fn open(&mut self, caller: Caller, id: &str, write: bool) -> Result<&mut Repository, Vjp> {
+    fn open(&mut self, caller: Caller, id: &str, write: bool) -> Result<&mut Repository, Answer> {
         let hidden = |repository: &&mut Repository| !repository.private || caller != Caller::Stranger;
         match self.repositories.get_mut(id).filter(hidden) {
             None if caller == Caller::Stranger => Err(refusal(401, "RepoNotFound", "Invalid username or password.")),
@@ -127,7 +127,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, caller: Caller, base: &str, body: &[u8]) -> Vjp {
+    fn create(&mut self, caller: Caller, base: &str, body: &[u8]) -> Answer {
         match caller {
             Caller::Stranger => return refusal(401, "", "Invalid username or password."),
             Caller::Reader => return refusal(403, "", "You don't have the rights to create a model here"),
@@ -146,7 +146,7 @@ impl State {
         data(&json!({"url": url, "name": id, "id": id}))
     }
 
-    fn model(&mut self, route: &Route<'_>, caller: Caller, id: &str, rest: &[&str], base: &str, body: &[u8]) -> Vjp {
+    fn model(&mut self, route: &Route<'_>, caller: Caller, id: &str, rest: &[&str], base: &str, body: &[u8]) -> Answer {
         let write = matches!(rest, ["preupload" | "commit" | "branch", ..]);
         let objects = self.objects.clone();
         let repository = match self.open(caller, id, write) {
@@ -185,7 +185,7 @@ impl State {
         }
     }
 
-    fn batch(&self, base: &str, body: &[u8]) -> Vjp {
+    fn batch(&self, base: &str, body: &[u8]) -> Answer {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         let objects = body["objects"].as_array().cloned().unwrap_or_default();
         let objects = objects.into_iter().map(|object| {
@@ -202,15 +202,15 @@ impl State {
         data(&json!({"transfer": "basic", "objects": objects.collect::<Vec<_>>()}))
     }
 
-    fn upload(&mut self, oid: &str, body: &[u8]) -> Vjp {
+    fn upload(&mut self, oid: &str, body: &[u8]) -> Answer {
         if sha256(body) != oid {
             return refusal(400, "", "the SHA-256 is another one");
         }
         self.objects.insert(oid.to_owned(), body.to_vec());
-        Vjp::status(200)
+        Answer::status(200)
     }
 
-    fn resolve(&mut self, caller: Caller, id: &str, revision: &str, path: &str, base: &str) -> Vjp {
+    fn resolve(&mut self, caller: Caller, id: &str, revision: &str, path: &str, base: &str) -> Answer {
         let found = match self.open(caller, id, false) {
             Err(answer) => return answer,
             Ok(found) => found,
@@ -223,13 +223,13 @@ impl State {
         };
         let tag = format!("\"{}\"", file.tag());
         if !file.large {
-            return Vjp::body(&file.content).header("ETag", &tag).header("X-Repo-Commit", &head);
+            return Answer::body(&file.content).header("ETag", &tag).header("X-Repo-Commit", &head);
         }
         // Another host, as the Hub's storage is one.
         let storage = base.replace("127.0.0.1", "localhost");
         let (place, size) = (format!("{storage}/cdn/{}", file.tag()), file.content.len().to_string());
         self.objects.insert(file.tag(), file.content);
-        Vjp::status(302)
+        Answer::status(302)
             .header("Location", &place)
             .header("X-Linked-ETag", &tag)
             .header("X-Linked-Size", &size)
@@ -237,11 +237,11 @@ impl State {
     }
 }
 
-fn data(value: &Value) -> Vjp {
-    Vjp::body(value.to_string().as_bytes()).header("Content-Type", "application/json")
+fn data(value: &Value) -> Answer {
+    Answer::body(value.to_string().as_bytes()).header("Content-Type", "application/json")
 }
 
-fn refusal(status: u16, code: &str, message: &str) -> Vjp {
+fn refusal(status: u16, code: &str, message: &str) -> Answer {
     let answer = data(&json!({"error": message})).with_status(status).header("X-Error-Message", message);
     if code.is_empty() { answer } else { answer.header("X-Error-Code", code) }
 }
@@ -276,7 +276,7 @@ fn entry(path: &str, file: &File) -> Value {
 }
 
 /// The files of a folder and, unless everything below is wanted, its folders.
-fn listed(tree: &Tree, folder: &str, recursive: bool) -> Vjp {
+fn listed(tree: &Tree, folder: &str, recursive: bool) -> Answer {
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let mut entries: Vec<Value> = Vec::new();
     let mut folders: Vec<String> = Vec::new();
@@ -313,7 +313,7 @@ fn asked_paths(body: &[u8]) -> Vec<String> {
     }
 }
 
-fn preupload(tree: &Tree, body: &[u8]) -> Vjp {
+fn preupload(tree: &Tree, body: &[u8]) -> Answer {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let files = body["files"].as_array().cloned().unwrap_or_default();
     let files = files.iter().filter_map(|file| file["path"].as_str()).map(|path| {
@@ -323,7 +323,7 @@ fn preupload(tree: &Tree, body: &[u8]) -> Vjp {
     data(&json!({"files": files.collect::<Vec<_>>()}))
 }
 
-fn branch(repository: &mut Repository, name: &str, body: &[u8]) -> Vjp {
+fn branch(repository: &mut Repository, name: &str, body: &[u8]) -> Answer {
     if repository.has_branch(name) {
         return refusal(409, "", &format!("Reference {name} already exists"));
     }
@@ -347,7 +347,7 @@ fn commit(
     body: &[u8],
     pull: bool,
     url: &str,
-) -> Vjp {
+) -> Answer {
     let mut title = String::new();
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let Ok(line) = serde_json::from_slice::<Value>(line) else { return refusal(400, "", "no line of JSON") };

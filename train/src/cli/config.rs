@@ -35,7 +35,7 @@ Example:
 pub(super) fn run(command: &ConfigCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { file, overrides } => {
-            // Target kind it is; what is wrong with it is said below.
+            // Which kind it is; what is wrong with it is said below.
             if std::fs::read_to_string(file).is_ok_and(|text| CompareConfig::is_meant(&text)) {
                 let (config, overrides) = (file.clone(), overrides.clone());
                 let args = CompareArgs { config, overrides, output: None, seed: None };

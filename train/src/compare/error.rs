@@ -21,7 +21,7 @@ pub enum CompareError {
     /// Trained explainers that are not there; all of them.
     #[error("trained explainers are missing:\n  {}", missing.join("\n  "))]
     Missing {
-        /// Target, and how to train each.
+        /// Which, and how to train each.
         missing: Vec<String>,
     },
     /// An explainer of another classifier than the others'.
@@ -36,7 +36,7 @@ pub enum CompareError {
         found: String,
         /// Where the comparison's classifier comes from.
         first: String,
-        /// Target that is.
+        /// Which that is.
         expected: String,
     },
     /// An explainer cannot be opened, or a method not be made for the classifier.
@@ -52,7 +52,7 @@ pub enum CompareError {
     Keys {
         /// The explainer.
         name: String,
-        /// Target, and what to do.
+        /// Which, and what to do.
         problem: String,
     },
     /// A run that was to leave an explainer has failed.

@@ -197,7 +197,7 @@ fn write_line(file: &mut File, content: &impl Serialize) -> std::io::Result<Vec<
     Ok(line)
 }
 
-/// Target parts of a fingerprint are others.
+/// Which parts of a fingerprint are others.
 fn changes(before: &Fingerprint, now: &Fingerprint) -> String {
     let parts = [
         ("the program", before.program != now.program),

@@ -68,7 +68,7 @@ pub(super) fn ready(
     Ok(Some(found))
 }
 
-/// Target explainer is missing and the command that makes it, as far as it can be told.
+/// Which explainer is missing and the command that makes it, as far as it can be told.
 fn how_to_make(name: &str, folder: &Path) -> String {
     let run = folder.parent().filter(|_| folder.ends_with("artifact")).and_then(Path::file_name);
     let file = run.map(|run| Path::new("configs").join(run).with_extension("yaml")).filter(|file| file.is_file());

@@ -1,4 +1,4 @@
-//! Target images of a set are looked at where not all are.
+//! Which images of a set are looked at where not all are.
 
 use std::collections::BTreeSet;
 

@@ -195,7 +195,7 @@ pub struct Objective {
     #[garde(custom(not_negative))]
     #[schemars(range(min = 0.0))]
     pub border: f64,
-    /// Target maps the area and smoothness terms look at.
+    /// Which maps the area and smoothness terms look at.
     #[garde(skip)]
     pub selection: Selection,
 }
@@ -206,7 +206,7 @@ impl Default for Objective {
     }
 }
 
-/// Target class maps of an image the loss regularises.
+/// Which class maps of an image the loss regularises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {

@@ -87,7 +87,7 @@ pub trait ImageSet: Debug + Send + Sync {
     /// A [`DataError`] that names the image. The loader skips and counts it.
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError>;
 
-    /// Target pixels of the crop show the object, row by row, where the set knows.
+    /// Which pixels of the crop show the object, row by row, where the set knows.
     fn object(&self, _index: usize, _crop: Crop) -> Option<Vec<bool>> {
         None
     }

@@ -99,7 +99,7 @@ fn shuffle(items: &mut [usize], random: &mut ChaCha8Rng) {
     }
 }
 
-/// Target random changes a training image goes through.
+/// Which random changes a training image goes through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
     /// A crop at a random place instead of the centre.

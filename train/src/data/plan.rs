@@ -28,7 +28,7 @@ pub struct Plan {
     pub workers: usize,
     /// Batches in the making while one is in use; at least one.
     pub ahead: usize,
-    /// Target share of every batch is read: this one of so many.
+    /// Which share of every batch is read: this one of so many.
     pub share: (usize, usize),
     /// Whether a share is of stretches of its own, where the set has enough of them for all, instead of a part of the
     /// batches that a single loader would read.

@@ -95,7 +95,7 @@ pub enum ExplainError {
     },
 }
 
-/// Target classes of an image are explained.
+/// Which classes of an image are explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The most probable ones, this many (or all, if there are fewer), best first; of equals the lower index first.

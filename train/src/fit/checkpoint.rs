@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is a folder `step-00001000/` of `head.bpk`, `optimizer.bpk`, `state.json` and `state.sha256`. It is written
 //! under another name, forced to the disk and renamed, so that a run killed at any moment leaves whole checkpoints only.
-//! `state.json` holds the SHA-256 of the other two and `state.sha256` its own, so that any damaged byte is noticed. Target
+//! `state.json` holds the SHA-256 of the other two and `state.sha256` its own, so that any damaged byte is noticed. Which
 //! checkpoint is the newest is a matter of its step alone, not of any clock. Randomness is a function of the step, so
 //! nothing else is needed to go on.
 

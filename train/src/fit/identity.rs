@@ -1,4 +1,4 @@
-//! Target run a checkpoint belongs to.
+//! Which run a checkpoint belongs to.
 
 use explainer_zoo::auxiliary::Auxiliary;
 use explainer_zoo::backbone::Backbone;

@@ -1,4 +1,4 @@
-//! Target of a batch's maps the area and smoothness terms see.
+//! Which of a batch's maps the area and smoothness terms see.
 
 use burn::tensor::{Int, Tensor};
 

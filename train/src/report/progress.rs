@@ -110,7 +110,7 @@ pub fn line(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 
-/// Target of the many reports of a download are worth a line: the first, and one every tenth.
+/// Which of the many reports of a download are worth a line: the first, and one every tenth.
 #[derive(Debug, Default)]
 struct Lines {
     part: Option<u64>,

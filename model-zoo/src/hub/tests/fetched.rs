@@ -14,7 +14,7 @@ fn what_is_not_there_is_told() {
     let cache = bob.path("cache").display().to_string();
     contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["hf://ada/ttame", "HF_HUB_OFFLINE", &cache]);
 
-    hub.fail("POST", COMMIT, 1, Fault::Vjp(Vjp::status(404)));
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::status(404)));
     contains(&User::of(&hub).failure(), &["404", REPOSITORY, "Nothing was published"]);
 }
 
@@ -36,7 +36,7 @@ fn damaged_files_are_fetched_again_or_refused() {
         assert_eq!(fs::read(&path).unwrap(), right);
     }
     // What the Hub sends is not what it says it is.
-    hub.fail("GET", "/cdn/", 99, Fault::Vjp(Vjp::body(b"<html>")));
+    hub.fail("GET", "/cdn/", 99, Fault::Answer(Answer::body(b"<html>")));
     let error = User::of(&hub).fetch("hf://ada/ttame").unwrap_err().to_string();
     contains(&error, &["model.safetensors", "SHA-256", "the Hub says"]);
 }
@@ -46,7 +46,7 @@ fn an_unfinished_download_is_no_explainer() {
     let hub = Hub::start();
     User::of(&hub).publish().unwrap();
     let mut bob = User::of(&hub);
-    hub.fail("HEAD", "/model.safetensors", 1, Fault::Vjp(Vjp::status(403)));
+    hub.fail("HEAD", "/model.safetensors", 1, Fault::Answer(Answer::status(403)));
     bob.fetch("hf://ada/ttame").unwrap_err();
     bob.settings.hub.offline = true;
     contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["not all of it"]);

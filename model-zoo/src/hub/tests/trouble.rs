@@ -6,7 +6,7 @@ use super::*;
 fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
-    let busy = Fault::Vjp(Vjp::status(429).header("Retry-After", "7"));
+    let busy = Fault::Answer(Answer::status(429).header("Retry-After", "7"));
     hub.fail("POST", "/create", 1, busy.clone());
     hub.fail("POST", COMMIT, 2, busy.clone());
     ada.publish().unwrap();
@@ -17,7 +17,7 @@ fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
     hub.fail("POST", COMMIT, 99, busy);
     contains(&ada.failure(), &["429", "in 7 s", "Nothing was published"]);
     let hub = Hub::start();
-    hub.fail("GET", "/api/models/", 99, Fault::Vjp(Vjp::status(429).header("Retry-After", "86400")));
+    hub.fail("GET", "/api/models/", 99, Fault::Answer(Answer::status(429).header("Retry-After", "86400")));
     let mut ada = User::of(&hub);
     contains(&ada.failure(), &["429", "in 86400 s"]);
     assert!(ada.waited.is_empty(), "nobody waits for a day");
@@ -27,7 +27,7 @@ fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
 fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
-    let trouble = Fault::Vjp(Vjp::status(503));
+    let trouble = Fault::Answer(Answer::status(503));
     for (method, path) in [("GET", "/api/models/"), ("POST", "/create"), ("POST", "/preupload/"), ("POST", COMMIT)] {
         hub.fail(method, path, 2, trouble.clone());
     }
@@ -44,25 +44,25 @@ fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
 fn a_commit_that_was_cut_off_is_looked_for() {
     // The Hub got it, and the answer got lost.
     let hub = Hub::start();
-    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Vjp::cut()));
+    hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
     assert_eq!(changed(User::of(&hub).publish().unwrap()), [MODEL, CONFIG, RUN, CARD]);
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 1));
 
     // The Hub did not get it: it is sent again.
     let hub = Hub::start();
-    hub.fail("POST", COMMIT, 1, Fault::Vjp(Vjp::cut()));
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::cut()));
     User::of(&hub).publish().unwrap();
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 2));
 
     // As an error of a gateway, with the commit made behind it, and another one on top.
     let hub = Hub::start();
-    hub.fail("POST", COMMIT, 1, Fault::OvertakenAfter(Vjp::status(504)));
+    hub.fail("POST", COMMIT, 1, Fault::OvertakenAfter(Answer::status(504)));
     User::of(&hub).publish().unwrap();
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (3, 1));
 
     // Every time.
     let hub = Hub::start();
-    hub.fail("POST", COMMIT, 99, Fault::Vjp(Vjp::cut()));
+    hub.fail("POST", COMMIT, 99, Fault::Answer(Answer::cut()));
     contains(&User::of(&hub).failure(), &["cannot commit to ada/ttame", "Nothing was published", "empty"]);
     assert_eq!(commits(&hub), 1);
 
@@ -70,8 +70,8 @@ fn a_commit_that_was_cut_off_is_looked_for() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let mut ada = User::of(&hub);
-    hub.fail("POST", "/preupload/", 1, Fault::Vjp(Vjp::cut()));
-    hub.fail("GET", "/revision/main", 99, Fault::Vjp(Vjp::cut()));
+    hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::cut()));
+    hub.fail("GET", "/revision/main", 99, Fault::Answer(Answer::cut()));
     contains(&ada.failure(), &["cannot be told", "/ada/ttame/commits/main"]);
 }
 
@@ -88,7 +88,7 @@ fn a_branch_that_moves_meanwhile_is_not_overwritten() {
     assert_eq!(hub.file(REPOSITORY, "main", "NOTES.md").unwrap(), b"not yours");
 
     artifact(&ada.path("artifact"), 2);
-    hub.fail("POST", COMMIT, 1, Fault::Vjp(Vjp::status(409)));
+    hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::status(409)));
     contains(&ada.failure(), &["409", "run it again", "Nothing was published"]);
 }
 

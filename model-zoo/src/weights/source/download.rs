@@ -151,7 +151,7 @@ pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hub_server::{TestServer, Vjp, refused_url};
+    use hub_server::{Answer, TestServer, refused_url};
 
     use super::super::WeightSource;
     use super::*;
@@ -189,14 +189,14 @@ mod tests {
         }
     }
 
-    fn server(answer: Vjp) -> TestServer {
+    fn server(answer: Answer) -> TestServer {
         TestServer::start(move |_, _| answer.clone())
     }
 
     #[test]
     fn a_download_is_checked_kept_and_used_without_the_network() {
         let cache = Cache::new();
-        let server = server(Vjp::body(BODY));
+        let server = server(Answer::body(BODY));
         let url = server.url("/models/net.pth?raw=1");
         let mut seen = Vec::new();
         let resolved = cache.fetch_watched(&url, Some(SHA), &mut |done, total| seen.push((done, total))).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_digits_in_a_file_name_are_enough() {
         let cache = Cache::new();
-        let server = server(Vjp::body(BODY));
+        let server = server(Answer::body(BODY));
         let resolved = cache.fetch(&server.url("/net-ba7816bf.pth"), None).unwrap();
         assert_eq!(resolved.sha256, SHA);
         cache.fetch(&server.url("/net-ba7816bf.pth"), None).unwrap();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_nothing_verifies_is_not_asked_for() {
-        let server = server(Vjp::body(BODY));
+        let server = server(Answer::body(BODY));
         let error = Cache::new().fetch(&server.url("/net.pth"), None).unwrap_err();
         assert!(matches!(error, WeightSourceError::Unverified(_)), "{error}");
         assert!(server.requests().is_empty());
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn wrong_bytes_are_refused_and_removed() {
         let cache = Cache::new();
-        let server = server(Vjp::body(BODY));
+        let server = server(Answer::body(BODY));
         let url = server.url("/net.pth");
         let error = cache.fetch(&url, Some(OTHER)).unwrap_err().to_string();
         assert!([url.as_str(), SHA, OTHER].iter().all(|part| error.contains(part)), "{error}");
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_download_that_breaks_off_is_repeated() {
         let cache = Cache::new();
-        let server = TestServer::start(|_, before| Vjp::body(BODY).lacking(if before < 2 { 1 } else { 0 }));
+        let server = TestServer::start(|_, before| Answer::body(BODY).lacking(if before < 2 { 1 } else { 0 }));
         assert_eq!(cache.fetch(&server.url("/net.pth"), Some(SHA)).unwrap().sha256, SHA);
         assert_eq!(server.requests().len(), 3);
         assert_eq!(cache.files().len(), 1);
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_download_that_always_breaks_off_leaves_nothing() {
         let cache = Cache::new();
-        let server = server(Vjp::body(BODY).lacking(2));
+        let server = server(Answer::body(BODY).lacking(2));
         let url = server.url("/net.pth");
         let error = cache.fetch(&url, Some(SHA)).unwrap_err();
         assert!(matches!(error, WeightSourceError::Network { .. }) && error.to_string().contains(&url), "{error}");
@@ -267,11 +267,11 @@ mod tests {
     fn a_busy_server_is_asked_again() {
         for busy in [429, 500, 503] {
             let server =
-                TestServer::start(move |_, before| if before == 0 { Vjp::status(busy) } else { Vjp::body(BODY) });
+                TestServer::start(move |_, before| if before == 0 { Answer::status(busy) } else { Answer::body(BODY) });
             assert_eq!(Cache::new().fetch(&server.url("/net.pth"), Some(SHA)).unwrap().sha256, SHA);
             assert_eq!(server.requests().len(), 2);
         }
-        let server = server(Vjp::status(503));
+        let server = server(Answer::status(503));
         let error = Cache::new().fetch(&server.url("/net.pth"), Some(SHA)).unwrap_err().to_string();
         assert!(error.contains("503") && error.contains("later"), "{error}");
         assert_eq!(server.requests().len(), 4);
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_refusal_is_final() {
         for status in [401, 403, 404, 410] {
-            let server = server(Vjp::status(status));
+            let server = server(Answer::status(status));
             let url = server.url("/net.pth");
             let error = Cache::new().fetch(&url, Some(SHA)).unwrap_err().to_string();
             assert!(error.contains(&url) && error.contains(&status.to_string()), "{error}");
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_damaged_cached_file_is_replaced() {
         let cache = Cache::new();
-        let server = server(Vjp::body(BODY));
+        let server = server(Answer::body(BODY));
         let url = server.url("/net.pth");
         let path = cache.fetch(&url, Some(SHA)).unwrap().path;
         fs::write(&path, "abd").unwrap();

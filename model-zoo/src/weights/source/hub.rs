@@ -150,7 +150,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Target part of a file's name the Hub does not know. `hf-hub` calls each of them a missing file.
+    /// Which part of a file's name the Hub does not know. `hf-hub` calls each of them a missing file.
     fn missing(&self) -> String {
         let HubFile { owner, name, revision, file } = self.file;
         let repository = format!("{owner}/{name}");
@@ -190,7 +190,7 @@ impl ProgressHandler for Forward {
 
 #[cfg(test)]
 mod tests {
-    use hub_server::{Request as LearnedExplainFn, TestServer, Vjp, refused_url};
+    use hub_server::{Answer, Request as Asked, TestServer, refused_url};
 
     use super::super::{HubSettings, WeightSource};
     use super::*;
@@ -235,12 +235,12 @@ mod tests {
     }
 
     /// What the Hub answers for a large file, to `HEAD` and `GET` alike.
-    fn file(body: &[u8]) -> Vjp {
-        Vjp::body(body).header("ETag", &format!("\"{SHA}\"")).header("X-Repo-Commit", COMMIT)
+    fn file(body: &[u8]) -> Answer {
+        Answer::body(body).header("ETag", &format!("\"{SHA}\"")).header("X-Repo-Commit", COMMIT)
     }
 
     fn asked(server: &TestServer) -> Vec<String> {
-        server.requests().iter().map(|LearnedExplainFn { method, path, .. }| format!("{method} {path}")).collect()
+        server.requests().iter().map(|Asked { method, path, .. }| format!("{method} {path}")).collect()
     }
 
     #[test]
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn bytes_the_hub_did_not_mean_are_fetched_once_more() {
         // As when the storage behind the Hub answers with an error page.
-        let server = TestServer::start(|_, before| if before == 1 { Vjp::status(403) } else { file(BODY) });
+        let server = TestServer::start(|_, before| if before == 1 { Answer::status(403) } else { file(BODY) });
         let hub = Hub::new();
         let resolved = hub.fetch(SOURCE, &server.url(""), None).unwrap();
         assert_eq!(std::fs::read(resolved.path).unwrap(), BODY);
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_small_file_is_checked_against_the_name_that_git_has_for_it() {
         let tag = format!("\"{}\"", git_oid(BODY));
-        let answer = |body: &[u8], tag: &str| Vjp::body(body).header("ETag", tag).header("X-Repo-Commit", COMMIT);
+        let answer = |body: &[u8], tag: &str| Answer::body(body).header("ETag", tag).header("X-Repo-Commit", COMMIT);
         let right = (answer(BODY, &tag), answer(b"<html>", &tag));
         let server = TestServer::start(move |_, before| if before == 1 { right.1.clone() } else { right.0.clone() });
         let hub = Hub::new();
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_refusal_asks_for_a_token() {
         for status in [401, 403] {
-            let server = TestServer::start(move |_, _| Vjp::status(status));
+            let server = TestServer::start(move |_, _| Answer::status(status));
             let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err();
             let text = format!("{error} {error:?}");
             assert!(text.contains(&status.to_string()) && text.contains("HF_TOKEN") && text.contains(SOURCE), "{text}");
@@ -342,9 +342,9 @@ mod tests {
     fn what_does_not_exist_is_named() {
         let missing = |repository: u16, revision: u16| {
             let server = TestServer::start(move |request, _| match request.path.as_str() {
-                "/api/models/timm/net" => Vjp::status(repository),
-                "/api/models/timm/net/revision/v2" => Vjp::status(revision),
-                _ => Vjp::status(404),
+                "/api/models/timm/net" => Answer::status(repository),
+                "/api/models/timm/net/revision/v2" => Answer::status(revision),
+                _ => Answer::status(404),
             });
             Hub::new().fetch("hf://timm/net@v2/a.pth", &server.url(""), None).unwrap_err().to_string()
         };
@@ -366,7 +366,7 @@ mod tests {
         let error = error.to_string();
         assert!([&endpoint, SOURCE, "refused"].iter().all(|part| error.contains(part)), "{error}");
 
-        let server = TestServer::start(|_, _| Vjp::status(503));
+        let server = TestServer::start(|_, _| Answer::status(503));
         let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err().to_string();
         assert!(error.contains("503"), "{error}");
 

@@ -19,7 +19,7 @@ pub use sdf::Shape;
 /// Height and width of every image, in pixels.
 pub const SIDE: usize = 96;
 
-/// Target part of the endless set to draw from: no scene of one split is ever drawn in another one.
+/// Which part of the endless set to draw from: no scene of one split is ever drawn in another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// For training an explainer.
