@@ -20,7 +20,7 @@ use burn::train::TrainStep;
 use divan::{Bencher, black_box};
 use explainer_train::config::{AdamW, Optimizer};
 use explainer_train::data::Batch;
-use explainer_train::distributed::Team;
+use explainer_train::distributed::ProcessGroup;
 use explainer_train::explain::{LoadedExplainer, Target};
 use explainer_train::fit::context::{Context, Masked, Task};
 use explainer_train::fit::step::TameTask;
@@ -222,7 +222,7 @@ fn step(bencher: Bencher<'_, '_>, subject: ImageBatch, images: usize) {
         task: Task::Tame(task),
         device: device.clone(),
         clip_norm: None,
-        team: Team::alone(),
+        group: ProcessGroup::single(),
         sync: None,
         cache: None,
     };

@@ -11,7 +11,7 @@ use common::CONFIG;
 use explainer_train::config::Config;
 use explainer_train::data::shapes::Split;
 use explainer_train::data::{ImageSet, Scenes};
-use explainer_train::distributed::{Team, Threads};
+use explainer_train::distributed::{ProcessGroup, ThreadCommunicator};
 use explainer_train::fit::{self, Finished, FitError, ResumeFrom};
 use explainer_zoo::image::{Crop, Pixels};
 use image::{Rgb, RgbImage};
@@ -38,11 +38,11 @@ fn config(output: &Path, overrides: &[&str]) -> Config {
 /// What each of `size` ranks ends with.
 fn train(size: usize, config: &Config, from: &ResumeFrom) -> Vec<Result<Finished, FitError>> {
     std::thread::scope(|scope| {
-        let run = |ranks: Threads| {
-            let team = Team::new(ranks);
-            scope.spawn(move || fit::run_together(config, from, true, &Interrupter::new(), &team))
+        let run = |ranks: ThreadCommunicator| {
+            let group = ProcessGroup::new(ranks);
+            scope.spawn(move || fit::run_together(config, from, true, &Interrupter::new(), &group))
         };
-        let ranks: Vec<_> = Threads::new(size).into_iter().map(run).collect();
+        let ranks: Vec<_> = ThreadCommunicator::new(size).into_iter().map(run).collect();
         ranks.into_iter().map(|rank| rank.join().expect("no panic")).collect()
     })
 }
@@ -166,12 +166,12 @@ fn a_checkpoint_knows_nothing_of_the_number_of_ranks() {
 fn a_rank_that_is_lost_stops_the_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = config(&folder.path().join("run"), &["train.checkpoint_every=1"]);
-    let mut ranks = Threads::new(2);
+    let mut ranks = ThreadCommunicator::new(2);
     drop(ranks.pop());
-    let team = Team::new(ranks.remove(0));
-    let error = fit::run_together(&config, &ResumeFrom::Start, true, &Interrupter::new(), &team).expect_err("alone");
+    let group = ProcessGroup::new(ranks.remove(0));
+    let error = fit::run_together(&config, &ResumeFrom::Start, true, &Interrupter::new(), &group).expect_err("alone");
     assert!(error.to_string().contains("rank 1 has ended"), "{error}");
-    assert!(!team.agreed());
+    assert!(!group.failed_together());
 }
 
 #[test]
@@ -209,17 +209,17 @@ fn a_stop_of_any_rank_stops_all_with_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = config(folder.path(), &[]);
     let states: Vec<_> = std::thread::scope(|scope| {
-        let run = |ranks: Threads| {
-            let (team, config) = (Team::new(ranks), &config);
+        let run = |ranks: ThreadCommunicator| {
+            let (group, config) = (ProcessGroup::new(ranks), &config);
             scope.spawn(move || {
                 let interrupter = Interrupter::new();
-                if team.rank() == 1 {
+                if group.rank() == 1 {
                     interrupter.stop(Some("a signal"));
                 }
-                fit::run_together(config, &ResumeFrom::Start, true, &interrupter, &team)
+                fit::run_together(config, &ResumeFrom::Start, true, &interrupter, &group)
             })
         };
-        let ranks: Vec<_> = Threads::new(2).into_iter().map(run).collect();
+        let ranks: Vec<_> = ThreadCommunicator::new(2).into_iter().map(run).collect();
         ranks.into_iter().map(|rank| rank.join().expect("no panic").expect("no error").state.step).collect()
     });
     assert_eq!(states, [0, 0]);

@@ -1,7 +1,7 @@
 //! A command as one of several ranks: processes, or threads of this one. One of them says why they fail.
 
 use super::{OfRank, Told, eprint, report, signals};
-use crate::distributed::{self, RankError, Ranks, Team};
+use crate::distributed::{self, Communicator, CommunicatorError, ProcessGroup};
 use crate::fit::FitError;
 use burn::train::Interrupter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,30 +14,30 @@ use std::time::{Duration, Instant};
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Works as the process that a launcher has started, or as the only one.
-pub(super) fn process(work: impl FnOnce(&Arc<Team>, &Interrupter) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let team = distributed::connect()?;
-    let End { result, alone } = one(&team, |team| work(team, &signals::interrupter()?));
+pub(super) fn process(work: impl FnOnce(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let group = distributed::connect()?;
+    let End { result, alone } = one(&group, |group| work(group, &signals::interrupter()?));
     if alone {
         if let Err(error) = &result {
             eprint(&report(error));
         }
-        team.abandon();
+        group.abort();
     }
     result
 }
 
 /// Works as all of `ranks`, each in a thread. Threads that do not end when one has failed are left behind.
-pub(super) fn threads<R: Ranks + 'static>(
+pub(super) fn threads<R: Communicator + 'static>(
     ranks: Vec<R>,
-    work: impl Fn(&Arc<Team>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
+    work: impl Fn(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     all(ranks, &signals::interrupter()?, work, LAST_WORDS)
 }
 
-fn all<R: Ranks + 'static>(
+fn all<R: Communicator + 'static>(
     ranks: Vec<R>,
     interrupter: &Interrupter,
-    work: impl Fn(&Arc<Team>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
+    work: impl Fn(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
     last_words: Duration,
 ) -> anyhow::Result<()> {
     let work = Arc::new(work);
@@ -48,13 +48,13 @@ fn all<R: Ranks + 'static>(
         let thread = thread::Builder::new().name(format!("rank-{}", own.rank()));
         thread.spawn(move || {
             // Dropped at the end, or by a panic: the others learn that this rank has left.
-            let team = Team::new(own);
-            let end = catch_unwind(AssertUnwindSafe(|| one(&team, |team| work(team, &interrupter))));
-            // Before the team is dropped: what others say of a rank that has left comes after its own words. And where the
+            let group = ProcessGroup::new(own);
+            let end = catch_unwind(AssertUnwindSafe(|| one(&group, |group| work(group, &interrupter))));
+            // Before the group is dropped: what others say of a rank that has left comes after its own words. And where the
             // others' last words have been waited for, nobody is left to tell.
             let _ = sender.send(end.unwrap_or_else(|_| {
                 let source = anyhow::anyhow!("it has panicked, see above");
-                End { result: Err(OfRank { rank: team.rank(), size: team.size(), source }.into()), alone: true }
+                End { result: Err(OfRank { rank: group.rank(), size: group.size(), source }.into()), alone: true }
             }));
         })?;
     }
@@ -89,22 +89,26 @@ impl End {
     fn is_an_echo(&self) -> bool {
         let Err(error) = &self.result else { return false };
         let left = |cause: &(dyn std::error::Error + 'static)| {
-            matches!(cause.downcast_ref(), Some(FitError::Ranks(RankError::Left { .. })))
+            matches!(cause.downcast_ref(), Some(FitError::Communicator(CommunicatorError::Left { .. })))
         };
         error.is::<Told>() || error.chain().any(left)
     }
 }
 
 /// Several ranks fail together, and one of them says why; or one fails alone, and takes the others with it.
-fn one(team: &Arc<Team>, work: impl FnOnce(&Arc<Team>) -> anyhow::Result<()>) -> End {
-    let result = work(team);
-    if team.is_alone() {
+fn one(group: &Arc<ProcessGroup>, work: impl FnOnce(&Arc<ProcessGroup>) -> anyhow::Result<()>) -> End {
+    let result = work(group);
+    if group.is_single() {
         return End { result, alone: false };
     }
-    let alone = result.is_err() && !team.agreed();
+    let alone = result.is_err() && !group.failed_together();
     let result = match result {
-        Err(error) if matches!(error.downcast_ref(), Some(FitError::OtherRank { .. })) => Err(Told.into()),
-        result => result.map_err(|source| OfRank { rank: team.rank(), size: team.size(), source }.into()),
+        Err(error)
+            if matches!(error.downcast_ref(), Some(FitError::Communicator(CommunicatorError::Failed { .. }))) =>
+        {
+            Err(Told.into())
+        }
+        result => result.map_err(|source| OfRank { rank: group.rank(), size: group.size(), source }.into()),
     };
     End { result, alone }
 }
@@ -112,19 +116,19 @@ fn one(team: &Arc<Team>, work: impl FnOnce(&Arc<Team>) -> anyhow::Result<()>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distributed::Threads;
+    use crate::distributed::ThreadCommunicator;
 
     /// What three ranks end with that wait for each other for ever, but for what `does` of rank 1.
-    fn end(does: impl Fn(&Team) -> anyhow::Result<()> + Send + Sync + 'static) -> anyhow::Result<()> {
-        let work = move |team: &Arc<Team>, _: &Interrupter| {
-            if team.rank() == 1 { does(team) } else { Ok(team.tell(&0).map(drop).map_err(FitError::from)?) }
+    fn end(does: impl Fn(&ProcessGroup) -> anyhow::Result<()> + Send + Sync + 'static) -> anyhow::Result<()> {
+        let work = move |group: &Arc<ProcessGroup>, _: &Interrupter| {
+            if group.rank() == 1 { does(group) } else { Ok(group.all_gather(&0).map(drop).map_err(FitError::from)?) }
         };
-        all(Threads::new(3), &Interrupter::new(), work, LAST_WORDS)
+        all(ThreadCommunicator::new(3), &Interrupter::new(), work, LAST_WORDS)
     }
 
     #[test]
     fn all_come_to_their_end() {
-        assert!(end(|team| Ok(team.tell(&1).map(drop)?)).is_ok());
+        assert!(end(|group| Ok(group.all_gather(&1).map(drop)?)).is_ok());
     }
 
     #[test]
@@ -138,20 +142,20 @@ mod tests {
 
     #[test]
     fn a_failure_that_all_know_is_said_once_by_its_own_rank() {
-        let work = |team: &Arc<Team>, _: &Interrupter| {
-            let own = if team.rank() == 2 { Err(FitError::NothingRead("lost".into())) } else { Ok(()) };
-            Ok(team.together(own)?)
+        let work = |group: &Arc<ProcessGroup>, _: &Interrupter| {
+            let own = if group.rank() == 2 { Err(FitError::NothingRead("lost".into())) } else { Ok(()) };
+            Ok(group.all_ok(own)?)
         };
-        let error = all(Threads::new(3), &Interrupter::new(), work, LAST_WORDS).unwrap_err();
+        let error = all(ThreadCommunicator::new(3), &Interrupter::new(), work, LAST_WORDS).unwrap_err();
         assert!(report(&error).starts_with("error: rank 2 of 3: "), "{}", report(&error));
     }
 
     #[test]
     fn the_cause_is_told_whoever_ends_first() {
-        // Ranks 0 and 2 hear that rank 1 has left, and may end before or after it.
+        // Ranks 0 and 2 learn that rank 1 has left, and may end before or after it.
         for _ in 0..50 {
-            let error = end(|team| {
-                team.abandon();
+            let error = end(|group| {
+                group.abort();
                 thread::yield_now();
                 Err(FitError::NothingRead("lost".into()).into())
             });
@@ -161,13 +165,13 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_thread_that_never_ends() {
-        let work = |team: &Arc<Team>, _: &Interrupter| match team.rank() {
+        let work = |group: &Arc<ProcessGroup>, _: &Interrupter| match group.rank() {
             0 | 3 => loop {
                 thread::park();
             },
             _ => Err(FitError::NothingRead("lost".into()).into()),
         };
-        let error = all(Threads::new(4), &Interrupter::new(), work, Duration::from_millis(1)).unwrap_err();
+        let error = all(ThreadCommunicator::new(4), &Interrupter::new(), work, Duration::from_millis(1)).unwrap_err();
         assert!(report(&error).contains("lost"), "{}", report(&error));
     }
 }

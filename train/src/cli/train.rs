@@ -4,7 +4,7 @@ use super::{Global, bee, eprint, print, ranks};
 use crate::compare::closing;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
-use crate::distributed::{self, Team};
+use crate::distributed::{self, ProcessGroup};
 use crate::fit::checkpoint::State;
 use crate::fit::{self, FitError, ResumeFrom};
 use crate::report::table::Table;
@@ -94,25 +94,25 @@ impl TrainArgs {
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.config(global)?;
     match args.strategy {
-        Strategy::Processes => ranks::process(|team, interrupter| run_as(args, global, &config, team, interrupter)),
+        Strategy::Processes => ranks::process(|group, interrupter| run_as(args, global, &config, group, interrupter)),
         Strategy::BurnDdp => {
             let gpus = distributed::gpus(&config.device)?;
             let (args, global) = (args.clone(), global.clone());
-            ranks::threads(gpus, move |team, interrupter| {
+            ranks::threads(gpus, move |group, interrupter| {
                 // GPUs that cannot sum fail here, before anything is loaded.
-                team.sum(&mut [1.0]).map_err(FitError::from)?;
-                run_as(&args, &global, &config, team, interrupter)
+                group.all_reduce_sum(&mut [1.0]).map_err(FitError::from)?;
+                run_as(&args, &global, &config, group, interrupter)
             })
         }
     }
 }
 
-/// Trains as one of the processes of `team`; the first one reports.
+/// Trains as one of the processes of `group`; the first one reports.
 fn run_as(
     args: &TrainArgs,
     global: &Global,
     config: &Config,
-    team: &Arc<Team>,
+    group: &Arc<ProcessGroup>,
     interrupter: &Interrupter,
 ) -> anyhow::Result<()> {
     let from = match &args.resume {
@@ -120,12 +120,12 @@ fn run_as(
         Some(Resume::Auto) => ResumeFrom::Newest,
         Some(Resume::Path(path)) => ResumeFrom::Path(path.clone()),
     };
-    if team.writes() {
+    if group.is_main() {
         for note in config.notes() {
             eprint(&format!("note: {note}\n"));
         }
     }
-    if let Some(section) = config.explainer.bee().filter(|_| team.is_alone()) {
+    if let Some(section) = config.explainer.bee().filter(|_| group.is_single()) {
         let finished = fit::bee::run(config, section, &from, global.quiet, interrupter)?;
         notices(&finished.notes, &finished.broken);
         return match &finished.artifact {
@@ -134,8 +134,8 @@ fn run_as(
             None => print(&stopped(&finished.state, config.output_dir())),
         };
     }
-    let finished = fit::run_together(config, &from, global.quiet, interrupter, team)?;
-    if !team.writes() {
+    let finished = fit::run_together(config, &from, global.quiet, interrupter, group)?;
+    if !group.is_main() {
         return Ok(());
     }
     notices(&finished.notes, &finished.broken);

@@ -1,4 +1,4 @@
-//! Ranks that are threads of one process, one a GPU of this machine, which sum by Burn's own all-reduce.
+//! A communicator between threads of one process, one for each GPU of this machine, with Burn's own all-reduce.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -6,47 +6,46 @@ use std::sync::OnceLock;
 use burn::tensor::distributed::{ReduceOperation, all_reduce};
 use burn::tensor::{Device, StreamId, Tensor, TensorData};
 
-use super::{RankError, Ranks, Threads};
+use super::{Communicator, CommunicatorError, ThreadCommunicator};
 
-/// One of several threads, each with a device of its own: what `--strategy burn-ddp` trains with. Sums go through the
-/// all-reduce that Burn's strategy for distributed data parallel training stands on; that strategy itself saves and resumes
-/// whole epochs only. On CUDA it is NCCL's.
+/// The rank of one thread with its own device, for `--strategy burn-ddp`. Sums use the all-reduce on which Burn's
+/// distributed data parallel strategy is built (on CUDA: NCCL); that strategy itself saves and resumes whole epochs only.
 ///
-/// What ranks tell each other goes from thread to thread. A rank whose device has failed leaves the others, and says why
-/// whenever it is asked for something.
+/// `all_gather` and `broadcast` go through host memory. After a device error the rank leaves the others, and each later
+/// collective returns that error.
 #[derive(Debug)]
-pub struct Devices {
-    threads: Threads,
+pub struct DeviceCommunicator {
+    threads: ThreadCommunicator,
     device: Device,
     all: Vec<Device>,
-    /// Of all sums: the thread that asks for one may be a new one each time, and each thread would open a stream of its own.
+    /// The stream of all sums. Each sum may come from another thread, and each thread would open its own stream.
     stream: StreamId,
-    failed: OnceLock<RankError>,
+    failed: OnceLock<CommunicatorError>,
 }
 
-impl Devices {
-    /// One rank a device, in their order. Of the devices only CUDA's can sum.
+impl DeviceCommunicator {
+    /// One rank for each device, in their order. Only CUDA devices can sum.
     #[must_use]
     pub fn new(devices: &[Device]) -> Vec<Self> {
-        let rank = |(threads, device): (Threads, &Device)| {
+        let rank = |(threads, device): (ThreadCommunicator, &Device)| {
             let (device, all, stream) = (device.clone(), devices.to_vec(), StreamId::allocate());
             Self { threads, device, all, stream, failed: OnceLock::new() }
         };
-        Threads::new(devices.len()).into_iter().zip(devices).map(rank).collect()
+        ThreadCommunicator::new(devices.len()).into_iter().zip(devices).map(rank).collect()
     }
 
-    /// The sum over all devices, of equally many values each.
+    /// The sum of `values` over all devices.
     fn reduced(&self, values: &[f32]) -> Result<Vec<f32>, String> {
         let own = TensorData::new(values.to_vec(), [values.len()]);
         let reduce = || {
             let own = Tensor::<1>::from_data(own, &self.device);
             let sum = all_reduce(own, ReduceOperation::Sum, self.all.clone()).resolve();
-            // The values are waited for when they are looked at.
+            // The sum is asynchronous until it is read.
             sum.try_into_data().map(|data| data.iter::<f32>().collect::<Vec<_>>())
         };
-        // Burn panics where NCCL cannot be loaded, on devices that cannot sum, and where what was computed cannot be read.
-        let sum =
-            catch_unwind(AssertUnwindSafe(|| self.stream.executes(reduce))).map_err(|panic| said(panic.as_ref()))?;
+        // Burn panics where NCCL cannot be loaded, on devices without all-reduce, and where the result cannot be read.
+        let sum = catch_unwind(AssertUnwindSafe(|| self.stream.executes(reduce)))
+            .map_err(|panic| panic_message(panic.as_ref()))?;
         let sum = sum.map_err(|failure| failure.to_string())?;
         if sum.len() == values.len() {
             Ok(sum)
@@ -55,18 +54,18 @@ impl Devices {
         }
     }
 
-    /// The threads, as long as the device works.
-    fn threads(&self) -> Result<&Threads, RankError> {
+    /// The host communicator, or the error of this rank's device.
+    fn threads(&self) -> Result<&ThreadCommunicator, CommunicatorError> {
         self.failed.get().map_or(Ok(&self.threads), |failed| Err(failed.clone()))
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").into()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").into()
 }
 
-impl Ranks for Devices {
+impl Communicator for DeviceCommunicator {
     fn rank(&self) -> usize {
         self.threads.rank()
     }
@@ -75,38 +74,38 @@ impl Ranks for Devices {
         self.threads.size()
     }
 
-    fn node(&self) -> (usize, usize) {
-        self.threads.node()
+    fn local_rank(&self) -> (usize, usize) {
+        self.threads.local_rank()
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<(), RankError> {
-        // An all-reduce waits for ever for a rank that has left, or that has something else to sum.
-        let counts = self.threads()?.gather(&values.len().to_le_bytes())?;
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), CommunicatorError> {
+        // An all-reduce would wait for ever for a rank that has left, or that sums another number of values.
+        let counts = self.threads()?.all_gather(&values.len().to_le_bytes())?;
         let mine = counts.get(self.rank());
         if let Some(rank) = counts.iter().position(|count| Some(count) != mine) {
-            return Err(RankError::OutOfStep { rank, reason: "it sums another number of values".into() });
+            return Err(CommunicatorError::Mismatch { rank, reason: "it sums another number of values".into() });
         }
         match self.reduced(values) {
             Ok(sum) => values.copy_from_slice(&sum),
             Err(reason) => {
-                let failed = RankError::Device { rank: self.rank(), reason };
-                self.threads.abandon();
+                let failed = CommunicatorError::Device { rank: self.rank(), reason };
+                self.threads.abort();
                 return Err(self.failed.get_or_init(|| failed).clone());
             }
         }
         Ok(())
     }
 
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, RankError> {
-        self.threads()?.gather(own)
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicatorError> {
+        self.threads()?.all_gather(own)
     }
 
-    fn first(&self, own: Vec<u8>) -> Result<Vec<u8>, RankError> {
-        self.threads()?.first(own)
+    fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, CommunicatorError> {
+        self.threads()?.broadcast(own)
     }
 
-    fn abandon(&self) {
-        self.threads.abandon();
+    fn abort(&self) {
+        self.threads.abort();
     }
 }
 
@@ -114,53 +113,54 @@ impl Ranks for Devices {
 mod tests {
     use super::*;
 
-    /// What each rank gets that sums as many values as `count` says.
-    fn sums(devices: &[Device], count: impl Fn(usize) -> usize + Sync) -> Vec<Result<Vec<f32>, RankError>> {
+    /// The result on each rank of a sum over `count(rank)` values.
+    fn sums(devices: &[Device], count: impl Fn(usize) -> usize + Sync) -> Vec<Result<Vec<f32>, CommunicatorError>> {
         std::thread::scope(|scope| {
-            let sum = |ranks: Devices| {
+            let sum = |ranks: DeviceCommunicator| {
                 let count = &count;
                 scope.spawn(move || {
                     let mut values = vec![1.0 + ranks.rank() as f32; count(ranks.rank())];
-                    ranks.sum(&mut values).map(|()| values)
+                    ranks.all_reduce_sum(&mut values).map(|()| values)
                 })
             };
-            let ranks: Vec<_> = Devices::new(devices).into_iter().map(sum).collect();
+            let ranks: Vec<_> = DeviceCommunicator::new(devices).into_iter().map(sum).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         })
     }
 
     #[test]
-    fn a_rank_whose_device_cannot_sum_says_so_whatever_it_is_asked() {
+    fn after_a_device_error_each_collective_returns_it() {
         let ends: Vec<_> = std::thread::scope(|scope| {
-            let rank = |ranks: Devices| {
+            let rank = |ranks: DeviceCommunicator| {
                 scope.spawn(move || {
-                    let sum = ranks.sum(&mut [1.0; 3]).unwrap_err();
-                    let later = [ranks.gather(&[]).unwrap_err(), ranks.sum(&mut [1.0]).unwrap_err()];
+                    let sum = ranks.all_reduce_sum(&mut [1.0; 3]).unwrap_err();
+                    let later = [ranks.all_gather(&[]).unwrap_err(), ranks.all_reduce_sum(&mut [1.0]).unwrap_err()];
                     assert!(later.iter().all(|error| *error == sum), "{sum} {later:?}");
-                    matches!(sum, RankError::Device { rank, .. } if rank == ranks.rank())
+                    matches!(sum, CommunicatorError::Device { rank, .. } if rank == ranks.rank())
                 })
             };
-            let ranks: Vec<_> = Devices::new(&[Device::flex(), Device::flex()]).into_iter().map(rank).collect();
+            let ranks: Vec<_> =
+                DeviceCommunicator::new(&[Device::flex(), Device::flex()]).into_iter().map(rank).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         });
         assert_eq!(ends, [true, true]);
     }
 
     #[test]
-    fn a_rank_whose_device_has_failed_has_left_the_others() {
-        let mut ranks = Devices::new(&[Device::flex(), Device::flex(), Device::flex()]);
+    fn a_rank_whose_device_failed_has_left_the_others() {
+        let mut ranks = DeviceCommunicator::new(&[Device::flex(), Device::flex(), Device::flex()]);
         let (last, failed) = (ranks.pop().unwrap(), &ranks[0]);
-        failed.failed.set(RankError::Device { rank: 0, reason: "lost".into() }).unwrap();
-        failed.threads.abandon();
-        assert_eq!(last.gather(&[]), Err(RankError::Left { rank: 0 }));
-        assert!(failed.first(Vec::new()).unwrap_err().to_string().contains("lost"));
+        failed.failed.set(CommunicatorError::Device { rank: 0, reason: "lost".into() }).unwrap();
+        failed.threads.abort();
+        assert_eq!(last.all_gather(&[]), Err(CommunicatorError::Left { rank: 0 }));
+        assert!(failed.broadcast(Vec::new()).unwrap_err().to_string().contains("lost"));
     }
 
     #[test]
-    fn nobody_starts_a_sum_that_cannot_end() {
+    fn ranks_with_other_lengths_do_not_start_a_sum() {
         let ends = sums(&[Device::flex(), Device::flex()], |rank| 2 + rank);
         for (own, end) in ends.iter().enumerate() {
-            assert!(matches!(end, Err(RankError::OutOfStep { rank, .. }) if *rank == 1 - own), "{ends:?}");
+            assert!(matches!(end, Err(CommunicatorError::Mismatch { rank, .. }) if *rank == 1 - own), "{ends:?}");
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
             return;
         }
         let all = devices.len() * (devices.len() + 1) / 2;
-        // Thread after thread, as a run with `distributed.overlap` sums.
+        // From new threads, as a run with `distributed.overlap` sums.
         for count in [5, 1 << 20, 5] {
             for sum in sums(&devices, |_| count) {
                 assert_eq!(sum, Ok(vec![all as f32; count]));

@@ -1,12 +1,12 @@
-//! How many processes there are to be, as the environment says, and how they find each other.
+//! The ranks of a run, from the launcher's environment variables.
 
 use std::sync::Arc;
 
 use explainer_zoo::device::{Compute, DeviceError};
 
-use super::{Devices, Team};
+use super::{DeviceCommunicator, ProcessGroup};
 
-/// Variables with the number of processes, and what sets them.
+/// Variables that hold the number of processes, and the launcher that sets them.
 const SIZES: [(&str, &str); 7] = [
     ("SLURM_NTASKS", "Slurm"),
     ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun"),
@@ -17,37 +17,37 @@ const SIZES: [(&str, &str); 7] = [
     ("GROUP_WORLD_SIZE", "torchrun"),
 ];
 
-/// Variables that a process has which was started by MPI.
+/// Variables that are set in a process that was started by MPI.
 #[cfg(feature = "mpi")]
 const STARTED: [&str; 5] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "MV2_COMM_WORLD_RANK"];
 
-/// Why the processes do not come together.
+/// Why the ranks cannot connect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
-    /// Several were started, but this one knows of itself alone.
+    /// Several processes were started, but they are not connected.
     #[error(
-        "{variable}={size} says that {by} has started {size} processes, but {why}. Each of them would train a head of its \
-         own, into the same folder. {how}; for one process alone unset {variable}"
+        "{variable}={size} says that {by} has started {size} processes, but {why}. Each of them would train its own head, \
+         into the same folder. {how}; for one process alone unset {variable}"
     )]
     Apart {
         /// The variable.
         variable: &'static str,
         /// Its value.
         size: usize,
-        /// What sets it.
+        /// The launcher that sets it.
         by: &'static str,
-        /// Why this process is alone.
+        /// Why they are not connected.
         why: &'static str,
         /// What to do.
         how: &'static str,
     },
-    /// `--strategy burn-ddp` with a device of which there cannot be several that sum.
+    /// `--strategy burn-ddp` with another device than all CUDA GPUs.
     #[error(
         "--strategy burn-ddp trains on all CUDA GPUs that this machine has, or that CUDA_VISIBLE_DEVICES shows: expected \
          --device cuda, without a number, found {device}"
     )]
     NotAllGpus {
-        /// What was asked for.
+        /// The device of the configuration.
         device: String,
     },
     /// `--strategy burn-ddp` in one of several processes.
@@ -60,38 +60,38 @@ pub enum LaunchError {
         variable: &'static str,
         /// Its value.
         size: usize,
-        /// What sets it.
+        /// The launcher that sets it.
         by: &'static str,
     },
     /// `--strategy burn-ddp` with one GPU.
     #[error("--strategy burn-ddp is for several GPUs, and there is one here: leave it out")]
     OneGpu,
-    /// No GPU can be had.
+    /// There is no GPU.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// MPI does not start.
-    #[error("MPI does not start, or does not let a thread call it; look at the launcher's own messages")]
+    /// MPI cannot be initialised.
+    #[error("MPI cannot be initialised, or not for calls from several threads; look at the launcher's own messages")]
     NoMpi,
 }
 
-/// What launchers have left in the environment.
+/// The launcher's environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// The variable with the largest number of processes above one, that number, and what sets it.
+    /// The variable with the largest number of processes above one, that number, and the launcher that sets it.
     pub several: Option<(&'static str, usize, &'static str)>,
 }
 
 impl Environment {
-    /// Of the variables that `get` knows.
+    /// Reads the variables through `get`.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Self {
         let size = |name: &str| get(name).and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(1);
         let sizes = SIZES.iter().map(|(name, by)| (*name, size(name), *by));
-        // The first of equals: the launcher is named before what may merely lie around it.
+        // The first of equals: a launcher comes before the system that may contain it.
         let several = sizes.filter(|(_, size, _)| *size > 1).reduce(|a, b| if b.1 > a.1 { b } else { a });
         Self { several }
     }
 
-    /// Refuses a process that is alone where there are to be several.
+    /// Refuses a single process where a launcher has started several.
     ///
     /// # Errors
     /// [`LaunchError::Apart`].
@@ -114,31 +114,31 @@ impl Environment {
     }
 }
 
-/// The processes that this one was launched with, as the environment and MPI say.
+/// The group of the processes that a launcher has started together with this one.
 ///
 /// # Errors
-/// [`LaunchError`] says how to launch them.
-pub fn connect() -> Result<Arc<Team>, LaunchError> {
+/// [`LaunchError`], which says how to launch them.
+pub fn connect() -> Result<Arc<ProcessGroup>, LaunchError> {
     let environment = Environment::read(|name| std::env::var(name).ok());
     #[cfg(feature = "mpi")]
     if environment.several.is_some() || STARTED.iter().any(|name| std::env::var_os(name).is_some()) {
-        let team = Team::new(super::Mpi::start().ok_or(LaunchError::NoMpi)?);
-        if !team.is_alone() {
-            return Ok(team);
+        let group = ProcessGroup::new(super::MpiCommunicator::start().ok_or(LaunchError::NoMpi)?);
+        if !group.is_single() {
+            return Ok(group);
         }
         environment.check_alone()?;
-        return Ok(team);
+        return Ok(group);
     }
     environment.check_alone()?;
-    Ok(Team::alone())
+    Ok(ProcessGroup::single())
 }
 
-/// A rank for each GPU of this machine, for a thread each. `device` is what the user has asked for.
+/// A rank for each GPU of this machine, each for its own thread. `device` is the configuration's.
 ///
 /// # Errors
-/// [`LaunchError`] where that is no CUDA device, or one alone, or none is built in, or where a launcher has started several
-/// processes, which would all take all GPUs.
-pub fn gpus(device: &str) -> Result<Vec<Devices>, LaunchError> {
+/// [`LaunchError`] where `device` is not `cuda`, where there is one GPU or none, and where a launcher has started several
+/// processes, each of which would use all GPUs.
+pub fn gpus(device: &str) -> Result<Vec<DeviceCommunicator>, LaunchError> {
     if device != "cuda" {
         return Err(LaunchError::NotAllGpus { device: device.into() });
     }
@@ -149,16 +149,16 @@ pub fn gpus(device: &str) -> Result<Vec<Devices>, LaunchError> {
     if devices.len() == 1 {
         return Err(LaunchError::OneGpu);
     }
-    Ok(Devices::new(&devices))
+    Ok(DeviceCommunicator::new(&devices))
 }
 
-/// The device of one of several processes: where `name` has no number, that of its number on its machine, so that each has
-/// a GPU of its own. Where it sees one only, as most schedulers have it, that one.
+/// The device of a rank: a `name` without a number gets the rank's number on its machine, so that each rank has its own
+/// GPU. A rank that sees one GPU only, as under most schedulers, gets that one.
 ///
 /// # Errors
 /// [`DeviceError`] as [`Compute::new`].
-pub fn own_device(name: &str, team: &Team) -> Result<String, DeviceError> {
-    let (number, count) = team.node();
+pub fn own_device(name: &str, group: &ProcessGroup) -> Result<String, DeviceError> {
+    let (number, count) = group.local_rank();
     if count == 1 || !["cuda", "wgpu", "tch"].contains(&name) {
         return Ok(name.into());
     }
@@ -170,9 +170,9 @@ pub fn own_device(name: &str, team: &Team) -> Result<String, DeviceError> {
     }
 }
 
-/// The CPU threads of one of several processes, where none are asked for: its share of the machine's.
-pub fn own_threads(asked: Option<usize>, team: &Team) -> Option<usize> {
-    let (_, count) = team.node();
+/// The CPU threads of a rank: `asked`, or its share of the machine's.
+pub fn own_threads(asked: Option<usize>, group: &ProcessGroup) -> Option<usize> {
+    let (_, count) = group.local_rank();
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     if count == 1 { asked } else { asked.or_else(|| Some((all() / count).max(1))) }
 }
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_device_with_a_number_and_the_cpu_are_as_they_are_said() {
-        let mut ranks = super::super::Threads::new(2);
-        let team = Team::new(ranks.remove(1));
+    fn a_device_with_a_number_and_the_cpu_stay_as_configured() {
+        let mut ranks = super::super::ThreadCommunicator::new(2);
+        let group = ProcessGroup::new(ranks.remove(1));
         for name in ["flex", "cuda:3", "wgpu:0"] {
-            assert_eq!(own_device(name, &team), Ok(name.to_string()));
+            assert_eq!(own_device(name, &group), Ok(name.to_string()));
         }
-        assert_eq!(own_threads(Some(7), &team), Some(7));
-        assert!(own_threads(None, &team).is_some_and(|threads| threads > 0));
-        assert_eq!(own_threads(None, &Team::alone()), None);
+        assert_eq!(own_threads(Some(7), &group), Some(7));
+        assert!(own_threads(None, &group).is_some_and(|threads| threads > 0));
+        assert_eq!(own_threads(None, &ProcessGroup::single()), None);
     }
 }

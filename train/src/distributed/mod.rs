@@ -1,80 +1,90 @@
-//! Several processes that train one head: one a GPU, each with its share of every batch.
+//! Data-parallel training: several ranks train one head, each on its share of every batch.
 //!
-//! [`Ranks`] is what they can do together; [`Alone`], [`Threads`], [`Devices`] and, with the Cargo feature `mpi`, `Mpi` do
-//! it. [`Team`] is what a run sees of them: typed values, errors that all learn of, and sums of gradients.
+//! [`Communicator`] is the transport. [`SingleProcess`], [`ThreadCommunicator`], [`DeviceCommunicator`] and, with the Cargo
+//! feature `mpi`, `MpiCommunicator` implement it. [`ProcessGroup`] is what a run uses: typed collectives on top of it, and
+//! failures that all ranks learn of.
 
 mod devices;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;
-mod team;
+mod process_group;
 mod threads;
 
 use std::fmt::Debug;
 
-pub use devices::Devices;
+pub use devices::DeviceCommunicator;
 pub use launch::{Environment, LaunchError, connect, gpus, own_device, own_threads};
 #[cfg(feature = "mpi")]
-pub use mpi::Mpi;
-pub use team::Team;
-pub use threads::Threads;
+pub use mpi::MpiCommunicator;
+pub use process_group::ProcessGroup;
+pub use threads::ThreadCommunicator;
 
-/// Processes that call the same functions in the same order, numbered `0..size()`.
+/// Collectives among `size()` ranks, numbered from 0.
 ///
-/// Each function but [`Ranks::rank`], [`Ranks::size`], [`Ranks::node`] and [`Ranks::abandon`] returns once all have called
-/// it, and returns the same to all of them.
-pub trait Ranks: Debug + Send + Sync {
-    /// The number of this process.
+/// All ranks call the same collectives in the same order. A collective ([`all_reduce_sum`](Communicator::all_reduce_sum),
+/// [`all_gather`](Communicator::all_gather), [`broadcast`](Communicator::broadcast)) blocks until all ranks have called it
+/// and returns the same to all of them.
+pub trait Communicator: Debug + Send + Sync {
+    /// The number of this rank, in `0..size()`.
     fn rank(&self) -> usize;
 
-    /// How many there are; at least one.
+    /// The number of ranks; at least one.
     fn size(&self) -> usize;
 
-    /// The number of this process among those of its machine, and how many these are.
-    fn node(&self) -> (usize, usize);
+    /// The number of this rank among the ranks of its machine, and how many these are.
+    fn local_rank(&self) -> (usize, usize);
 
-    /// Replaces `values`, of which every process has equally many, by their sum over all processes.
+    /// Replaces `values`, which have the same length on all ranks, by their sum over all ranks.
     ///
     /// # Errors
-    /// [`RankError`] if one of them is not there any more, or cannot sum.
-    fn sum(&self, values: &mut [f32]) -> Result<(), RankError>;
+    /// [`CommunicatorError`] if a rank has ended or cannot sum.
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), CommunicatorError>;
 
-    /// What each process has given as `own`, in the order of their numbers.
+    /// The bytes of each rank, in rank order. Lengths may differ.
     ///
     /// # Errors
-    /// As [`Ranks::sum`].
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, RankError>;
+    /// As [`Communicator::all_reduce_sum`].
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicatorError>;
 
-    /// What process 0 has given; what the others give is ignored.
+    /// The bytes of rank 0; those of the other ranks are ignored.
     ///
     /// # Errors
-    /// As [`Ranks::sum`].
-    fn first(&self, own: Vec<u8>) -> Result<Vec<u8>, RankError>;
+    /// As [`Communicator::all_reduce_sum`].
+    fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, CommunicatorError>;
 
-    /// Ends all processes, or makes them fail at their next call: this one cannot go on.
-    fn abandon(&self);
+    /// Ends all ranks, or makes their next collective fail: this rank cannot continue.
+    fn abort(&self);
 }
 
-/// Why processes cannot go on together.
+/// Why a collective failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RankError {
-    /// One of them has ended.
+pub enum CommunicatorError {
+    /// A rank has ended.
     #[error("rank {rank} has ended before the others; its own message, or the launcher's, says why")]
     Left {
         /// Its number.
         rank: usize,
     },
-    /// One of them has said something else than was to be said now.
+    /// A rank has reported a failure and the others end with it.
+    #[error("rank {rank} failed: {message}")]
+    Failed {
+        /// Its number.
+        rank: usize,
+        /// Its error.
+        message: String,
+    },
+    /// A rank has called another collective.
     #[error(
         "rank {rank} is at another point of the run ({reason}): start all ranks with the same program and arguments"
     )]
-    OutOfStep {
+    Mismatch {
         /// Its number.
         rank: usize,
-        /// What could not be understood.
+        /// What differs.
         reason: String,
     },
-    /// A device did not sum.
+    /// A device could not sum.
     #[error(
         "the device of rank {rank} cannot sum with the others: {reason}. Sums of GPUs are NCCL's, whose libnccl.so has to be \
          where the loader looks for libraries (LD_LIBRARY_PATH)"
@@ -82,22 +92,22 @@ pub enum RankError {
     Device {
         /// The rank's number.
         rank: usize,
-        /// What it says.
+        /// The device's error.
         reason: String,
     },
-    /// More than one message can hold.
+    /// The message exceeds the transport's limit.
     #[error("{bytes} bytes are more than the ranks can exchange at once")]
     TooLong {
-        /// How many there are.
+        /// Its length.
         bytes: usize,
     },
 }
 
-/// One process.
+/// A run in one process, in which every collective is the identity.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Ranks for Alone {
+impl Communicator for SingleProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -106,21 +116,21 @@ impl Ranks for Alone {
         1
     }
 
-    fn node(&self) -> (usize, usize) {
+    fn local_rank(&self) -> (usize, usize) {
         (0, 1)
     }
 
-    fn sum(&self, _: &mut [f32]) -> Result<(), RankError> {
+    fn all_reduce_sum(&self, _: &mut [f32]) -> Result<(), CommunicatorError> {
         Ok(())
     }
 
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, RankError> {
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicatorError> {
         Ok(vec![own.to_vec()])
     }
 
-    fn first(&self, own: Vec<u8>) -> Result<Vec<u8>, RankError> {
+    fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, CommunicatorError> {
         Ok(own)
     }
 
-    fn abandon(&self) {}
+    fn abort(&self) {}
 }

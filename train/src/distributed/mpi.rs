@@ -1,4 +1,4 @@
-//! Ranks by MPI.
+//! A communicator between processes, by MPI.
 
 use std::sync::Mutex;
 
@@ -7,31 +7,31 @@ use ::mpi::collective::SystemOperation;
 use ::mpi::datatype::PartitionMut;
 use ::mpi::environment::Universe;
 use ::mpi::topology::SimpleCommunicator;
-use ::mpi::traits::{Communicator, CommunicatorCollectives, Root};
+use ::mpi::traits::{Communicator as _, CommunicatorCollectives, Root};
 
-use super::{RankError, Ranks};
+use super::{Communicator, CommunicatorError};
 
-/// Values in one call: MPI counts in 32 bits.
+/// Values in one call: MPI's counts have 32 bits.
 const AT_ONCE: usize = 1 << 28;
 
-/// All processes that a launcher has started. MPI is shut down when it is dropped, for which it waits for the others.
-pub struct Mpi {
+/// The rank of one process. MPI is finalised when it is dropped, which waits for the other processes.
+pub struct MpiCommunicator {
     rank: usize,
     size: usize,
     node: (usize, usize),
-    /// Calls are made one after the other, whatever the library allows.
-    turn: Mutex<()>,
+    /// Held during a call: MPI is initialised with `Threading::Serialized`.
+    call: Mutex<()>,
     _universe: Universe,
 }
 
-impl std::fmt::Debug for Mpi {
+impl std::fmt::Debug for MpiCommunicator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mpi").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("MpiCommunicator").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-impl Mpi {
-    /// Starts MPI; `None` if it was started before or cannot be called from a thread.
+impl MpiCommunicator {
+    /// Initialises MPI; `None` if it was initialised before or cannot be called from several threads.
     #[must_use]
     pub fn start() -> Option<Self> {
         let (universe, threading) = ::mpi::initialize_with_threading(Threading::Serialized)?;
@@ -45,28 +45,28 @@ impl Mpi {
             rank: number(world.rank()),
             size: number(world.size()).max(1),
             node: (number(node.rank()), number(node.size()).max(1)),
-            turn: Mutex::new(()),
+            call: Mutex::new(()),
             _universe: universe,
         })
     }
 
-    /// Makes a call, alone in this process.
+    /// Makes one call at a time.
     fn call<T>(&self, make: impl FnOnce(SimpleCommunicator) -> T) -> T {
-        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = self.call.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         make(SimpleCommunicator::world())
     }
 }
 
-impl Drop for Mpi {
-    /// A process that panics would wait for the others at MPI's end, and they for its next word.
+impl Drop for MpiCommunicator {
+    /// A process that panics would wait for the others in MPI's finalisation, and they for its next call.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.abandon();
+            self.abort();
         }
     }
 }
 
-impl Ranks for Mpi {
+impl Communicator for MpiCommunicator {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -75,11 +75,11 @@ impl Ranks for Mpi {
         self.size
     }
 
-    fn node(&self) -> (usize, usize) {
+    fn local_rank(&self) -> (usize, usize) {
         self.node
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<(), RankError> {
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), CommunicatorError> {
         for values in values.chunks_mut(AT_ONCE) {
             let own = values.to_vec();
             self.call(|world| world.all_reduce_into(&own[..], values, SystemOperation::sum()));
@@ -87,8 +87,8 @@ impl Ranks for Mpi {
         Ok(())
     }
 
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, RankError> {
-        let length = i32::try_from(own.len()).map_err(|_| RankError::TooLong { bytes: own.len() })?;
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, CommunicatorError> {
+        let length = i32::try_from(own.len()).map_err(|_| CommunicatorError::TooLong { bytes: own.len() })?;
         let mut lengths = vec![0_i32; self.size];
         self.call(|world| world.all_gather_into(&length, &mut lengths[..]));
         let bytes: usize = lengths.iter().map(|length| usize::try_from(*length).unwrap_or(0)).sum();
@@ -101,7 +101,7 @@ impl Ranks for Mpi {
                 Some(start)
             })
             .collect();
-        let starts = starts.ok_or(RankError::TooLong { bytes })?;
+        let starts = starts.ok_or(CommunicatorError::TooLong { bytes })?;
         let mut all = vec![0_u8; bytes];
         self.call(|world| {
             let mut parts = PartitionMut::new(&mut all[..], &lengths[..], &starts[..]);
@@ -116,17 +116,17 @@ impl Ranks for Mpi {
         Ok(lengths.iter().map(part).collect())
     }
 
-    fn first(&self, mut own: Vec<u8>) -> Result<Vec<u8>, RankError> {
+    fn broadcast(&self, mut own: Vec<u8>) -> Result<Vec<u8>, CommunicatorError> {
         let mut length = own.len() as u64;
         self.call(|world| world.process_at_rank(0).broadcast_into(&mut length));
-        own.resize(usize::try_from(length).map_err(|_| RankError::TooLong { bytes: usize::MAX })?, 0);
+        own.resize(usize::try_from(length).map_err(|_| CommunicatorError::TooLong { bytes: usize::MAX })?, 0);
         for part in own.chunks_mut(AT_ONCE) {
             self.call(|world| world.process_at_rank(0).broadcast_into(part));
         }
         Ok(own)
     }
 
-    fn abandon(&self) {
+    fn abort(&self) {
         SimpleCommunicator::world().abort(1)
     }
 }

@@ -6,7 +6,7 @@ use burn::{
     tensor::{ExecutionError, Tensor},
 };
 
-use crate::distributed::RankError;
+use crate::distributed::CommunicatorError;
 
 /// Keeps the scaling finite where all gradients are zero.
 const EPS: f64 = 1e-6;
@@ -30,7 +30,7 @@ pub enum GradientError {
     Device(#[from] ExecutionError),
     /// The gradients of the other ranks cannot be had.
     #[error(transparent)]
-    Ranks(#[from] RankError),
+    Communicator(#[from] CommunicatorError),
 }
 
 /// The squared L2 norm of each gradient of a module, on the device until it is read.

@@ -13,7 +13,7 @@ use super::cache::{CleanCache, Look};
 use super::step::{MaskingTask, PhaseName, TameTask};
 use crate::config::{Config, ExplainerConfig};
 use crate::data::Batch;
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 use explainer_zoo::masking::Masking;
 
 /// What the map is multiplied into.
@@ -66,7 +66,7 @@ pub struct Context {
     /// Largest global norm of the gradients, if they are clipped.
     pub clip_norm: Option<f64>,
     /// The ranks that share each batch.
-    pub team: Arc<Team>,
+    pub group: Arc<ProcessGroup>,
     /// What the head's normalisations share with those of the other ranks, if they do.
     pub sync: Option<Arc<SyncBatchNorm>>,
     /// Clean passes of training images that are kept, if they are.

@@ -23,7 +23,7 @@ use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
 use crate::config::{Config, FuseInit};
 use crate::data::{Broken, ImageSet};
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 
 /// What the phases of a run share.
 pub(super) struct Course<'a> {
@@ -31,7 +31,7 @@ pub(super) struct Course<'a> {
     /// What is trained.
     pub head: &'a AnyHeadConfig,
     /// Those who train it.
-    pub team: &'a Arc<Team>,
+    pub group: &'a Arc<ProcessGroup>,
     /// Without autodiff.
     pub device: &'a Device,
     pub train: Arc<dyn ImageSet>,
@@ -92,7 +92,7 @@ impl Course<'_> {
         if let Some(optimizer) = at.optimizer.filter(|_| from > 0) {
             learner.load_optim(optimizer);
         }
-        first::weights(&mut learner, self.team)?;
+        first::weights(&mut learner, self.group)?;
 
         let train = Batches::new(self.train.clone(), phase.plan.clone(), from).behind(phase.first);
         let valid = self.valid.clone();
@@ -117,10 +117,10 @@ impl Course<'_> {
             train_state: train_state.clone(),
             valid_state: valid_state.clone(),
             images: self.train.clone(),
-            team: self.team.clone(),
+            group: self.group.clone(),
             max_broken: config.data.max_broken,
             cache: phase.context.cache.clone(),
-            overlap: config.distributed.overlap && !self.team.is_alone(),
+            overlap: config.distributed.overlap && !self.group.is_single(),
         };
         let images = [phase.steps, from].map(|steps| steps * phase.plan.batch_size);
         let progress = TrainingProgress::new(phase.report(), images.into(), step, config.train.log_every, self.quiet);
@@ -149,7 +149,7 @@ impl Course<'_> {
         self.waited += train_state.waited;
         // Each rank knows of those in its own shares.
         let broken: Vec<Broken> = train_state.broken.into_iter().chain(valid_state.broken).collect();
-        for broken in self.team.tell(&broken)?.concat() {
+        for broken in self.group.all_gather(&broken)?.concat() {
             // Another phase may have met it already.
             if !self.broken.contains(&broken) {
                 self.broken.push(broken);

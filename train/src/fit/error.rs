@@ -16,7 +16,7 @@ use explainer_zoo::path_integral::SiteError;
 use super::checkpoint::CheckpointError;
 use super::optimizer::OptimizerError;
 use crate::data::DataError;
-use crate::distributed::RankError;
+use crate::distributed::CommunicatorError;
 use explainer_metrics::MetricError;
 
 /// What ends a run early. Everything earned before it is in the output folder.
@@ -143,17 +143,9 @@ pub enum FitError {
     /// burn-train stopped for a reason of its own.
     #[error("training stopped: {0}")]
     Stopped(String),
-    /// Another rank cannot go on.
-    #[error("rank {rank} failed: {message}")]
-    OtherRank {
-        /// Its number.
-        rank: usize,
-        /// Its error.
-        message: String,
-    },
-    /// The ranks cannot go on together.
+    /// A collective failed, or another rank did.
     #[error(transparent)]
-    Ranks(#[from] RankError),
+    Communicator(#[from] CommunicatorError),
     /// A batch cannot be shared equally.
     #[error(
         "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it is the whole batch's, of \

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{ExecutionError, Tensor, TensorData};
 
 use super::clip::GradientError;
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 
 /// A rank's gradients on their way through the sum of all ranks': flattened in the module's order, behind other values.
 #[derive(Debug)]
@@ -27,9 +27,9 @@ impl Flat {
     /// afterwards.
     ///
     /// # Errors
-    /// [`GradientError::Device`] and [`GradientError::Ranks`].
-    pub fn sum(&mut self, team: &Team) -> Result<(), GradientError> {
-        let sum = team.sum(&mut self.values);
+    /// [`GradientError::Device`] and [`GradientError::Communicator`].
+    pub fn sum(&mut self, group: &ProcessGroup) -> Result<(), GradientError> {
+        let sum = group.all_reduce_sum(&mut self.values);
         match self.failure.take() {
             Some(failure) => Err(failure.into()),
             None => Ok(sum?),
@@ -108,7 +108,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::distributed::Threads;
+    use crate::distributed::ThreadCommunicator;
 
     fn given(weight: f32, bias: f32) -> (Linear, GradientsParams) {
         let device = Device::default();
@@ -128,17 +128,17 @@ mod tests {
     #[test]
     fn every_rank_has_the_sum() {
         let sums: Vec<_> = std::thread::scope(|scope| {
-            let rank = |ranks: Threads| {
+            let rank = |ranks: ThreadCommunicator| {
                 scope.spawn(move || {
-                    let team = Team::new(ranks);
-                    let (layer, mut gradients) = given(1.0 + team.rank() as f32, 10.0);
-                    let mut flat = Flat::new(&layer, &gradients, vec![0.5, team.rank() as f32]);
-                    flat.sum(&team).unwrap();
+                    let group = ProcessGroup::new(ranks);
+                    let (layer, mut gradients) = given(1.0 + group.rank() as f32, 10.0);
+                    let mut flat = Flat::new(&layer, &gradients, vec![0.5, group.rank() as f32]);
+                    flat.sum(&group).unwrap();
                     let beside = flat.restore(&layer, &mut gradients);
                     (read(&layer, &gradients), beside)
                 })
             };
-            let ranks: Vec<_> = Threads::new(3).into_iter().map(rank).collect();
+            let ranks: Vec<_> = ThreadCommunicator::new(3).into_iter().map(rank).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         });
         for (gradients, beside) in sums {

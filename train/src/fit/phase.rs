@@ -38,7 +38,7 @@ impl Phase {
             ExplainerConfig::MaskingModel(section) => masking_model(config, section, context, images),
             _ => {
                 let mut plan = training(config, config.train.batch_size, config.train.epochs);
-                plan.share = (context.team.rank(), context.team.size());
+                plan.share = (context.group.rank(), context.group.size());
                 plan.own_stretches = config.distributed.split_shards;
                 let (steps, per_epoch) = (plan.batches(images), plan.batches_per_epoch(images));
                 vec![Self {

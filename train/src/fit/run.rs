@@ -21,7 +21,7 @@ use super::setup::{Setup, share, validated, validation};
 use super::trainee::Trainee;
 use crate::config::{Config, ExplainerConfig};
 use crate::data::{Broken, ImageSet};
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 
 /// Where a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,51 +66,51 @@ pub struct Finished {
 /// # Errors
 /// [`FitError`]; checkpoints and the log up to then are in the output folder.
 pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interrupter) -> Result<Finished, FitError> {
-    run_together(config, from, quiet, interrupter, &Team::alone())
+    run_together(config, from, quiet, interrupter, &ProcessGroup::single())
 }
 
-/// As [`run`], as one of the processes of `team`, all of which call it with the same configuration. Each reads its share of
+/// As [`run`], as one of the processes of `group`, all of which call it with the same configuration. Each reads its share of
 /// every batch; the first one writes, and what it returns is the run's.
 ///
 /// # Errors
-/// As [`run`]. [`Team::agreed`] tells whether all have failed together.
+/// As [`run`]. [`ProcessGroup::failed_together`] tells whether all have failed together.
 pub fn run_together(
     config: &Config,
     from: &ResumeFrom,
     quiet: bool,
     interrupter: &Interrupter,
-    team: &Arc<Team>,
+    group: &Arc<ProcessGroup>,
 ) -> Result<Finished, FitError> {
-    let quiet = quiet || !team.writes();
+    let quiet = quiet || !group.is_main();
     let output = config.output_dir().to_path_buf();
-    let prepared = shareable(config, team).and_then(|()| if team.writes() { writable(&output) } else { Ok(()) });
-    team.together(prepared)?;
-    let setup = Setup::together(config, quiet, team)?;
+    let prepared = shareable(config, group).and_then(|()| if group.is_main() { writable(&output) } else { Ok(()) });
+    group.all_ok(prepared)?;
+    let setup = Setup::together(config, quiet, group)?;
     let phases = Phase::all(config, &setup.context, setup.train.len());
     let total_steps = phases.last().map_or(0, Phase::end);
     let run_id =
         identity(config, setup.context.backbone.as_ref(), setup.context.auxiliary.as_ref(), setup.train.as_ref());
-    let same = team.first(run_id.clone())? == run_id;
-    if let Some(rank) = team.tell(&same)?.iter().position(|same| !same) {
-        return team.together(Err(FitError::OtherRun { rank }));
+    let same = group.broadcast(run_id.clone())? == run_id;
+    if let Some(rank) = group.all_gather(&same)?.iter().position(|same| !same) {
+        return group.all_ok(Err(FitError::OtherRun { rank }));
     }
     let store = Store::new(output.join("checkpoints"), config.train.keep);
     let mut notes = Vec::new();
-    let found = match team.writes() {
+    let found = match group.is_main() {
         true => begin(from, &store, &output, &mut notes, &run_id),
         false => Ok(None),
     };
-    let checkpoint = first::checkpoint(team.together(found)?, team)?;
+    let checkpoint = first::checkpoint(group.all_ok(found)?, group)?;
     let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
     let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
 
     let mut course = Course {
         config,
         head: &setup.head,
-        team,
+        group,
         device: &setup.context.device,
         train: setup.train.clone(),
-        valid: Batches::new(validated(config, &setup.valid), share(validation(config), team), 0),
+        valid: Batches::new(validated(config, &setup.valid), share(validation(config), group), 0),
         output: &output,
         store: &store,
         quiet,
@@ -141,7 +141,7 @@ pub fn run_together(
     let Position { mut state, best, .. } = at;
     let trainee = match (best, &state.best) {
         (Some(best), _) => best,
-        (None, _) if !team.writes() => last,
+        (None, _) if !group.is_main() => last,
         // The best came before the checkpoint that this run went on from.
         (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run.clone()) {
             Ok(found) => last.clone().load_record(found.head),
@@ -177,19 +177,19 @@ pub fn run_together(
             cache.remove(); // before the artifact, which needs room too
         }
     }
-    let artifact = match done && team.writes() {
+    let artifact = match done && group.is_main() {
         true => export(config, &setup, &finished, &output).map(Some),
         false => Ok(None),
     };
-    finished.artifact = team.together(artifact)?;
+    finished.artifact = group.all_ok(artifact)?;
     Ok(finished)
 }
 
 /// Refuses what several processes cannot train, or not in equal shares.
-fn shareable(config: &Config, team: &Team) -> Result<(), FitError> {
-    let (ranks, batch_size) = (team.size(), config.train.batch_size);
+fn shareable(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
+    let (ranks, batch_size) = (group.size(), config.train.batch_size);
     match &config.explainer {
-        _ if team.is_alone() => Ok(()),
+        _ if group.is_single() => Ok(()),
         ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_) => {
             Err(FitError::OneProcess { method: config.explainer.method(), ranks })
         }

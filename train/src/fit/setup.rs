@@ -16,11 +16,11 @@ use super::identity::identity;
 use crate::config::{Augment, Config, Data, ExplainerConfig};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, ImageSet, Plan, Scenes, Subset};
-use crate::distributed::{Team, own_device, own_threads};
+use crate::distributed::{ProcessGroup, own_device, own_threads};
 
 /// The share of a plan that this process reads.
-pub(super) fn share(plan: Plan, team: &Team) -> Plan {
-    Plan { share: (team.rank(), team.size()), ..plan }
+pub(super) fn share(plan: Plan, group: &ProcessGroup) -> Plan {
+    Plan { share: (group.rank(), group.size()), ..plan }
 }
 
 /// Everything a run is made of, loaded and checked.
@@ -34,22 +34,22 @@ pub(super) struct Setup {
 
 impl Setup {
     /// That of one of several processes. The first of each machine goes ahead: what it downloads the others find.
-    pub(super) fn together(config: &Config, quiet: bool, team: &Arc<Team>) -> Result<Self, FitError> {
+    pub(super) fn together(config: &Config, quiet: bool, group: &Arc<ProcessGroup>) -> Result<Self, FitError> {
         let make = || {
-            let device = own_device(&config.device, team)?;
-            let compute = Compute::new(&device, own_threads(config.threads, team))?;
-            Self::new(config, &compute.in_precision(config.precision.into())?, quiet, team)
+            let device = own_device(&config.device, group)?;
+            let compute = Compute::new(&device, own_threads(config.threads, group))?;
+            Self::new(config, &compute.in_precision(config.precision.into())?, quiet, group)
         };
-        let leads = team.node().0 == 0;
-        let ahead = team.together(if leads { make().map(Some) } else { Ok(None) })?;
+        let leads = group.local_rank().0 == 0;
+        let ahead = group.all_ok(if leads { make().map(Some) } else { Ok(None) })?;
         let own = match ahead {
             Some(setup) => Ok(setup),
             None => make(),
         };
-        team.together(own)
+        group.all_ok(own)
     }
 
-    fn new(config: &Config, compute: &Compute, quiet: bool, team: &Arc<Team>) -> Result<Self, FitError> {
+    fn new(config: &Config, compute: &Compute, quiet: bool, group: &Arc<ProcessGroup>) -> Result<Self, FitError> {
         let mut classifier = Classifier::load(config, compute, quiet)?;
         let (preprocessing, classes) = (&classifier.preprocessing, classifier.backbone.spec().classes);
         let head = shape(config, &classifier)?;
@@ -70,8 +70,8 @@ impl Setup {
             task: Task::of(config), // another phase has another
             device: compute.device.clone(),
             clip_norm: config.optimizer.clip_norm(),
-            sync: (!team.is_alone() && config.distributed.sync_batch_norm).then(|| SyncBatchNorm::new(team.clone())),
-            team: team.clone(),
+            sync: (!group.is_single() && config.distributed.sync_batch_norm).then(|| SyncBatchNorm::new(group.clone())),
+            group: group.clone(),
             cache,
         };
         Ok(Self { classifier, context: Arc::new(context), head, train, valid })

@@ -115,16 +115,16 @@ impl Trainee {
         weight: f64,
         meanwhile: Option<impl FnOnce()>,
     ) -> Result<(), GradientError> {
-        let Context { team, sync, .. } = self.context.as_ref();
-        if team.is_alone() {
+        let Context { group, sync, .. } = self.context.as_ref();
+        if group.is_single() {
             return Ok(());
         }
         let own = if sync.is_some() { Vec::new() } else { self.head.running() };
         let mut flat = Flat::new(self, gradients, own.iter().map(|value| value * weight as f32).collect());
         match meanwhile {
-            None => flat.sum(team)?,
+            None => flat.sum(group)?,
             Some(meanwhile) => std::thread::scope(|scope| {
-                let sum = scope.spawn(|| flat.sum(team));
+                let sum = scope.spawn(|| flat.sum(group));
                 meanwhile();
                 sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?,

@@ -22,7 +22,7 @@ use crate::backbone::layers::pointwise;
 use crate::maps::min_max;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
-pub use sync::{Sum, SyncBatchNorm};
+pub use sync::{AllReduce, SyncBatchNorm};
 pub use upsampling::{Upsampling, WrongScale};
 
 /// The largest side of a map, in T-TAME.

@@ -17,15 +17,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::tensor::{Gradients, Tensor, TensorData};
 
 /// A sum over processes.
-pub trait Sum: Debug + Send + Sync {
+pub trait AllReduce: Debug + Send + Sync {
     /// Replaces `values`, of which every process has equally many, by their sum over all processes.
-    fn sum(&self, values: &mut [f32]);
+    fn all_reduce_sum(&self, values: &mut [f32]);
 }
 
 /// What the batch normalisations of a head share with those of other processes.
 #[derive(Debug)]
 pub struct SyncBatchNorm {
-    processes: Arc<dyn Sum>,
+    processes: Arc<dyn AllReduce>,
     absent: AtomicBool,
     waiting: Mutex<Vec<Waiting>>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Normalised {
 
 impl SyncBatchNorm {
     /// Among `processes`.
-    pub fn new(processes: Arc<dyn Sum>) -> Arc<Self> {
+    pub fn new(processes: Arc<dyn AllReduce>) -> Arc<Self> {
         Arc::new(Self { processes, absent: AtomicBool::new(false), waiting: Mutex::default() })
     }
 
@@ -81,7 +81,7 @@ impl SyncBatchNorm {
         if self.absent.load(Ordering::Relaxed) {
             all.fill(0.0);
         }
-        self.processes.sum(&mut all);
+        self.processes.all_reduce_sum(&mut all);
         all
     }
 
@@ -164,8 +164,8 @@ mod tests {
     #[derive(Debug)]
     struct Own;
 
-    impl Sum for Own {
-        fn sum(&self, _: &mut [f32]) {}
+    impl AllReduce for Own {
+        fn all_reduce_sum(&self, _: &mut [f32]) {}
     }
 
     fn tensor(name: &str, shape: [usize; 4], device: &Device) -> Tensor<4> {

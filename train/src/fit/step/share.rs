@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 
 /// What a rank's share is of the whole batch.
 pub struct Share {
@@ -17,15 +17,15 @@ pub struct Share {
 impl Share {
     /// Of `class` `[b]`, the predicted classes of this rank's `images` images; with none of them, `class` is that of an
     /// image that stands in for one and does not count.
-    pub fn of(class: &Tensor<1, Int>, images: usize, team: &Team) -> Self {
-        if team.is_alone() {
+    pub fn of(class: &Tensor<1, Int>, images: usize, group: &ProcessGroup) -> Self {
+        if group.is_single() {
             return Self { classes: class.clone(), first: 0, weight: 1.0 };
         }
         // Where the device or a rank has failed the step goes on with what there is, and the figures say so.
         let own: Vec<i64> = class.clone().try_into_data().map(|data| data.iter::<i64>().collect()).unwrap_or_default();
         let own: Vec<i64> = own.into_iter().take(images).collect();
-        let all = team.tell(&own).unwrap_or_else(|_| vec![own.clone(); team.rank() + 1]);
-        let before = all.iter().take(team.rank()).map(Vec::len).sum();
+        let all = group.all_gather(&own).unwrap_or_else(|_| vec![own.clone(); group.rank() + 1]);
+        let before = all.iter().take(group.rank()).map(Vec::len).sum();
         let all = all.concat();
         let (count, first) = (all.len(), if own.is_empty() { 0 } else { before });
         let weight = own.len() as f64 / count.max(1) as f64;
@@ -41,22 +41,22 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::distributed::Threads;
+    use crate::distributed::ThreadCommunicator;
 
     #[test]
     fn shares_know_their_place_and_the_whole_batch() {
         let images = [2, 0, 1];
         let shares: Vec<_> = std::thread::scope(|scope| {
-            let rank = |ranks: Threads| {
+            let rank = |ranks: ThreadCommunicator| {
                 scope.spawn(move || {
-                    let team = Team::new(ranks);
-                    let images = images[team.rank()];
-                    let class = Tensor::<1, Int>::full([images.max(1)], team.rank() as i64, &Device::flex());
-                    let share = Share::of(&class, images, &team);
+                    let group = ProcessGroup::new(ranks);
+                    let images = images[group.rank()];
+                    let class = Tensor::<1, Int>::full([images.max(1)], group.rank() as i64, &Device::flex());
+                    let share = Share::of(&class, images, &group);
                     (share.classes.into_data().iter::<i64>().collect::<Vec<_>>(), share.first, share.weight)
                 })
             };
-            let ranks: Vec<_> = Threads::new(3).into_iter().map(rank).collect();
+            let ranks: Vec<_> = ThreadCommunicator::new(3).into_iter().map(rank).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         });
         let places: Vec<_> = shares.iter().map(|(_, first, weight)| (*first, (weight * 3.0).round())).collect();

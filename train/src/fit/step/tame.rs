@@ -52,7 +52,7 @@ pub fn tame(
     let clean = seen.unwrap_or_else(look);
     let [images, ..] = clean.images.dims();
     let view = ExplainerInput { images: &clean.images, features: &clean.features };
-    let share = Share::of(&clean.class, batch.len(), &context.team);
+    let share = Share::of(&clean.class, batch.len(), &context.group);
     let maps = sigmoid(head.maps(&view, ClassSelection::Of(share.classes)));
     let mask = matching_from(maps.clone(), share.first);
     let selected = match task.objective.selection {
@@ -91,7 +91,7 @@ pub fn tame(
     };
     let regulariser = task.objective.regulariser_of(selected);
     let mut surrogate = (masked * pulled.autodiff()).sum() + regulariser.loss.clone();
-    if !context.team.is_alone() {
+    if !context.group.is_single() {
         surrogate = surrogate.mul_scalar(share.weight);
     }
     let gradients = surrogate.backward();

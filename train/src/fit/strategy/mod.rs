@@ -27,7 +27,7 @@ use super::checkpoint::{State, Store};
 use super::progress::Figures;
 use super::trainee::{Exchange, Trainee, lock};
 use crate::data::{Batch, ImageSet, Tally};
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 
 /// What a run does besides stepping.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub struct Routine {
     /// The training images, for their names.
     pub images: Arc<dyn ImageSet>,
     /// Those who train together, each with its share of every batch. The first one writes.
-    pub team: Arc<Team>,
+    pub group: Arc<ProcessGroup>,
     /// The fraction of the training images that may be broken.
     pub max_broken: f64,
     /// The clean passes that are kept, if they are.

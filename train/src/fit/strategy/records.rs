@@ -22,8 +22,8 @@ impl Run<'_> {
     /// The log, which the rank that writes has.
     pub(super) fn open_log(&self) -> Result<Log, FitError> {
         let path = &self.routine.log;
-        let log = self.routine.team.writes().then(|| log::open(path)).transpose();
-        self.routine.team.together(log.map_err(|source| FitError::Output { path: path.clone(), source }))
+        let log = self.routine.group.is_main().then(|| log::open(path)).transpose();
+        self.routine.group.all_ok(log.map_err(|source| FitError::Output { path: path.clone(), source }))
     }
 
     /// One line, whole, in the file before anything else happens. All ranks call it.
@@ -31,7 +31,7 @@ impl Run<'_> {
         let text = format!("{line}\n");
         let written = log.as_mut().map_or(Ok(()), |log| log.write_all(text.as_bytes()));
         let written = written.map_err(|source| FitError::Output { path: self.routine.log.clone(), source });
-        self.routine.team.together(written)
+        self.routine.group.all_ok(written)
     }
 
     /// A line of the log about `step`.
@@ -64,7 +64,7 @@ impl Run<'_> {
         let model = learner.model().valid();
         let result = self.measure(&model, valid);
         // Every rank has measured its share, or as much of it as it came to.
-        let all = self.routine.team.share(result)?;
+        let all = self.routine.group.try_all_gather(result)?;
         if all.iter().any(|(_, stopped)| *stopped) {
             self.halted = true;
             return Ok(());
@@ -123,24 +123,24 @@ impl Run<'_> {
             self.routine.store.save(self.routine.state.clone(), learner.model().into_record(), record.0)?;
             Ok(())
         };
-        let written = if self.routine.team.writes() { write() } else { Ok(()) };
+        let written = if self.routine.group.is_main() { write() } else { Ok(()) };
         // Clean passes can be made again, this head cannot.
         let written = match (written, &self.routine.cache) {
             (Err(_), Some(cache)) if cache.make_room() => write(),
             (written, _) => written,
         };
-        self.routine.team.together(written)?;
+        self.routine.group.all_ok(written)?;
         self.saved = Some(now);
         Ok(())
     }
 
     /// The failure of a step in all ranks, with the images of the whole batch; `indices` are those of this rank's share.
     pub(super) fn not_finite(&self, step: usize, indices: &[usize], what: String) -> FitError {
-        let team = &self.routine.team;
-        let indices = team.tell(&indices.to_vec()).map(|all| all.concat()).unwrap_or_else(|_| indices.to_vec());
+        let group = &self.routine.group;
+        let indices = group.all_gather(&indices.to_vec()).map(|all| all.concat()).unwrap_or_else(|_| indices.to_vec());
         let images = indices.iter().map(|i| self.routine.images.name(*i)).collect();
         let failure = FitError::NotFinite { step: step + 1, what, images };
-        team.together::<()>(Err(failure)).err().unwrap_or_else(|| FitError::Stopped("no rank has failed".into()))
+        group.all_ok::<()>(Err(failure)).err().unwrap_or_else(|| FitError::Stopped("no rank has failed".into()))
     }
 }
 

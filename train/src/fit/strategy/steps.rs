@@ -11,7 +11,7 @@ use serde_json::json;
 use super::unread::Unread;
 use super::{Log, Run};
 use crate::data::{Batch, Broken};
-use crate::distributed::Team;
+use crate::distributed::ProcessGroup;
 use crate::fit::FitError;
 use crate::fit::progress::Figures;
 use crate::fit::trainee::{StepOutput, Trainee, lock};
@@ -81,7 +81,7 @@ impl Run<'_> {
         batches: &mut dyn Iterator<Item = Result<Batch, DatasetError>>,
         log: &mut Log,
     ) -> Result<Option<(Batch, usize)>, FitError> {
-        let alone = self.routine.team.is_alone();
+        let alone = self.routine.group.is_single();
         if alone && (self.stopped)() {
             self.halted = true; // without another image read
             return Ok(None);
@@ -95,7 +95,7 @@ impl Run<'_> {
             broken: batch.as_mut().map(|batch| std::mem::take(&mut batch.broken)).unwrap_or_default(),
             stop: !alone && (self.stopped)(),
         };
-        let all = self.routine.team.share(failure.map_or(Ok(here), |failure| Err(failure.into())))?;
+        let all = self.routine.group.try_all_gather(failure.map_or(Ok(here), |failure| Err(failure.into())))?;
         let step = batch.as_ref().map(|batch| batch.step);
         // In another epoch another rank meets an image: it is new once.
         let mut counted = Ok(());
@@ -110,7 +110,7 @@ impl Run<'_> {
         for broken in new {
             self.note(log, json!({"step": step, "broken": broken.name, "reason": broken.reason}))?;
         }
-        self.routine.team.together(counted)?;
+        self.routine.group.all_ok(counted)?;
         self.halted = all.iter().any(|one| one.stop);
         if let Some(batch) = batch.as_mut().filter(|batch| batch.is_empty()) {
             let size = all.iter().map(|one| one.size).find(|size| *size != [0; 2]);
@@ -128,23 +128,23 @@ impl Run<'_> {
         batches: &mut dyn Iterator<Item = Result<Batch, DatasetError>>,
         log: &mut Log,
     ) -> Result<StepOutput, FitError> {
-        let team = self.routine.team.clone();
+        let group = self.routine.group.clone();
         let step = batch.step;
         let indices = batch.indices.clone();
         let model = learner.model();
         let mut output = TrainStep::step(&model, batch);
         let answered = model.check_failures().map_err(FitError::from);
-        if team.is_alone() {
+        if group.is_single() {
             answered?;
         } else {
             // Those of the whole batch, which no rank has on its device.
             let read = || output.item.figures().map_err(|e| FitError::Device(e.to_string()));
-            output.item.known = Some(whole(answered.and_then(|()| read()), images, &team)?);
+            output.item.known = Some(whole(answered.and_then(|()| read()), images, &group)?);
         }
         // Without them the optimizer would hand out its state, and nothing would be learned.
         if output.grads.is_empty() {
             let reason = format!("the loss of step {} has no gradient in the head", step + 1);
-            return team.together(Err(FitError::Stopped(reason)));
+            return group.all_ok(Err(FitError::Stopped(reason)));
         }
         // A batch without a readable image is passed over, but its step of the schedule is not.
         let before = self.routine.state.step;
@@ -160,7 +160,7 @@ impl Run<'_> {
             *fetched = Some(batch);
         });
         let summed = model.sum(&mut output.grads, weight, ahead).map_err(|failure| failure.to_string());
-        if let Some(failure) = team.tell(&summed.err())?.into_iter().flatten().next() {
+        if let Some(failure) = group.all_gather(&summed.err())?.into_iter().flatten().next() {
             return Err(self.not_finite(step, &indices, failure));
         }
         learner.optimizer_step(output.grads);
@@ -200,8 +200,8 @@ impl Run<'_> {
         }
         if state.skipped == end {
             let first = lock(&self.routine.train_state).broken.first().map(|broken| broken.reason.clone());
-            let first = self.routine.team.tell(&first)?.into_iter().flatten().next();
-            return self.routine.team.together(Err(FitError::NothingRead(first.unwrap_or_default())));
+            let first = self.routine.group.all_gather(&first)?.into_iter().flatten().next();
+            return self.routine.group.all_ok(Err(FitError::NothingRead(first.unwrap_or_default())));
         }
         if missing > 0 {
             self.note(log, json!({"step": self.routine.state.step, "skipped": missing}))?;
@@ -217,8 +217,8 @@ fn reached(every: usize, before: usize, now: usize) -> bool {
 }
 
 /// The figures of a batch of `images` images, from those of the shares that the ranks have.
-fn whole(own: Result<Figures, FitError>, images: usize, team: &Team) -> Result<Figures, FitError> {
-    if team.is_alone() {
+fn whole(own: Result<Figures, FitError>, images: usize, group: &ProcessGroup) -> Result<Figures, FitError> {
+    if group.is_single() {
         return own;
     }
     let (report, said) = match own {
@@ -227,7 +227,7 @@ fn whole(own: Result<Figures, FitError>, images: usize, team: &Team) -> Result<F
         Err(error) => (Default::default(), Err(error)),
     };
     let mut values = vec![0.0; report.len()];
-    for (share, own) in team.share(said)? {
+    for (share, own) in group.try_all_gather(said)? {
         let weight = share as f64 / images.max(1) as f64;
         values.iter_mut().zip(own).for_each(|(sum, bits)| *sum += weight * f64::from_bits(bits));
     }

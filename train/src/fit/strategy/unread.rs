@@ -40,7 +40,7 @@ impl Run<'_> {
             parts if parts.is_empty() => Ok(Vec::new()),
             parts => Tensor::cat(parts, 0).try_into_data().map(|data| data.iter::<f64>().collect()),
         };
-        let values = self.routine.team.together(read.map_err(|e| FitError::Device(e.to_string())))?;
+        let values = self.routine.group.all_ok(read.map_err(|e| FitError::Device(e.to_string())))?;
         let mut values = values.as_slice();
         let mut next = |count: usize| {
             let (taken, rest) = values.split_at(count.min(values.len()));
@@ -56,7 +56,7 @@ impl Run<'_> {
             let norm = norms.map_or(Ok(0.0), |norms| norms.whole(&squares));
             let bad = bad_figure(&figures).or(norm.err().map(|error| error.to_string()));
             // What one rank has found wrong all of them report.
-            let bad = self.routine.team.tell(&bad)?.into_iter().flatten().next();
+            let bad = self.routine.group.all_gather(&bad)?.into_iter().flatten().next();
             if let Some(bad) = bad {
                 return Err(self.not_finite(step, &indices, bad));
             }
