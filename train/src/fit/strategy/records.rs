@@ -113,7 +113,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.settle()?;
-        let write = || {
+        let write = || -> Result<(), FitError> {
             // The learner has no other way to its optimizer's state.
             learner.clone().optimizer_step(GradientsParams::new());
             let record = lock(&self.exchange.record).take();
@@ -140,7 +140,7 @@ impl Run<'_> {
         let indices = group.all_gather(&indices.to_vec()).map(|all| all.concat()).unwrap_or_else(|_| indices.to_vec());
         let images = indices.iter().map(|i| self.routine.images.name(*i)).collect();
         let failure = FitError::NotFinite { step: step + 1, what, images };
-        group.all_ok::<()>(Err(failure)).err().unwrap_or_else(|| FitError::Stopped("no rank has failed".into()))
+        group.all_ok::<(), _>(Err(failure)).err().unwrap_or_else(|| FitError::Stopped("no rank has failed".into()))
     }
 }
 

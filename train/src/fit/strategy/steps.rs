@@ -95,10 +95,11 @@ impl Run<'_> {
             broken: batch.as_mut().map(|batch| std::mem::take(&mut batch.broken)).unwrap_or_default(),
             stop: !alone && (self.stopped)(),
         };
-        let all = self.routine.group.try_all_gather(failure.map_or(Ok(here), |failure| Err(failure.into())))?;
+        let all =
+            self.routine.group.try_all_gather(failure.map_or(Ok(here), |failure| Err(FitError::from(failure))))?;
         let step = batch.as_ref().map(|batch| batch.step);
         // In another epoch another rank meets an image: it is new once.
-        let mut counted = Ok(());
+        let mut counted: Result<(), FitError> = Ok(());
         let mut new = Vec::new();
         for broken in all.iter().flat_map(|one| &one.broken) {
             match if alone { Ok(true) } else { self.tally.record(broken) } {
