@@ -5,7 +5,7 @@
 
 Wants torch, timm, safetensors and pillow; the artifact is a T-TAME head on a classifier that timm has under the name in its
 config.json. PyTorch's side is what one would write down in an afternoon: PIL, the model with hooks at its taps, the head
-from the artifact's own card, masks and perturbed images in batches of 32. Prints a Markdown table for docs/performance.md:
+from the artifact's own card, masks and perturbed images in batches of 32. Prints a Markdown table for docs/src/benchmarks/performance.md:
 seconds of the whole process, images/s of the evaluation alone, peak memory, ratios, and the figures of both.
 """
 

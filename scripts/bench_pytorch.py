@@ -2,7 +2,7 @@
 """Times training steps and explanations beside a PyTorch program, in turns, and prints Markdown tables of ratios.
 
     python3 scripts/bench_pytorch.py --peer 'PYTHON ../shared/bench/peer.py' [--rounds 3] [--work training_step explanation]
-                                     [--backbones tf_efficientnet_lite0 ...] [--libtorch] [--write docs/performance.md]
+                                     [--backbones tf_efficientnet_lite0 ...] [--libtorch] [--write docs/src/benchmarks/performance.md]
 
 The peer is a command that takes `train-step NAME --batch N --steps N --threads N [--bf16]` and `explain NAME --images N --threads N`
 and prints a JSON object with `seconds` (the median), `peak_rss_mib` and `torch`. This program's side is `cargo bench --bench
@@ -259,7 +259,7 @@ def growth(flex):
         cells = [f"{number}: {time:.3f} s" + (f" ({1e3 * time / int(number):.0f} ms each)" if what == "images" else "")
                  for number, time in found.items()]
         lines.append(f"| {what} | {', '.join(cells)} | {peak:.0f} |")
-    head = "| a step with so many | | MiB with the most |"
+    head = "| a step with this number of | | MiB with the most |"
     return [head, rule(head), *lines]
 
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
 
+pub mod reference;
 pub mod untrusted;
 
 use std::io::Write;

@@ -10,6 +10,7 @@ mod objective_parity;
 mod optimizer_parity;
 mod preprocessing;
 mod real_parity;
+mod reference;
 #[cfg(feature = "tch")]
 mod torchscript;
 mod untrusted;
