@@ -6,7 +6,7 @@
 
 The peer is a command that takes `train-step NAME --batch N --steps N --threads N [--bf16]` and `explain NAME --images N --threads N`
 and prints a JSON object with `seconds` (the median), `peak_rss_mib` and `torch`. This program's side is `cargo bench --bench
-explainers`, which draws the maps of the classes asked for only; the peer draws those of all classes.
+explainers`, which computes the maps of the requested classes only; the peer computes those of all classes.
 
 --libtorch adds the LibTorch engine, in f32 and, beside the peer's, in bf16, and the floor: the operations and bytes of a step
 (scripts/count_operations.py) over the best rates of this machine. It needs `scripts/libtorch --install`.
@@ -31,7 +31,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BENCH = "explainers"
-# The peer's name of each backbone, the images of a training step, and how it is exported as a TorchScript.
+# The peer's name of each backbone, the images of a training step, and the options of its export as TorchScript.
 BACKBONES = {
     "tf_efficientnet_lite0": ("tf_efficientnet_lite0.in1k", 32, ["timm/tf_efficientnet_lite0", "blocks.2 blocks.4 blocks.6"]),
     "vit_small_patch14_dinov2": (
@@ -133,7 +133,7 @@ class LibTorch:
         self.environment = dict(pair.split("=", 1) for pair in out.split("\0") if "=" in pair)
 
     def exported(self, bf16, backbones):
-        """The folder of these classifiers, with random weights, exported anew: a file of an older exporter would be timed unnoticed."""
+        """The folder of these classifiers, with random weights, exported again, so that no file of an older exporter is timed."""
         folder = ROOT / "target/bench_torchscript" / ("bf16" if bf16 else "f32")
         for name, (_, _, (model, taps, *rest)) in BACKBONES.items():
             path = folder / f"{name}.pt"
@@ -252,7 +252,7 @@ def reduced(args, torch):
 
 
 def growth(flex):
-    """How a step grows, with the time of each image where their number changes."""
+    """How the time of a step depends on images, classes and taps."""
     lines = []
     for what in ("images", "classes", "taps"):
         found, peak = flex.table(f"growth.*{what}")

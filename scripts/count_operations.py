@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts what one image costs a backbone in its forward pass, and measures what this machine reaches in PyTorch.
+"""Counts operations and bytes of a backbone's forward pass of one image, and measures PyTorch's peak rates on this machine.
 
     python scripts/count_operations.py THREADS
 

@@ -24,13 +24,13 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-# What holds the images of a fold out; the program validates once, at the end, since a run that is validated more often keeps
-# the head that does best on the images it is to be judged on.
+# Keys of a fold. Validation runs once, at the end: with more validations the run would keep the head that is best on the
+# held-out images.
 OWN = ("data.train", "data.val", "train.validate_every")
 
 
 def images_of(folder):
-    """The images of a folder and its sub-folders, hidden ones apart, sorted."""
+    """The images of a folder and its sub-folders, without hidden ones, sorted."""
     found = []
     for at, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -39,14 +39,14 @@ def images_of(folder):
 
 
 def folds(files, count):
-    """`count` pairs of images to learn from and images to judge on: of the latter the k-th has every count-th from number k on."""
+    """`count` pairs of training and held-out images; pair k holds out images k, k + count, k + 2 count, ..."""
     if not 2 <= count <= len(files):
         sys.exit(f"{len(files)} images cannot be divided into {count} folds")
     return [([f for i, f in enumerate(files) if i % count != k], files[k::count]) for k in range(count)]
 
 
 def listed(path, files):
-    """A list file; a path may have commas and blanks."""
+    """A list file; a path may contain commas and spaces."""
     path.write_text("".join('"' + file.replace('"', '""') + '"\n' for file in files))
     return path
 
@@ -61,9 +61,9 @@ def run(*command):
         code = child.wait()
     except KeyboardInterrupt:
         child.wait()  # it was interrupted too, and writes a checkpoint
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted; the same command continues from here")
     if code != 0:
-        sys.exit(f"stopped with exit code {code}; the same command goes on from here")
+        sys.exit(f"stopped with exit code {code}; the same command continues from here")
 
 
 def measured(args, k, fit, hold):
@@ -79,13 +79,13 @@ def measured(args, k, fit, hold):
             own = [f"{key}={value}" for key, value in zip(OWN, own)]
             run(*program, "--config", args.config, "--resume", "auto", "--output", folder / "run", *args.change, *own)
         if not (artifact / "config.json").exists():
-            sys.exit(f"{folder}: the run was stopped; the same command goes on from here")
+            sys.exit(f"{folder}: the run was stopped; the same command continues from here")
         run(*program, "evaluate", artifact, "--images", hold, "--json", values)
     return {image["name"]: image["values"] for image in json.loads(values.read_text())["per_image"]}
 
 
 def claim(args, files):
-    """Keeps the output folder for one recipe on these images, and checks that another's are the same images in the same folds."""
+    """Binds the output folder to one recipe and these images, and checks that --against has the same images and folds."""
     digest = hashlib.sha256("\n".join(files).encode()).hexdigest()
     same = {"images": digest, "folds": args.folds}
     recipe = same | {"config": pathlib.Path(args.config).read_text(), "change": args.change}
@@ -109,13 +109,13 @@ def mean_and_error(values):
 
 
 def of(folder, chosen):
-    """All values in the files that the folds have left."""
+    """All values in the folds' result files."""
     every = {}
     for k in chosen:
         try:
             text = (folder / f"fold{k}" / "evaluation.json").read_text()
         except OSError as error:
-            sys.exit(f"{error}; its cross-validation has not come to its end")
+            sys.exit(f"{error}; its cross-validation is not finished")
         every |= {image["name"]: image["values"] for image in json.loads(text)["per_image"]}
     return every
 

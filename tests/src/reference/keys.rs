@@ -11,10 +11,15 @@ use super::cell;
 pub fn configuration(schema: &Value) -> String {
     let mut out = String::new();
     let Some(properties) = schema["properties"].as_object() else { return out };
-    let top = properties.iter().filter(|(_, node)| !is_section(resolve(schema, node)));
+    let top = properties.iter().filter(|(_, node)| !is_section(&with_description(schema, node)));
     table(&mut out, schema, "", top);
     for (key, node) in properties {
         let node = with_description(schema, node);
+        let items = with_description(schema, &node["items"]);
+        if is_section(&items) {
+            let _ = write!(out, "\n## {key}\n\n{} Keys of each entry:\n\n", description(&node));
+            section(&mut out, schema, &format!("{key}[]"), &items, 3);
+        }
         if !is_section(&node) {
             continue;
         }
@@ -152,7 +157,8 @@ fn resolve<'a>(schema: &'a Value, node: &'a Value) -> &'a Value {
 /// section (`anyOf` of one reference and null) is the section.
 fn with_description(schema: &Value, node: &Value) -> Value {
     let mut found = resolve(schema, node).clone();
-    let optional = node["anyOf"].as_array().and_then(|options| options.iter().find(|option| option["$ref"].is_string()));
+    let optional =
+        node["anyOf"].as_array().and_then(|options| options.iter().find(|option| option["$ref"].is_string()));
     if let Some(option) = optional {
         let target = resolve(schema, option);
         if target["properties"].is_object() {

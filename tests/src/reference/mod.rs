@@ -20,7 +20,7 @@ const NOTE: &str = "<!-- Generated: UPDATE=1 cargo test --release -p explainer-t
 /// Where a registry does not know a name that it lists.
 #[must_use]
 pub fn pages() -> Vec<(&'static str, String)> {
-    let page = |title: &str, lead: &str, body: &str| format!("# {title}\n\n{NOTE}\n{lead}\n\n{}\n", body.trim_end());
+    let page = |title: &str, lead: &str, body: &str| format!("# {title}\n\n{NOTE}\n{lead}\n\n{}\n", body.trim());
     vec![
         (
             "commands.md",
@@ -145,7 +145,9 @@ fn methods() -> String {
 }
 
 fn backbones() -> String {
-    let mut out = String::from("| name | input | mean; standard deviation | default taps | taps as auxiliary |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| name | input | mean; standard deviation | default taps | taps as auxiliary |\n|---|---|---|---|---|\n",
+    );
     let known: Vec<_> = explainer_zoo::backbone::names()
         .iter()
         .map(|name| architecture(name).unwrap_or_else(|| panic!("no architecture {name}")))
@@ -213,7 +215,11 @@ fn options(out: &mut String, command: &Command) {
         let short = arg.get_short().map_or(String::new(), |short| format!(", `-{short}`"));
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let default = arg.get_default_values().iter().filter_map(|value| value.to_str()).collect::<Vec<_>>().join(" ");
-        let default = if default.is_empty() || !takes { String::new() } else { format!(" [default: `{default}`]") };
+        let default = if default.is_empty() || !takes || help.contains("[default") {
+            String::new()
+        } else {
+            format!(" [default: `{default}`]")
+        };
         let _ = writeln!(rows, "| `{}`{short} | {}{default} |", name.replace('|', "\\|"), cell(&help));
     }
     if !rows.is_empty() {
