@@ -20,5 +20,9 @@ pub mod maps;
 pub mod masking;
 pub mod path_integral;
 pub mod random;
+pub mod range;
+#[doc(hidden)]
+pub mod tagged;
+pub mod training;
 pub mod weights;
 pub mod zoo;

@@ -18,14 +18,12 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
 use divan::{Bencher, black_box};
-use explainer_train::config::{AdamW, Optimizer};
 use explainer_train::data::Batch;
 use explainer_train::distributed::ProcessGroup;
 use explainer_train::explain::{LoadedExplainer, Target};
 use explainer_train::fit::context::{Context, Masked, Task};
 use explainer_train::fit::step::TameTask;
 use explainer_train::fit::trainee::{Exchange, Trainee};
-use explainer_train::objective::Objective;
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
@@ -33,6 +31,7 @@ use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
 use explainer_zoo::masking::Masking;
+use explainer_zoo::training::{AdamW, Objective, Optimizer};
 use explainer_zoo::weights::WeightReader;
 
 /// The program's own, without which memory and time would not be the program's.

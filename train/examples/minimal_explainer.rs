@@ -18,13 +18,13 @@ use explainer_attribution::{AttributionMethod, CentreGaussian};
 use explainer_metrics::{MaskedConfidence, Summary};
 use explainer_train::data::shapes::Split;
 use explainer_train::data::{Loader, Plan, Scenes};
-use explainer_train::objective::{Objective, cross_entropy, matching};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::backbone::{self, Backbone, Tap};
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput};
 use explainer_zoo::maps::min_max;
 use explainer_zoo::masking::Masking;
+use explainer_zoo::training::{Objective, cross_entropy, matching};
 
 /// The explainer. Everything that is its own is in these lines.
 #[derive(Module, Debug)]

@@ -7,5 +7,4 @@ pub mod data;
 pub mod distributed;
 pub mod explain;
 pub mod fit;
-pub mod objective;
 pub mod report;

@@ -6,6 +6,7 @@ mod any;
 pub mod bee;
 pub mod masking;
 mod method;
+mod registry;
 pub mod tame;
 
 use burn::module::Module;
@@ -14,6 +15,7 @@ use burn::tensor::{Int, Tensor};
 pub use any::{AnyHead, AnyHeadConfig};
 pub use masking::{MaskingModel, MaskingModelConfig};
 pub use method::Method;
+pub use registry::ExplainerConfig;
 pub use tame::{TameConfig, TameHead, Upsampling, WrongScale};
 
 /// What an explainer may look at.

@@ -3,10 +3,10 @@
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_tests::{Oracle, assert_close, assert_within, compute, fixture, int_tensor, max_abs, oracle, values};
-use explainer_train::objective::{Objective, Selection};
 use explainer_zoo::backbone::TapSpec;
 use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput, Method, TameConfig, TameHead};
 use explainer_zoo::maps::min_max;
+use explainer_zoo::training::{Objective, Selection};
 
 /// Of maps and running statistics, relative to the largest magnitude.
 const FORWARD: f32 = 1e-4;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use explainer_tests::{Oracle, assert_close, compute, oracle};
-use explainer_train::objective::{Objective, Selection, cross_entropy, cross_entropy_gradient};
+use explainer_zoo::training::{Objective, Selection, cross_entropy, cross_entropy_gradient};
 
 /// Sigmoid maps of the classes predicted in the batch, `[B,B,h,w]`, column `j` for image `j`'s class.
 fn maps(oracle: &Oracle, class: &Tensor<1, Int>, device: &Device) -> Tensor<4> {

@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use explainer_tests::{Oracle, assert_close, compute, oracle};
-use explainer_train::config::{AdamW, OneCycle, Optimizer, Schedule, Sgd};
+use explainer_zoo::training::{AdamW, OneCycle, Optimizer, Schedule, Sgd};
 
 /// Found to fit the golden weights to 1e-6 (0, 5e-4 and P-TAME's values do not): PyTorch's default. The other figures
 /// are PyTorch's defaults as well, and beta1 stays at 0.9 (`cycle_momentum=False`): cycled, it is off by up to 0.018.

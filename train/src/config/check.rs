@@ -1,10 +1,9 @@
 //! What a single key's range cannot say: rules across keys.
 
-use super::{
-    Auxiliary, Backbone, Config, Data, Encoder, ExplainerConfig, Objective, Optimizer, PhaseSettings, Phases, Schedule,
-    SelectorPhase, Train,
-};
+use super::{Auxiliary, Backbone, Config, Data, ExplainerConfig, Objective, Optimizer, Schedule, Train};
 use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
+use explainer_zoo::explainer::bee::BeeContext;
+use explainer_zoo::explainer::masking::{PhaseSettings, Phases, SelectorPhase};
 use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 use explainer_zoo::masking::Masking;
 
@@ -124,7 +123,7 @@ impl Config {
 
     fn check_bee(&self, found: &mut Vec<String>) {
         let Some(bee) = self.explainer.bee() else { return };
-        if let Some(Encoder { name, weights, sha256 }) = &bee.context {
+        if let Some(BeeContext { name, weights, sha256 }) = &bee.context {
             check_weights("explainer.context", name, weights, sha256.as_deref(), found);
         }
         if self.backbone.taps.is_some() {

@@ -1,10 +1,10 @@
 //! A comparison of explainers as one YAML file.
 
-use super::range::{at_least_one, fraction, hex_digest, image_count, not_blank};
 use super::{ConfigError, document, read};
 use explainer_attribution::MethodSpec;
 use explainer_metrics::{Needs, metric};
 use explainer_zoo::explainer::bee::Family;
+use explainer_zoo::range::{at_least_one, fraction, hex_digest, image_count, not_blank};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -4,33 +4,23 @@
 //! and column. Defaults come from the T-TAME paper; the doc comment of a key is also its description in
 //! `configs/schema.json`. Relative paths inside the file start at the working directory, not at the file.
 
-mod bee;
 mod check;
 mod compare;
-mod explainer;
-mod masking_model;
-mod optim;
 mod overrides;
 mod precision;
 mod preprocessing;
-mod range;
 mod sections;
-mod tagged;
 mod wording;
 
-pub use bee::{Bee, Encoder};
 pub use compare::{Classifier, CompareConfig, Compared, Gallery, Source};
-pub use explainer::{AuxiliaryHead, ExplainerConfig, FuseInit, Head};
-pub use masking_model::{
-    Activation, DecoderPhase, Infill, MaskLoss, MaskingModel, PaperLoss, PhaseSettings, Phases, ReleasedLoss,
-    SelectorPhase, Upsampling,
-};
-pub use optim::{Adam, AdamW, Constant, Cosine, OneCycle, Optimizer, Schedule, Sgd, StepDecay};
+pub use explainer_zoo::explainer::ExplainerConfig;
+pub use explainer_zoo::training::{Objective, Optimizer, Schedule, Selection};
 pub use precision::Precision;
 pub use preprocessing::{Interpolation, Preprocessing};
-pub use sections::{Augment, Auxiliary, Backbone, Data, Distributed, Objective, Selection, Train};
+pub use sections::{Augment, Auxiliary, Backbone, Data, Distributed, Train};
 
 use explainer_zoo::masking::Masking;
+use explainer_zoo::range;
 use garde::Validate;
 use overrides::Override;
 use schemars::JsonSchema;

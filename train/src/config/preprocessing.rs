@@ -5,7 +5,7 @@ use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::range::{channel_deviations, channel_means, side};
+use explainer_zoo::range::{channel_deviations, channel_means, side};
 
 /// Resize, centre crop and normalisation of an image before the classifier sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]

@@ -1,7 +1,7 @@
 //! The sections of a run's YAML other than `explainer`, `optimizer` and `schedule`.
 
 use super::preprocessing::Preprocessing;
-use super::range::{at_least_one, fraction, hex_digest, image_count, not_blank, not_negative, passes, positive, side};
+use explainer_zoo::range::{at_least_one, fraction, hex_digest, image_count, not_blank, passes, side};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -169,52 +169,6 @@ impl Augment {
     fn all() -> Vec<Self> {
         vec![Self::RandomCrop, Self::Flip]
     }
-}
-
-/// Weights of the loss `ce * CE + area * mean((M + 5e-4)^area_power) + smooth * S(M)`. Defaults: TAME and T-TAME.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
-#[serde(default, deny_unknown_fields)]
-pub struct Objective {
-    /// Weight of the cross-entropy between the masked image's logits and the class predicted for the whole image.
-    #[garde(custom(not_negative))]
-    #[schemars(range(min = 0.0))]
-    pub ce: f64,
-    /// Weight of the area term, which makes maps small.
-    #[garde(custom(not_negative))]
-    #[schemars(range(min = 0.0))]
-    pub area: f64,
-    /// Exponent of the area term. Above 0; below 1 it favours maps that are near 0 or 1.
-    #[garde(custom(positive))]
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    pub area_power: f64,
-    /// Weight of the smoothness term: squared differences of neighbouring cells, summed.
-    #[garde(custom(not_negative))]
-    #[schemars(range(min = 0.0))]
-    pub smooth: f64,
-    /// Weight, inside the smoothness term, of the map's four borders.
-    #[garde(custom(not_negative))]
-    #[schemars(range(min = 0.0))]
-    pub border: f64,
-    /// Which maps the area and smoothness terms look at.
-    #[garde(skip)]
-    pub selection: Selection,
-}
-
-impl Default for Objective {
-    fn default() -> Self {
-        Self { ce: 1.5, area: 2.0, area_power: 0.3, smooth: 0.01, border: 0.3, selection: Selection::Batch }
-    }
-}
-
-/// Which class maps of an image the loss regularises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Selection {
-    /// The maps of every class that was predicted for some image of the batch.
-    #[default]
-    Batch,
-    /// The map of the image's own predicted class alone.
-    Matching,
 }
 
 /// Length, order and rhythm of the run.

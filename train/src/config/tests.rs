@@ -1,4 +1,9 @@
 use super::*;
+use explainer_zoo::explainer::masking::{
+    Activation, Infill, MaskLoss, MaskingModelSection, PaperLoss, PhaseSettings, ReleasedLoss,
+};
+use explainer_zoo::explainer::tame::{FuseInit, TameSection};
+use explainer_zoo::training::{AdamW, OneCycle, StepDecay};
 
 const MINIMAL: &str = "\
 explainer: {method: ttame}
@@ -29,7 +34,7 @@ fn defaults_are_ttames() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(
         config.explainer,
-        ExplainerConfig::Ttame(Head { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
+        ExplainerConfig::Ttame(TameSection { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
     );
     assert_eq!(config.optimizer.lr(), 1e-3);
     assert!(matches!(&config.optimizer, Optimizer::Sgd(sgd) if sgd.nesterov && !sgd.decay_biases));
@@ -282,7 +287,7 @@ fn the_masking_models_defaults_are_the_papers_but_for_the_loss() {
     ] {
         let config = Config::load(&configs().join(file).with_extension("yaml"), &[]).unwrap();
         let ExplainerConfig::MaskingModel(found) = config.explainer else { panic!("{file}") };
-        assert_eq!(found, MaskingModel { loss, ..own.clone() }, "{file}");
+        assert_eq!(found, MaskingModelSection { loss, ..own.clone() }, "{file}");
     }
 }
 

@@ -11,6 +11,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use explainer_zoo::explainer::AnyHeadConfig;
+use explainer_zoo::explainer::tame::FuseInit;
 
 use super::FitError;
 use super::batches::Batches;
@@ -21,7 +22,7 @@ use super::progress::{NoHistory, Term, TrainingProgress};
 use super::schedule_step::Scheduled;
 use super::strategy::{Outcome, Routine, StepStrategy};
 use super::trainee::{Exchange, Trainee, lock};
-use crate::config::{Config, FuseInit};
+use crate::config::Config;
 use crate::data::{Broken, ImageSet};
 use crate::distributed::ProcessGroup;
 

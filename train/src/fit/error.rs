@@ -12,9 +12,9 @@ use explainer_zoo::explainer::WrongScale;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::masking::ScaleError;
 use explainer_zoo::path_integral::SiteError;
+use explainer_zoo::training::OptimizerError;
 
 use super::checkpoint::CheckpointError;
-use super::optimizer::OptimizerError;
 use crate::data::DataError;
 use crate::distributed::CommunicatorError;
 use explainer_metrics::MetricError;

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use explainer_zoo::explainer::masking::MaskingModelSection;
+
 use super::context::{Context, Task};
 use super::progress::Report;
 use super::setup::training;
 use super::step::{MaskingTask, PhaseName, TameTask};
-use crate::config::{Config, ExplainerConfig, MaskingModel, Optimizer, Schedule};
+use crate::config::{Config, ExplainerConfig, Optimizer, Schedule};
 use crate::data::Plan;
 
 /// A part of a run between two changes of what is trained.
@@ -75,7 +77,7 @@ impl Phase {
 }
 
 /// The selector's phase, if there is a selector, and the decoder's.
-fn masking_model(config: &Config, section: &MaskingModel, context: &Context, images: usize) -> Vec<Phase> {
+fn masking_model(config: &Config, section: &MaskingModelSection, context: &Context, images: usize) -> Vec<Phase> {
     let names = [PhaseName::Selector, PhaseName::Decoder];
     let mut phases: Vec<Phase> = Vec::new();
     for name in names.into_iter().filter(|name| section.class_selector || *name == PhaseName::Decoder) {

@@ -3,8 +3,7 @@
 use burn::optim::LearningRate;
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-use super::optimizer::Momentum;
-use crate::config::Schedule;
+use explainer_zoo::training::{Momentum, Schedule};
 
 /// Steps through a [`Schedule`] and sets the optimizer's momentum to its value.
 #[derive(Clone, Debug)]

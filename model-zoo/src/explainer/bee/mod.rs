@@ -18,6 +18,7 @@ mod history;
 mod metric;
 mod mixture;
 mod posterior;
+mod section;
 mod state;
 mod stream;
 
@@ -31,6 +32,7 @@ pub use history::History;
 pub use metric::{Metric, UnknownMetric};
 pub use mixture::{Lesson, Mixture, MixtureConfig, Standing};
 pub use posterior::{Arm, Minimum, minimise};
+pub use section::{BeeContext, BeeSection};
 pub use state::Mixtures;
 pub use stream::Stream;
 

@@ -1,5 +1,6 @@
 //! The shape of a masking model, and which taps can carry one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::TapSpec;
@@ -11,15 +12,14 @@ const FINEST: usize = 4;
 /// Tensors of a batch normalisation.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// How the decoder's last channels become a mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How the decoder's output becomes a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// Two channels u and v: m = |u| / (|u| + |v|), the paper's. The raw map is ln(|u| + e) - ln(|v| + e), e = 1e-5,
-    /// whose sigmoid is the mask.
+    /// Two channels u and v: |u| / (|u| + |v|), the paper's.
     #[default]
     Ratio,
-    /// One channel u: m = sigmoid(u / 2), the simple variant. The raw map is u / 2.
+    /// One channel u: sigmoid(u / 2), the simple variant.
     Sigmoid,
 }
 
@@ -34,14 +34,13 @@ impl Activation {
 }
 
 /// How a stage of the decoder doubles the side of its map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Upsampling {
-    /// A 1x1 convolution to four times the channels, which are then laid out as 2x2 cells (Shi et al., 2016).
+    /// A convolution to four times the channels, which are then laid out as 2x2 cells.
     #[default]
     SubPixel,
-    /// A 1x1 convolution, then bilinear interpolation, align_corners = false. The two commute: the order is the cheap
-    /// one.
+    /// A convolution and bilinear interpolation.
     Bilinear,
 }
 

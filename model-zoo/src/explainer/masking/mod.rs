@@ -13,7 +13,11 @@
 //! commutes. Both are computed once an image; the rest is computed for a few masks at a time.
 
 mod config;
+mod infill;
 mod layers;
+mod loss;
+mod section;
+mod targets;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
@@ -23,8 +27,12 @@ use super::{ClassSelection, ExplainerHead, ExplainerInput};
 use crate::backbone::layers::{global_average, pointwise};
 use crate::weights::random::uniform;
 pub use config::{Activation, MaskingModelConfig, ScaleError, Upsampling};
+pub use infill::{Infill, Infilled};
 pub use layers::{Bottleneck, Convolution, Stage};
 use layers::{Source, push, rows};
+pub use loss::{MaskLoss, MaskRegulariser, PaperLoss, Part, ReleasedLoss, presence_loss};
+pub use section::{DecoderPhase, MaskingModelSection, PhaseSettings, Phases, SelectorPhase};
+pub use targets::{fake_targets, shifted};
 
 /// Keeps the logarithms of the ratio finite.
 const EPSILON: f64 = 1e-5;

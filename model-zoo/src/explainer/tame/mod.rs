@@ -7,6 +7,7 @@
 //! class maps are resized: the same numbers for a fraction of the work.
 
 mod norm;
+mod section;
 mod sync;
 mod upsampling;
 
@@ -22,6 +23,7 @@ use crate::backbone::layers::pointwise;
 use crate::maps::min_max;
 use crate::weights::random::uniform;
 pub use norm::BatchNorm;
+pub use section::{FuseInit, PtameSection, TameSection};
 pub use sync::{AllReduce, SyncBatchNorm};
 pub use upsampling::{Upsampling, WrongScale};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::bee::{Lesson, Metric, Mixtures};
+use explainer_zoo::explainer::bee::{BeeSection, Lesson, Metric, Mixtures};
 use serde_json::json;
 
 use super::FitError;
@@ -19,7 +19,7 @@ use super::checkpoint::{self, State, Store};
 use super::identity::identified;
 use super::run::{ResumeFrom, start};
 use super::setup::{training, validated, validation};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::data::{Batch, Broken, Loader};
 use explainer_metrics::Attributions;
 use log::{Log, Meter};
@@ -68,7 +68,7 @@ pub struct Measured {
 /// [`FitError`]; checkpoints and the log up to then are in the output folder.
 pub fn run(
     config: &Config,
-    section: &config::Bee,
+    section: &BeeSection,
     from: &ResumeFrom,
     quiet: bool,
     interrupter: &Interrupter,

@@ -9,7 +9,9 @@ use explainer_zoo::artifact::BackboneRecord;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
 use explainer_zoo::backbone;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::bee::{Bee, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream};
+use explainer_zoo::explainer::bee::{
+    Bee, BeeSection, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream,
+};
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::weights::source::Progress;
@@ -18,7 +20,7 @@ use super::super::checkpoint::State;
 use super::super::classifier::{class_names, explained, preprocessing};
 use super::super::setup::{sets, validation};
 use super::{FitError, Measured};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
 use crate::report::progress::with_download_bar;
 use explainer_metrics::{Attributions, BeeScores, ImageBatch, MetricError};
@@ -43,12 +45,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(
-        config: &Config,
-        section: &config::Bee,
-        compute: &Compute,
-        quiet: bool,
-    ) -> Result<Self, FitError> {
+    pub(super) fn new(config: &Config, section: &BeeSection, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let wanted = &config.backbone;
         let backbone = explained(wanted, compute, quiet)?;
         let spec = backbone.spec();
@@ -98,7 +95,7 @@ impl Setup {
         })
     }
 
-    pub(super) fn prior(&self, section: &config::Bee, seed: u64) -> Mixtures {
+    pub(super) fn prior(&self, section: &BeeSection, seed: u64) -> Mixtures {
         let shape = MixtureConfig {
             dimensions: section.dimensions,
             features: self.bee.encoder().features(),
@@ -189,7 +186,7 @@ impl Setup {
     pub(super) fn export(
         &self,
         config: &Config,
-        section: &config::Bee,
+        section: &BeeSection,
         state: &State,
         mixtures: &Mixtures,
         measured: &[Measured],

@@ -5,14 +5,15 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Gradients, Int, Tensor, TensorData};
 use explainer_zoo::backbone::Tap;
+use explainer_zoo::explainer::masking::{
+    Infill, MaskLoss, MaskRegulariser, MaskingModelSection, Part, PhaseSettings, fake_targets, presence_loss, shifted,
+};
 use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
 
-use crate::config::{self, Infill, MaskLoss, PhaseSettings};
 use crate::data::Batch;
 use crate::fit::context::{Clean, Context};
 use crate::fit::progress::Report;
 use crate::fit::trainee::StepOutput;
-use crate::objective::masking_model::{MaskRegulariser, Part, fake_targets, presence_loss, shifted};
 
 /// What a masking model is trained for, in one of its phases.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ pub struct MaskingTask {
 
 impl MaskingTask {
     /// What `section` says of a phase; `seed` is the run's.
-    pub fn new(section: &config::MaskingModel, phase: PhaseName, seed: u64) -> Self {
+    pub fn new(section: &MaskingModelSection, phase: PhaseName, seed: u64) -> Self {
         Self {
             phase,
             loss: section.loss.clone(),
@@ -61,7 +62,7 @@ impl PhaseName {
     }
 
     /// What a configuration says of it.
-    pub fn settings(self, section: &config::MaskingModel) -> PhaseSettings {
+    pub fn settings(self, section: &MaskingModelSection) -> PhaseSettings {
         match self {
             Self::Selector => PhaseSettings::from(&section.phases.selector),
             Self::Decoder => PhaseSettings::from(&section.phases.decoder),

@@ -3,17 +3,16 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation::sigmoid};
 use explainer_zoo::backbone::Tap;
+use explainer_zoo::bilinear::resize;
 use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
+use explainer_zoo::training::{Objective, Selection, Terms, cross_entropy, matching_from};
 
 use super::share::Share;
-use crate::config::Selection;
 use crate::data::Batch;
 use crate::fit::context::{Clean, Context, Masked};
 use crate::fit::gradients::add_gradients;
 use crate::fit::progress::Report;
 use crate::fit::trainee::StepOutput;
-use crate::objective::{Objective, Terms, cross_entropy, matching_from};
-use explainer_zoo::bilinear::resize;
 
 /// What a TAME-family head is trained for.
 #[derive(Clone, Debug)]

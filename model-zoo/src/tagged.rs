@@ -10,7 +10,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use std::vec::IntoIter;
 
 /// The keys of a section less its tag: those that came before it, then the rest of the stream.
-pub(super) struct Untagged<A> {
+pub struct Untagged<A> {
     early: IntoIter<(String, serde_json::Value)>,
     pending: Option<(String, serde_json::Value)>,
     rest: A,
@@ -18,7 +18,7 @@ pub(super) struct Untagged<A> {
 
 impl<'de, A: MapAccess<'de>> Untagged<A> {
     /// Reads up to the key `tag`: its value, and the other keys.
-    pub(super) fn read<T: DeserializeOwned>(tag: &'static str, mut map: A) -> Result<(T, Self), A::Error> {
+    pub fn read<T: DeserializeOwned>(tag: &'static str, mut map: A) -> Result<(T, Self), A::Error> {
         let mut early = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             if key == tag {
@@ -54,6 +54,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Untagged<A> {
 }
 
 /// Declares an enum that is written as one flat section: the tag, then the keys of the variant's struct.
+#[macro_export]
 macro_rules! tagged {
     (
         $(#[$meta:meta])*
@@ -61,9 +62,9 @@ macro_rules! tagged {
             $($(#[doc = $doc:literal])* $text:literal => $variant:ident($body:ty),)+
         }
     ) => {
-        $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
         #[serde(tag = $tag)]
+        $(#[$meta])*
         pub enum $name {
             $($(#[doc = $doc])* #[serde(rename = $text)] $variant($body),)+
         }
@@ -84,7 +85,7 @@ macro_rules! tagged {
                     }
 
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                        let (tag, rest) = $crate::config::tagged::Untagged::read::<$tag_enum>($tag, map)?;
+                        let (tag, rest) = $crate::tagged::Untagged::read::<$tag_enum>($tag, map)?;
                         match tag {
                             $($tag_enum::$variant => rest.body().map($name::$variant),)+
                         }
@@ -105,4 +106,3 @@ macro_rules! tagged {
         }
     };
 }
-pub(super) use tagged;

@@ -2,90 +2,91 @@
 
 use garde::Error;
 
-type Checked = Result<(), Error>;
+/// Whether a value is in its range, or what was found and expected.
+pub type Checked = Result<(), Error>;
 
 fn expect(ok: bool, found: impl std::fmt::Display, expected: &str) -> Checked {
     if ok { Ok(()) } else { Err(Error::new(format!("found {found}, expected {expected}"))) }
 }
 
 /// A finite number above 0.
-pub(super) fn positive(value: &f64, _: &()) -> Checked {
+pub fn positive(value: &f64, _: &()) -> Checked {
     expect(value.is_finite() && *value > 0.0, value, "a finite number above 0")
 }
 
 /// A finite number, 0 or above.
-pub(super) fn not_negative(value: &f64, _: &()) -> Checked {
+pub fn not_negative(value: &f64, _: &()) -> Checked {
     expect(value.is_finite() && *value >= 0.0, value, "a finite number, 0 or above")
 }
 
 /// A share of a whole: 0..=1.
-pub(super) fn fraction(value: &f64, _: &()) -> Checked {
+pub fn fraction(value: &f64, _: &()) -> Checked {
     expect((0.0..=1.0).contains(value), value, "a fraction between 0 and 1")
 }
 
 /// A decay factor: 0 or above and below 1.
-pub(super) fn decay(value: &f64, _: &()) -> Checked {
+pub fn decay(value: &f64, _: &()) -> Checked {
     expect((0.0..1.0).contains(value), value, "a number from 0 up to, but not including, 1")
 }
 
 /// A divisor: finite and 1 or above.
-pub(super) fn divisor(value: &f64, _: &()) -> Checked {
+pub fn divisor(value: &f64, _: &()) -> Checked {
     expect(value.is_finite() && *value >= 1.0, value, "a finite number, 1 or above")
 }
 
 /// Both AdamW decay rates.
-pub(super) fn decays(values: &[f64; 2], ctx: &()) -> Checked {
+pub fn decays(values: &[f64; 2], ctx: &()) -> Checked {
     values.iter().try_for_each(|value| decay(value, ctx))
 }
 
 /// A count of at least one.
-pub(super) fn at_least_one(value: &usize, _: &()) -> Checked {
+pub fn at_least_one(value: &usize, _: &()) -> Checked {
     expect(*value >= 1, value, "1 or more")
 }
 
 /// Steps of a phase: at least one, and few enough for a run's steps to be counted.
-pub(super) fn count(value: &usize, _: &()) -> Checked {
+pub fn count(value: &usize, _: &()) -> Checked {
     expect((1..=1_000_000_000).contains(value), value, "1 to 1000000000")
 }
 
 /// Passes over the images: at least one, and few enough for a run's steps to be counted.
-pub(super) fn passes(value: &usize, _: &()) -> Checked {
+pub fn passes(value: &usize, _: &()) -> Checked {
     expect((1..=100_000).contains(value), value, "1 to 100000")
 }
 
 /// A number of images: at least one, and few enough for an epoch's order to fit into memory.
-pub(super) fn image_count(value: &usize, _: &()) -> Checked {
+pub fn image_count(value: &usize, _: &()) -> Checked {
     expect((1..=100_000_000).contains(value), value, "1 to 100000000 images")
 }
 
 /// A side of a map: at least one cell, and few enough for a batch's maps, one for each image and class, to fit into
 /// memory.
-pub(super) fn map_side(value: &usize, _: &()) -> Checked {
+pub fn map_side(value: &usize, _: &()) -> Checked {
     expect((1..=1024).contains(value), value, "a side of 1 to 1024 cells")
 }
 
 /// A side in pixels that a photograph can be brought to.
-pub(super) fn side(value: &usize, _: &()) -> Checked {
+pub fn side(value: &usize, _: &()) -> Checked {
     expect((8..=4096).contains(value), value, "a side of 8 to 4096 pixels")
 }
 
 /// A mean of each channel, for values in 0..=1.
-pub(super) fn channel_means(values: &[f32; 3], _: &()) -> Checked {
+pub fn channel_means(values: &[f32; 3], _: &()) -> Checked {
     expect(values.iter().all(|value| value.is_finite()), format!("{values:?}"), "three finite numbers")
 }
 
 /// A standard deviation of each channel, likewise.
-pub(super) fn channel_deviations(values: &[f32; 3], _: &()) -> Checked {
+pub fn channel_deviations(values: &[f32; 3], _: &()) -> Checked {
     expect(values.iter().all(|v| v.is_finite() && *v > 0.0), format!("{values:?}"), "three finite numbers above 0")
 }
 
 /// A name or path that is not blank.
-pub(super) fn not_blank(value: &str, _: &()) -> Checked {
+pub fn not_blank(value: &str, _: &()) -> Checked {
     expect(!value.trim().is_empty(), "an empty text", "a name or path")
 }
 
 /// A SHA-256 as hexadecimal digits.
-pub(super) fn hex_digest(value: &str, _: &()) -> Checked {
+pub fn hex_digest(value: &str, _: &()) -> Checked {
     expect(value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit()), value, "64 hexadecimal digits")
 }
 

@@ -3,7 +3,7 @@
 //! Burn's own optimizers fix their momentum at construction, dampen SGD's by default, and differ from PyTorch in
 //! AdamW's defaults (eps, weight decay); these take every figure from the config's section.
 
-mod adamw;
+mod adam;
 mod momentum;
 mod sgd;
 
@@ -11,12 +11,15 @@ pub use momentum::Momentum;
 
 use burn::{
     module::{ParamGroup, ParamGroupError},
-    optim::{ModuleOptimizer, Optimizer},
+    optim::{self, ModuleOptimizer},
 };
 
-use crate::config;
-use adamw::AdamW;
-use sgd::Sgd;
+pub use adam::{Adam, AdamW};
+pub use sgd::Sgd;
+
+use crate::tagged;
+use adam::AdamUpdate;
+use sgd::SgdUpdate;
 
 /// Paths of bias parameters: what PyTorch names `*.bias`. Burn's normalisation layers name theirs `beta`.
 const BIASES: &str = r"(^|\.)(bias|beta)$";
@@ -29,7 +32,43 @@ pub enum OptimizerError {
     Group(ParamGroupError),
 }
 
-impl config::Optimizer {
+tagged! {
+    /// The optimizer of the head. The backbone is frozen and has none.
+    pub enum Optimizer by "name" (OptimizerName) {
+        /// Stochastic gradient descent; T-TAME and TAME use it with Nesterov momentum.
+        "sgd" => Sgd(Sgd),
+        /// Adam with decoupled weight decay; P-TAME uses it with AMSGrad.
+        "adamw" => AdamW(AdamW),
+        /// Adam with an L2 penalty; the masking model's.
+        "adam" => Adam(Adam),
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Sgd(Sgd::default())
+    }
+}
+
+impl Optimizer {
+    /// The learning rate: the peak that the schedule scales down from.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Self::Sgd(sgd) => sgd.lr,
+            Self::AdamW(adamw) => adamw.lr,
+            Self::Adam(adam) => adam.lr,
+        }
+    }
+
+    /// The largest global norm of the head's gradient; a larger one is scaled down to it.
+    pub fn clip_norm(&self) -> Option<f64> {
+        match self {
+            Self::Sgd(sgd) => sgd.clip_norm,
+            Self::AdamW(adamw) => adamw.clip_norm,
+            Self::Adam(adam) => adam.clip_norm,
+        }
+    }
+
     /// Builds the optimizer and the knob that a schedule moves its momentum (AdamW, Adam: the first beta) with, by
     /// [`Momentum::set`] before a step.
     ///
@@ -43,17 +82,17 @@ impl config::Optimizer {
         match self {
             Self::Sgd(section) => {
                 let knob = Momentum::new(section.momentum);
-                let sgd = |decay| Sgd::new(section, decay, knob.clone());
+                let sgd = |decay| SgdUpdate::new(section, decay, knob.clone());
                 Ok((grouped(sgd(section.weight_decay), sgd(0.0), section.decay_biases)?, knob))
             }
             Self::AdamW(section) => {
                 let knob = Momentum::new(section.betas[0]);
-                let adamw = |decay| AdamW::new(section, decay, knob.clone());
+                let adamw = |decay| AdamUpdate::adamw(section, decay, knob.clone());
                 Ok((grouped(adamw(section.weight_decay), adamw(0.0), section.decay_biases)?, knob))
             }
             Self::Adam(section) => {
                 let knob = Momentum::new(section.betas[0]);
-                let adam = |decay| AdamW::adam(section, decay, knob.clone());
+                let adam = |decay| AdamUpdate::adam(section, decay, knob.clone());
                 Ok((grouped(adam(section.weight_decay), adam(0.0), section.decay_biases)?, knob))
             }
         }
@@ -61,7 +100,7 @@ impl config::Optimizer {
 }
 
 /// `all` for every parameter, or `biases` for the biases among them.
-fn grouped<O: Optimizer>(all: O, biases: O, decay_biases: bool) -> Result<ModuleOptimizer, OptimizerError> {
+fn grouped<O: optim::Optimizer>(all: O, biases: O, decay_biases: bool) -> Result<ModuleOptimizer, OptimizerError> {
     let optimizer = ModuleOptimizer::from(all);
     if decay_biases {
         return Ok(optimizer);
@@ -97,17 +136,12 @@ mod tests {
         Head { linear, norm }
     }
 
-    fn sections(decay_biases: bool) -> [config::Optimizer; 4] {
-        let sgd = config::Sgd { weight_decay: 0.1, decay_biases, ..config::Sgd::default() };
-        let amsgrad = config::AdamW { weight_decay: 0.1, decay_biases, amsgrad: true, ..config::AdamW::default() };
-        let adamw = config::AdamW { amsgrad: false, ..amsgrad.clone() };
-        let adam = config::Adam { weight_decay: 0.1, decay_biases, ..config::Adam::default() };
-        [
-            config::Optimizer::Sgd(sgd),
-            config::Optimizer::AdamW(adamw),
-            config::Optimizer::AdamW(amsgrad),
-            config::Optimizer::Adam(adam),
-        ]
+    fn sections(decay_biases: bool) -> [Optimizer; 4] {
+        let sgd = Sgd { weight_decay: 0.1, decay_biases, ..Sgd::default() };
+        let amsgrad = AdamW { weight_decay: 0.1, decay_biases, amsgrad: true, ..AdamW::default() };
+        let adamw = AdamW { amsgrad: false, ..amsgrad.clone() };
+        let adam = Adam { weight_decay: 0.1, decay_biases, ..Adam::default() };
+        [Optimizer::Sgd(sgd), Optimizer::AdamW(adamw), Optimizer::AdamW(amsgrad), Optimizer::Adam(adam)]
     }
 
     /// One step under the gradient `slope` for every parameter.

@@ -2,7 +2,19 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::config::Selection;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which class maps of an image the loss regularises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// The maps of every class that was predicted for some image of the batch.
+    #[default]
+    Batch,
+    /// The map of the image's own predicted class alone.
+    Matching,
+}
 
 impl Selection {
     /// Picks from `maps` `[B,B,h,w]`, whose column `j` belongs to the class predicted for image `j`.

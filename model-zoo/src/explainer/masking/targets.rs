@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::Rng;
 
-use explainer_zoo::random::stream;
+use crate::random::stream;
 
 /// How far the class given to each image lies behind its own, counted around all `classes`: 0 is its own, everything
 /// else a wrong one, all of which are equally likely. With probability `share` a target is a wrong one; a classifier of

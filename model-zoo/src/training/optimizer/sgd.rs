@@ -5,21 +5,59 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::Momentum;
-use crate::config;
+use garde::Validate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::momentum::Momentum;
+use crate::range::{decay, not_negative, positive};
+
+/// Stochastic gradient descent with PyTorch's meaning of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// Learning rate: the peak of the schedule. Above 0.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Momentum, from 0 (none) up to but not including 1. OneCycle overrides it while `cycle_momentum` is on.
+    #[garde(custom(decay))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub momentum: f64,
+    /// Nesterov's form of momentum.
+    #[garde(skip)]
+    pub nesterov: bool,
+    /// L2 penalty, added to the gradient.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Whether biases and BatchNorm's two vectors are decayed too. T-TAME: no.
+    #[garde(skip)]
+    pub decay_biases: bool,
+    /// Largest global norm of the gradient over all of the head's tensors; none by default.
+    #[garde(inner(custom(positive)))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { lr: 1e-3, momentum: 0.9, nesterov: true, weight_decay: 5e-4, decay_biases: false, clip_norm: None }
+    }
+}
 
 /// SGD with momentum, without dampening: `g += decay w; v = mu v + g` (`v = g` at first); `w -= lr (g + mu v)` with
 /// Nesterov's look-ahead, `w -= lr v` without.
 #[derive(Clone, Debug)]
-pub(super) struct Sgd {
+pub(super) struct SgdUpdate {
     momentum: Momentum,
     nesterov: bool,
     weight_decay: f64,
 }
 
-impl Sgd {
+impl SgdUpdate {
     /// With the `weight_decay` given in place of the section's own, and momentum read from `momentum`.
-    pub fn new(settings: &config::Sgd, weight_decay: f64, momentum: Momentum) -> Self {
+    pub fn new(settings: &Sgd, weight_decay: f64, momentum: Momentum) -> Self {
         Self { momentum, nesterov: settings.nesterov, weight_decay }
     }
 }
@@ -41,7 +79,7 @@ impl<const D: usize> RecordState for SgdState<D> {
     }
 }
 
-impl Optimizer for Sgd {
+impl Optimizer for SgdUpdate {
     type State<const D: usize> = SgdState<D>;
 
     fn step<const D: usize>(
@@ -81,8 +119,8 @@ mod tests {
         let device = Device::default();
         let scalar = |value: f32| Tensor::<1>::full([1], value, &device);
         for (nesterov, expected) in [(true, 0.7093), (false, 0.847)] {
-            let settings = config::Sgd { nesterov, ..config::Sgd::default() };
-            let sgd = Sgd::new(&settings, 0.02, Momentum::new(0.9));
+            let settings = Sgd { nesterov, ..Sgd::default() };
+            let sgd = SgdUpdate::new(&settings, 0.02, Momentum::new(0.9));
             // g = 1.51 + 0.02 * 1 = 1.53, v = 1.53, Nesterov's step 1.53 * 1.9.
             let (once, state) = sgd.step(0.1, scalar(1.0), scalar(1.51), None);
             let first = once.clone().into_scalar::<f32>();

@@ -2,7 +2,106 @@
 
 use std::f64::consts::PI;
 
-use crate::config::{Cosine, OneCycle, Schedule, StepDecay};
+use garde::Validate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::range::{at_least_one, decay, divisor, fraction};
+use crate::tagged;
+
+tagged! {
+    /// How the learning rate moves over the run, step by step.
+    pub enum Schedule by "name" (ScheduleName) {
+        /// Cosine up from `lr / div` to `lr`, then cosine down to `lr / div / final_div` (all TAME-family papers).
+        "one_cycle" => OneCycle(OneCycle),
+        /// Linear warm-up from 0, if any, then half a cosine down to `final_lr * lr`.
+        "cosine" => Cosine(Cosine),
+        /// Multiplied by `factor` every so many steps (the masking model's).
+        "step_decay" => StepDecay(StepDecay),
+        /// The same learning rate at every step.
+        "constant" => Constant(Constant),
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::OneCycle(OneCycle::default())
+    }
+}
+
+/// The OneCycle policy with PyTorch's defaults (Smith & Topin 2018, two cosine phases).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycle {
+    /// Fraction of the run's steps in which the learning rate rises.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup: f64,
+    /// The run starts at `lr / div`.
+    #[garde(custom(divisor))]
+    #[schemars(range(min = 1.0))]
+    pub div: f64,
+    /// The run ends at `lr / div / final_div`.
+    #[garde(custom(divisor))]
+    #[schemars(range(min = 1.0))]
+    pub final_div: f64,
+    /// Moves momentum (SGD) or the first beta (AdamW) against the learning rate.
+    #[garde(skip)]
+    pub cycle_momentum: bool,
+    /// Momentum at the peak of the learning rate.
+    #[garde(custom(decay))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub base_momentum: f64,
+    /// Momentum at the start and at the end of the run.
+    #[garde(custom(decay))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub max_momentum: f64,
+}
+
+impl Default for OneCycle {
+    fn default() -> Self {
+        Self { warmup: 0.3, div: 25.0, final_div: 1e4, cycle_momentum: true, base_momentum: 0.85, max_momentum: 0.95 }
+    }
+}
+
+/// Half a cosine, by default without warm-up and down to 0 (Loshchilov & Hutter 2017, without restarts).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cosine {
+    /// Fraction of the run's steps in which the learning rate rises from 0 to `lr`.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup: f64,
+    /// Learning rate at the end, as a fraction of `lr`.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub final_lr: f64,
+}
+
+/// A staircase: `lr * factor^floor(step / every)`, PyTorch's `StepLR`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct StepDecay {
+    /// Steps between two falls of the learning rate.
+    #[garde(custom(at_least_one))]
+    #[schemars(range(min = 1))]
+    pub every: usize,
+    /// What each fall leaves of it.
+    #[garde(custom(fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub factor: f64,
+}
+
+impl Default for StepDecay {
+    fn default() -> Self {
+        Self { every: 4000, factor: 0.1 }
+    }
+}
+
+/// A constant learning rate has no keys of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Constant {}
 
 /// What an optimizer step runs with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +171,6 @@ fn anneal(start: f64, end: f64, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Constant;
 
     fn close(found: f64, expected: f64) {
         assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1e-3), "{found} instead of {expected}");

@@ -5,15 +5,100 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::Momentum;
-use crate::config;
+use garde::Validate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::momentum::Momentum;
+use crate::range::{decays, not_negative, positive};
+
+/// AdamW with PyTorch's meaning, and defaults, of every key but `amsgrad`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// Learning rate: the peak of the schedule. Above 0.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decay rates of the running means of the gradient and of its square. OneCycle overrides the first while
+    /// `cycle_momentum` is on.
+    #[garde(custom(decays))]
+    pub betas: [f64; 2],
+    /// Added to the denominator for numerical stability.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+    /// Decoupled weight decay.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Divides by the largest running mean of the squares seen so far. P-TAME: yes.
+    #[garde(skip)]
+    pub amsgrad: bool,
+    /// Whether biases and BatchNorm's two vectors are decayed too.
+    #[garde(skip)]
+    pub decay_biases: bool,
+    /// Largest global norm of the gradient over all of the head's tensors; none by default.
+    #[garde(inner(custom(positive)))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.01,
+            amsgrad: true,
+            decay_biases: true,
+            clip_norm: None,
+        }
+    }
+}
+
+/// Adam with PyTorch's meaning and defaults of every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adam {
+    /// Learning rate: the peak of the schedule. Above 0.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub lr: f64,
+    /// Decay rates of the running means of the gradient and of its square. OneCycle overrides the first while
+    /// `cycle_momentum` is on.
+    #[garde(custom(decays))]
+    pub betas: [f64; 2],
+    /// Added to the denominator for numerical stability.
+    #[garde(custom(positive))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+    /// L2 penalty, added to the gradient.
+    #[garde(custom(not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// Whether biases and BatchNorm's two vectors are decayed too.
+    #[garde(skip)]
+    pub decay_biases: bool,
+    /// Largest global norm of the gradient over all of the head's tensors; none by default.
+    #[garde(inner(custom(positive)))]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, decay_biases: true, clip_norm: None }
+    }
+}
 
 /// AdamW (Loshchilov and Hutter, 2019), optionally with AMSGrad. As in PyTorch the maximum is taken over the
 /// uncorrected squared-gradient means, and a moving beta1 corrects the bias with its present value's power.
 ///
 /// Adam (Kingma and Ba, 2015) differs in the weight decay alone: an L2 penalty, added to the gradient.
 #[derive(Clone, Debug)]
-pub(super) struct AdamW {
+pub(super) struct AdamUpdate {
     beta1: Momentum,
     beta2: f64,
     eps: f64,
@@ -23,30 +108,30 @@ pub(super) struct AdamW {
     penalty: bool,
 }
 
-impl AdamW {
+impl AdamUpdate {
     /// With the `weight_decay` given in place of the section's own, and beta1 read from `beta1`.
-    pub fn new(settings: &config::AdamW, weight_decay: f64, beta1: Momentum) -> Self {
-        let config::AdamW { betas: [_, beta2], eps, amsgrad, .. } = *settings;
+    pub fn adamw(settings: &AdamW, weight_decay: f64, beta1: Momentum) -> Self {
+        let AdamW { betas: [_, beta2], eps, amsgrad, .. } = *settings;
         Self { beta1, beta2, eps, amsgrad, weight_decay, penalty: false }
     }
 
     /// Adam, likewise.
-    pub fn adam(settings: &config::Adam, weight_decay: f64, beta1: Momentum) -> Self {
-        let config::Adam { betas: [_, beta2], eps, .. } = *settings;
+    pub fn adam(settings: &Adam, weight_decay: f64, beta1: Momentum) -> Self {
+        let Adam { betas: [_, beta2], eps, .. } = *settings;
         Self { beta1, beta2, eps, amsgrad: false, weight_decay, penalty: true }
     }
 }
 
 /// A parameter's running moments.
 #[derive(Clone, Debug)]
-pub(super) struct AdamWState<const D: usize> {
+pub(super) struct AdamState<const D: usize> {
     step: usize,
     mean: Tensor<D>,
     square: Tensor<D>,
     largest_square: Option<Tensor<D>>,
 }
 
-impl<const D: usize> RecordState for AdamWState<D> {
+impl<const D: usize> RecordState for AdamState<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         out.push_scalar(prefix, "step", self.step.into());
         out.push_tensor(prefix, "mean", self.mean.to_data());
@@ -66,16 +151,16 @@ impl<const D: usize> RecordState for AdamWState<D> {
     }
 }
 
-impl Optimizer for AdamW {
-    type State<const D: usize> = AdamWState<D>;
+impl Optimizer for AdamUpdate {
+    type State<const D: usize> = AdamState<D>;
 
     fn step<const D: usize>(
         &self,
         lr: LearningRate,
         parameter: Tensor<D>,
         gradient: Tensor<D>,
-        state: Option<AdamWState<D>>,
-    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        state: Option<AdamState<D>>,
+    ) -> (Tensor<D>, Option<AdamState<D>>) {
         let (beta1, beta2) = (self.beta1.get(), self.beta2);
         let gradient = match self.weight_decay {
             decay if self.penalty && decay != 0.0 => gradient + parameter.clone().mul_scalar(decay),
@@ -106,11 +191,11 @@ impl Optimizer for AdamW {
             decay if !self.penalty && decay != 0.0 => parameter.mul_scalar(1.0 - lr * decay),
             _ => parameter,
         };
-        (parameter - update, Some(AdamWState { step, mean, square, largest_square }))
+        (parameter - update, Some(AdamState { step, mean, square, largest_square }))
     }
 
-    fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
-        AdamWState {
+    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
+        AdamState {
             step: state.step,
             mean: state.mean.to_device(device),
             square: state.square.to_device(device),
@@ -127,7 +212,7 @@ mod tests {
     fn the_first_step_is_the_learning_rate_whatever_the_slope() {
         let device = Device::default();
         for slope in [1e-3f32, 1.0, 1e3] {
-            let adamw = AdamW::new(&config::AdamW::default(), 0.1, Momentum::new(0.9));
+            let adamw = AdamUpdate::adamw(&AdamW::default(), 0.1, Momentum::new(0.9));
             let parameter = Tensor::<1>::full([1], 2.0, &device);
             let (moved, _) = adamw.step(0.01, parameter, Tensor::full([1], slope, &device), None);
             let expected = 2.0 * (1.0 - 0.001) - 0.01;
@@ -139,8 +224,8 @@ mod tests {
     fn amsgrad_remembers_the_largest_slope() {
         let device = Device::default();
         let run = |amsgrad| {
-            let settings = config::AdamW { amsgrad, betas: [0.0, 0.5], ..config::AdamW::default() };
-            let adamw = AdamW::new(&settings, 0.0, Momentum::new(0.0));
+            let settings = AdamW { amsgrad, betas: [0.0, 0.5], ..AdamW::default() };
+            let adamw = AdamUpdate::adamw(&settings, 0.0, Momentum::new(0.0));
             let (mut parameter, mut state) = (Tensor::<1>::zeros([1], &device), None);
             for slope in [10.0, 1.0, 1.0, 1.0, 1.0] {
                 (parameter, state) = adamw.step(0.1, parameter, Tensor::full([1], slope, &device), state);
@@ -158,7 +243,7 @@ mod tests {
     #[test]
     fn adams_weight_decay_goes_through_its_moments() {
         let device = Device::default();
-        let adam = AdamW::adam(&config::Adam::default(), 0.5, Momentum::new(0.9));
+        let adam = AdamUpdate::adam(&Adam::default(), 0.5, Momentum::new(0.9));
         let (mut parameter, mut state) = (Tensor::<1>::full([1], 2.0, &device), None);
         // By hand: g = slope + 0.5 w, m and v its running means, w -= 0.1 m^ / (sqrt v^ + eps).
         let (mut w, mut mean, mut square) = (2.0_f64, 0.0, 0.0);

@@ -1,16 +1,16 @@
 //! The section of BEE, which learns baselines in place of a head.
 
-use explainer_zoo::explainer::bee::Metric;
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::range::{at_least_one, hex_digest, not_blank};
+use super::metric::Metric;
+use crate::range::{at_least_one, hex_digest, not_blank};
 
 /// What BEE learns, and how its maps are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
-pub struct Bee {
+pub struct BeeSection {
     /// Metrics that a mixture of baselines is learned for: `ADP`, `PIC`, `NEG`, `POS`, `INS`, `DEL`, `AIC`, `SIC`. What a
     /// run costs is mostly their passes.
     #[garde(length(min = 1), inner(custom(metric)))]
@@ -52,10 +52,10 @@ pub struct Bee {
     /// The frozen classifier whose pooled features are the context; by default the one that is explained. The paper has
     /// ResNet-18.
     #[garde(dive)]
-    pub context: Option<Encoder>,
+    pub context: Option<BeeContext>,
 }
 
-impl Default for Bee {
+impl Default for BeeSection {
     fn default() -> Self {
         Self {
             metrics: Metric::ALL.map(|metric| metric.name().to_owned()).to_vec(),
@@ -72,7 +72,7 @@ impl Default for Bee {
     }
 }
 
-impl Bee {
+impl BeeSection {
     /// The metrics, each once, in their own order.
     pub fn metrics(&self) -> Vec<Metric> {
         let mut metrics: Vec<Metric> = self.metrics.iter().filter_map(|name| name.parse().ok()).collect();
@@ -85,7 +85,8 @@ impl Bee {
 /// The classifier that the context is taken from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
-pub struct Encoder {
+#[schemars(rename = "Encoder")]
+pub struct BeeContext {
     /// Architecture, by its registered name.
     #[garde(custom(not_blank))]
     #[schemars(length(min = 1))]

@@ -5,20 +5,51 @@
 //! grey 0.5. Nothing is clamped, as in the paper.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
-use explainer_zoo::image::Preprocessing;
+use garde::Validate;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::config::Infill;
-use explainer_zoo::bilinear::resize;
-use explainer_zoo::image::gaussian_blur;
-use explainer_zoo::random::stream;
+use crate::bilinear::resize;
+use crate::image::{Preprocessing, gaussian_blur};
+use crate::random::stream;
+use crate::range;
 
 /// Taps and standard deviation (pixels) of the blur.
 const BLUR: (usize, f64) = (55, 11.0);
 /// Grey in 0..1.
 const GREY: f32 = 0.5;
+
+/// What the classifier sees: `m * x + (1 - m) * A`, A drawn anew for every image and step. The figures are the paper's,
+/// for pixels in -1..1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Infill {
+    /// How often A is the image itself, blurred (Gaussian, kernel 55, sigma 11); else it is a colour with noise.
+    #[garde(custom(range::fraction))]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub blur: f64,
+    /// Extent of the uniform distribution that each channel of the colour is drawn from, around mid-grey.
+    #[garde(custom(range::not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub colour: f64,
+    /// Standard deviation of the colour's noise.
+    #[garde(custom(range::not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub noise: f64,
+    /// Standard deviation of the noise that is added to x.
+    #[garde(custom(range::not_negative))]
+    #[schemars(range(min = 0.0))]
+    pub image_noise: f64,
+}
+
+impl Default for Infill {
+    fn default() -> Self {
+        Self { blur: 0.5, colour: 0.66, noise: 0.11, image_noise: 0.03 }
+    }
+}
 
 /// Images with what takes their place.
 #[derive(Clone, Debug)]
@@ -137,8 +168,8 @@ fn extend_with_normals(values: &mut Vec<f32>, random: &mut ChaCha8Rng, count: us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Filter;
     use burn::tensor::{Device, Tolerance};
-    use explainer_zoo::image::Filter;
 
     const IMAGENET: Preprocessing = Preprocessing {
         resize: 256,
