@@ -1,9 +1,10 @@
-//! What the cross-crate tests share: golden values, the networks and photographs they belong to, and comparison.
+//! Shared by the cross-crate tests: golden values, their networks and photographs, and comparison; and the generator of the
+//! book's reference pages.
 //!
-//! Where a test needs files that are not part of the repository, the helper that looks for them prints why the test is
-//! skipped and returns none.
+//! If a test needs files outside of the repository and they are missing, the helper that opens them prints why the test is
+//! skipped and returns `None`.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test stops at the first thing that is not as it should be")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod reference;
 pub mod untrusted;
@@ -26,7 +27,7 @@ fn folder(variable: &str, default: &str) -> PathBuf {
     env::var_os(variable).map_or_else(beside, PathBuf::from)
 }
 
-/// Where golden values lie: `EXPLAINER_ORACLE`, by default `../shared/oracle` from the workspace's root.
+/// The folder of golden values: `EXPLAINER_ORACLE`, by default `../shared/oracle` from the workspace's root.
 pub fn oracle_folder() -> PathBuf {
     folder("EXPLAINER_ORACLE", "oracle")
 }
@@ -36,7 +37,7 @@ pub fn images_folder(split: &str) -> PathBuf {
     folder("EXPLAINER_ORACLE_IMAGES", &format!("data/imagenet-sample/{split}"))
 }
 
-/// Where real weights lie, `{name}/model.safetensors`: `EXPLAINER_WEIGHTS`, by default `../shared/weights`.
+/// The folder of real weights, `{name}/model.safetensors`: `EXPLAINER_WEIGHTS`, by default `../shared/weights`.
 pub fn weights_folder() -> PathBuf {
     folder("EXPLAINER_WEIGHTS", "weights")
 }
@@ -44,35 +45,33 @@ pub fn weights_folder() -> PathBuf {
 /// The device that `EXPLAINER_DEVICE` names, by default `flex`.
 ///
 /// # Panics
-/// Where it is unknown or not built in.
+/// If it is unknown or not compiled in.
 pub fn compute() -> Compute {
     let name = env::var("EXPLAINER_DEVICE").unwrap_or_else(|_| "flex".into());
     Compute::new(&name, None).unwrap_or_else(|error| panic!("EXPLAINER_DEVICE: {error}"))
 }
 
-/// The golden values `{name}.safetensors`, or none, with the reason printed, where [`oracle_folder`] lacks them.
+/// The golden values `{name}.safetensors`; `None`, with the reason printed, if [`oracle_folder`] lacks them.
 pub fn oracle(name: &str) -> Option<Oracle> {
     let path = oracle_folder().join(name).with_extension("safetensors");
     let bytes = or_skip("golden values", "EXPLAINER_ORACLE", &path, fs::read(&path))?;
     Some(Oracle { name: name.to_owned(), bytes })
 }
 
-/// The golden values `{name}.safetensors` that are part of the repository, in `tests/tests/fixtures`; the script of the
-/// same name made them.
+/// The golden values `{name}.safetensors` in `tests/tests/fixtures`, written by the script of the same name.
 ///
 /// # Panics
-/// Where there are none.
+/// If the file is missing.
 pub fn fixture(name: &str) -> Oracle {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).with_extension("safetensors");
     let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Oracle { name: name.to_owned(), bytes }
 }
 
-/// What the golden values belong to (`oracle.json`), or none, with the reason printed, where [`oracle_folder`] lacks
-/// it.
+/// The description of the golden values (`oracle.json`); `None`, with the reason printed, if [`oracle_folder`] lacks it.
 ///
 /// # Panics
-/// Where it is not JSON.
+/// If it is not JSON.
 pub fn facts() -> Option<Value> {
     let path = oracle_folder().join("oracle.json");
     let text = or_skip("golden values", "EXPLAINER_ORACLE", &path, fs::read_to_string(&path))?;
@@ -85,11 +84,11 @@ fn or_skip<T>(what: &str, variable: &str, path: &Path, result: std::io::Result<T
         .ok()
 }
 
-/// Tells why a test is skipped: on standard error, which is hidden where the test passes, and in the file that
-/// `EXPLAINER_SKIPS` names, if it is set (an absolute path), so that a script can tell.
+/// Reports why a test is skipped: on standard error, which cargo hides for tests that pass, and in the file that
+/// `EXPLAINER_SKIPS` names (an absolute path), if it is set.
 ///
 /// # Panics
-/// Where that file cannot be written.
+/// If that file cannot be written.
 pub fn skip(reason: &str) {
     let line = format!("skipped: {reason}\n");
     eprint!("{line}");
@@ -99,10 +98,10 @@ pub fn skip(reason: &str) {
     }
 }
 
-/// A real backbone, `{architecture}.{weights}`, or none, with the reason printed, where [`weights_folder`] lacks it.
+/// A real backbone, `{architecture}.{weights}`; `None`, with the reason printed, if [`weights_folder`] lacks it.
 ///
 /// # Panics
-/// Where its architecture is unknown or the weights do not fit.
+/// If its architecture is unknown or the weights do not fit.
 pub fn real_backbone(name: &str, compute: &Compute) -> Option<Frozen> {
     let path = weights_folder().join(name).join("model.safetensors");
     or_skip("weights", "EXPLAINER_WEIGHTS", &path, fs::metadata(&path))?;
@@ -116,7 +115,7 @@ pub fn real_backbone(name: &str, compute: &Compute) -> Option<Frozen> {
 /// `[B,3,H,W]`. None, with the reason printed, where [`images_folder`] does not exist.
 ///
 /// # Panics
-/// Where one of them is missing or broken.
+/// If one of them is missing or broken.
 pub fn photographs(entry: &Value, preprocessing: &Preprocessing, device: &Device) -> Option<Tensor<4>> {
     let folder = images_folder(entry["split"].as_str().expect("oracle.json names a split"));
     or_skip("photographs", "EXPLAINER_ORACLE_IMAGES", &folder, fs::read_dir(&folder))?;
@@ -134,7 +133,7 @@ pub fn photographs(entry: &Value, preprocessing: &Preprocessing, device: &Device
 /// A list of indices in `oracle.json`, such as `classes`.
 ///
 /// # Panics
-/// Where it is none.
+/// If it is not one.
 pub fn indices(list: &Value) -> Vec<usize> {
     let list = list.as_array().expect("a list of indices");
     list.iter().map(|index| index.as_u64().expect("an index") as usize).collect()
@@ -150,7 +149,7 @@ pub fn int_tensor(values: &[usize], device: &Device) -> Tensor<1, Int> {
 /// A tensor's values in row-major order.
 ///
 /// # Panics
-/// Where the device cannot hand them out.
+/// If the device cannot return them.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as::<f32>().expect("a tensor's values")
 }
@@ -166,7 +165,7 @@ pub fn tap_values(tap: Tap) -> Vec<f32> {
 /// A cotangent for the logits `[n,K]` that picks one class a row.
 ///
 /// # Panics
-/// Where there are not as many classes as rows, or a class is not below K.
+/// If the number of classes is not that of the rows, or a class is not below K.
 pub fn one_hot(logits: &Tensor<2>, classes: &[usize]) -> Tensor<2> {
     let [rows, count] = logits.dims();
     assert_eq!(classes.len(), rows, "one class a row");
@@ -265,7 +264,7 @@ impl Oracle {
     /// Shape and values of an f32 tensor.
     ///
     /// # Panics
-    /// Where it is missing or of another type, as the other readers.
+    /// If it is missing or of another type; the other readers likewise.
     pub fn f32s(&self, key: &str) -> (Vec<usize>, Vec<f32>) {
         self.read(key, Dtype::F32, f32::from_le_bytes)
     }
@@ -307,7 +306,7 @@ pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
 /// Asserts that `found` is `expected` within `tolerance` of `expected`'s largest magnitude.
 ///
 /// # Panics
-/// Where it is not, with the first such place.
+/// If it is not, with the first such position.
 pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_within(what, found, expected, tolerance * max_abs(expected));
 }
@@ -315,7 +314,7 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32)
 /// Asserts that `found` is `expected` within `limit`.
 ///
 /// # Panics
-/// Where it is not, with the first such place.
+/// If it is not, with the first such position.
 pub fn assert_within(what: &str, found: &[f32], expected: &[f32], limit: f32) {
     assert_eq!(found.len(), expected.len(), "{what}: number of values");
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {

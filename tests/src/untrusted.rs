@@ -1,7 +1,7 @@
-//! Parsers of files that others wrote, as a fuzzer sees them: whatever the bytes, a value or an error, and never a panic.
+//! Parsers of untrusted files, as targets of a fuzzer: any bytes give a value or an error, never a panic.
 //!
-//! `tests/tests/suite/untrusted.rs` sends them what [`damaged`] makes of whole files; `tests/fuzz` is the same under
-//! libFuzzer, which looks for what leads further into the code.
+//! `tests/tests/suite/untrusted.rs` runs them on files that [`damaged`] mutates; `tests/fuzz` runs them under libFuzzer, which
+//! is guided by coverage.
 
 use std::fs;
 use std::path::{Component, Path};
@@ -15,14 +15,14 @@ use explainer_zoo::backbone::{BackboneSpec, TapSpec, imagenet};
 use explainer_zoo::explainer::{Method, TameConfig, TameHead};
 use explainer_zoo::image::{Filter, Preprocessing};
 
-/// A parser, and files that it reads.
+/// A parser, and valid files for it.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// What it parses.
+    /// Its name.
     pub name: &'static str,
-    /// Parses bytes, which it may write to a folder first.
+    /// Parses bytes; it may write them to the folder first.
     pub parse: fn(&[u8], &Path),
-    /// Whole files, from which damaged ones are made.
+    /// Valid files, to be mutated.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
@@ -36,10 +36,10 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "objects", parse: objects, seeds: annotations },
 ];
 
-/// The files of the programs of this project and of its tests.
+/// The root of the repository.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The two parts of an input that is cut at its first zero.
+/// Splits an input at its first zero byte.
 fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
     match bytes.iter().position(|byte| *byte == 0) {
         Some(at) => (&bytes[..at], &bytes[at + 1..]),

@@ -2,7 +2,7 @@
 //! of tensors, files or networks.
 //!
 //! They are a crate of their own because they alone must be compiled as one unit at the highest level: what a compiler makes
-//! of such a loop depends on what it may inline (docs/performance.md, "Building").
+//! of such a loop depends on what it may inline (docs/src/benchmarks/performance.md, "Building").
 
 pub mod batch_norm;
 pub mod columns;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What a client asks for.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET`, `HEAD`, `POST` or `PUT`.
@@ -16,7 +16,7 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// What was sent along.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -28,7 +28,7 @@ impl Request {
     }
 }
 
-/// What the server answers.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
@@ -70,7 +70,7 @@ impl Answer {
         self
     }
 
-    /// Breaks off so many bytes before the end.
+    /// Closes the connection this number of bytes before the end.
     #[must_use]
     pub fn lacking(self, lacking: usize) -> Self {
         Self { lacking, ..self }
@@ -127,14 +127,14 @@ impl TestServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-/// An address where nobody listens.
+/// An address where no server listens.
 #[must_use]
 pub fn refused_url(path: &str) -> String {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -1,8 +1,8 @@
-//! A stand-in for the Hugging Face Hub on this machine: repositories of models in memory, behind the Hub's own HTTP
-//! routes, and failures on demand. What it answers is what the clients `hf-hub` (Rust) and `huggingface_hub` (Python)
-//! read of the Hub's answers; `scripts/check_hub` holds it against the latter.
+//! A local test server with the routes of the Hugging Face Hub: model repositories in memory, and failures on demand. Its
+//! responses have the fields that the clients `hf-hub` (Rust) and `huggingface_hub` (Python) read; `scripts/check_hub` checks
+//! it with the latter.
 //!
-//! Large files go by LFS's `basic` transfer; where the Hub would ask for Xet a client falls back to the older protocol.
+//! Large files use LFS's `basic` transfer; it does not offer Xet, so clients fall back to the older protocol.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -16,12 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub use http::{Answer, Request, TestServer, refused_url};
 use repository::Repository;
 
-/// The token that may read and write.
+/// The token with read and write access.
 pub const TOKEN: &str = "hf_standInWrite0123456789";
-/// The token that may read alone.
+/// The token with read access only.
 pub const READ_TOKEN: &str = "hf_standInRead0123456789";
 
-/// What happens in place of an answer.
+/// A failure in place of the ordinary response.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// This answer; the request is not processed.
@@ -32,7 +32,7 @@ pub enum Fault {
     Overtaken,
     /// The request is processed, and somebody else commits to `main` before this answer.
     OvertakenAfter(Answer),
-    /// The request is processed with this put for what is found in its body.
+    /// The request is processed with the first text replaced by the second in its body.
     Altered(String, String),
 }
 
@@ -77,7 +77,7 @@ impl Hub {
         Self { server, state }
     }
 
-    /// What a client needs as `HF_ENDPOINT`.
+    /// The value of `HF_ENDPOINT` for clients.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.server.url("")
@@ -88,7 +88,7 @@ impl Hub {
         self.state().faults.push(Planned { method, path, times, fault });
     }
 
-    /// What was asked so far, as `METHOD PATH`.
+    /// The requests so far, as `METHOD PATH`.
     #[must_use]
     pub fn asked(&self) -> Vec<String> {
         self.server.requests().iter().map(|Request { method, path, .. }| format!("{method} {path}")).collect()
@@ -101,7 +101,7 @@ impl Hub {
         asked.iter().filter(|request| request.method == method && request.path.contains(path)).count()
     }
 
-    /// Titles of the commits of a branch, the latest first; empty where there is no such branch.
+    /// Titles of the commits of a branch, the latest first; empty for an unknown branch.
     #[must_use]
     pub fn commits(&self, repository: &str, branch: &str) -> Vec<String> {
         self.state().repositories.get(repository).map_or_else(Vec::new, |found| found.titles(branch))
@@ -121,7 +121,7 @@ impl Hub {
         Some(found.files(&found.resolve(revision)?)?.get(path)?.content.clone())
     }
 
-    /// Whether a repository is private; `None` where there is none.
+    /// Whether a repository is private; `None` for an unknown repository.
     #[must_use]
     pub fn is_private(&self, repository: &str) -> Option<bool> {
         self.state().repositories.get(repository).map(|found| found.private)

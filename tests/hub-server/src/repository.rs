@@ -22,12 +22,12 @@ impl File {
         Self { content, large: is_large(path) }
     }
 
-    /// What git calls the file, or its pointer.
+    /// git's object ID of the file, or of its LFS pointer.
     pub fn oid(&self) -> String {
         if self.large { git_oid(self.pointer().as_bytes()) } else { git_oid(&self.content) }
     }
 
-    /// What the Hub calls the file as an entity tag.
+    /// The entity tag of the file.
     pub fn tag(&self) -> String {
         if self.large { sha256(&self.content) } else { self.oid() }
     }

@@ -1,4 +1,4 @@
-//! The Hub's routes, as far as publishing and downloading a model needs them.
+//! The Hub's routes for publishing and downloading a model.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use crate::http::{Answer, Request};
 use crate::repository::{File, Repository, Tree, is_large, sha256};
 use crate::{Fault, READ_TOKEN, State, TOKEN};
 
-/// Who owns what is made without an owner.
+/// The default owner of a repository.
 const USER: &str = "ada";
 
 /// Who asks.
@@ -246,7 +246,7 @@ fn refusal(status: u16, code: &str, message: &str) -> Answer {
     if code.is_empty() { answer } else { answer.header("X-Error-Code", code) }
 }
 
-/// What `%xx` stand for.
+/// Decodes `%xx`.
 fn decoded(part: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = part.as_bytes();

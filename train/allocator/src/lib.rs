@@ -1,27 +1,29 @@
-//! The program's memory allocator: mimalloc, which keeps freed pages for the next step instead of handing them back.
+//! The program's memory allocator: mimalloc, set to keep freed pages for the next training step.
 //!
-//! A training step takes and frees hundreds of megabytes. Handed back to the system after the second that mimalloc waits, they
-//! are cleared page by page when the next step asks for them: a fifth of ResNet-50's step (docs/performance.md).
+//! A training step allocates and frees hundreds of megabytes. By default mimalloc returns freed pages to the system after a
+//! second, and the system clears them page by page when the next step allocates: a fifth of the time of ResNet-50's step
+//! (docs/src/benchmarks/performance.md).
 
 use std::ffi::{c_int, c_long};
 
-/// To be a program's `#[global_allocator]`.
+/// The allocator, for `#[global_allocator]`.
 pub use mimalloc::MiMalloc as Allocator;
 
-/// `mi_option_purge_delay`, which the bindings do not name: for how many milliseconds freed pages are kept.
+/// Index of `mi_option_purge_delay`, for which the bindings have no name: milliseconds until freed pages are returned.
 const PURGE_DELAY: c_int = 15;
-/// What mimalloc starts with, if the user's environment (`MIMALLOC_PURGE_DELAY`) has nothing else.
+/// mimalloc's default, in milliseconds.
 const DEFAULT: c_long = 1_000;
-/// Longer than a step. What is freed is handed back by a later call of the allocator, at most so much later: at work, a program holds
-/// what it has used in the last minute; idle, what it held.
+/// Longer than a step, in milliseconds. A later call of the allocator returns the pages, so that a working program holds what it
+/// used in the last minute, and an idle one what it held.
 const KEPT: c_long = 60_000;
 
-/// Has freed pages kept for up to a minute, unless the environment asks for another delay (`MIMALLOC_PURGE_DELAY`; of the default,
-/// 1000, it cannot be told whether it was asked for). To be called once, when a program starts. Whether it had an effect.
+/// Keeps freed pages for up to a minute, unless `MIMALLOC_PURGE_DELAY` sets another delay. (A delay of 1000 in the environment
+/// cannot be distinguished from the default and is overridden.) Call it once, at the start of the program; returns whether the
+/// delay was changed.
 #[allow(unsafe_code, reason = "the options of a C library")]
 pub fn keep_freed_pages() -> bool {
-    // SAFETY: both functions take numbers and touch mimalloc's table of options alone. An index out of that table reads as
-    // 0, so that the first call is also the check that the table is as expected.
+    // SAFETY: both functions take numbers and access mimalloc's table of options only. An index outside of the table reads
+    // as 0, so the first call also checks that the index is the expected option.
     unsafe {
         let expected = libmimalloc_sys::mi_option_get(PURGE_DELAY) == DEFAULT;
         if expected {
@@ -34,9 +36,9 @@ pub fn keep_freed_pages() -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_option_is_where_it_is_expected_and_is_set_once() {
+    fn the_option_has_its_expected_index_and_is_set_once() {
         if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-            assert!(super::keep_freed_pages(), "mimalloc's options have moved: see its mi_option_e");
+            assert!(super::keep_freed_pages(), "mimalloc's options have other indices: see mi_option_e");
         }
         assert!(!super::keep_freed_pages());
     }
