@@ -4,224 +4,241 @@ use std::cell::OnceCell;
 use std::ops::Range;
 
 use burn::tensor::{Bool, Tensor, TensorData};
-
-use super::image_batch::pick;
-use super::{ExplainFn, ImageBatch, Memo, MetricError, ModelState, Prediction};
-use crate::GroundTruth;
 use explainer_zoo::bilinear::resize;
 
-/// N heat maps of a subject's images: one for each image, or any number for any of them.
+use crate::image_batch::select;
+use crate::{Cache, ExplainFn, GroundTruth, ImageBatch, MetricError, ModelState, Prediction};
+
+/// N heat maps of the images of a batch: one for each image, or any number for any of them.
 #[derive(Debug)]
 pub struct Attributions<'a> {
-    subject: &'a ImageBatch<'a>,
-    of: Vec<usize>,
+    batch: &'a ImageBatch<'a>,
+    image_indices: Vec<usize>,
     maps: Vec<f32>,
-    sound: Vec<bool>,
-    order: OnceCell<Vec<u32>>,
+    finite: Vec<bool>,
+    ranking: OnceCell<Vec<u32>>,
     explainer: Option<&'a dyn ExplainFn>,
-    memo: Memo,
+    cache: Cache,
 }
 
-/// An image of which some of the most important pixels are taken from elsewhere.
+/// The `count` pixels with the largest values of a map. They select the pixels of a perturbed image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// The map that says what is important.
+pub struct TopPixels {
+    /// Index of the map.
     pub map: usize,
-    /// How many pixels.
+    /// Number of pixels.
     pub count: usize,
 }
 
 impl<'a> Attributions<'a> {
-    /// One map for each image, `[B,1,h,w]` in 0..1.
+    /// One map for each image of the batch: `[B,1,h,w]`, in 0..=1.
     ///
     /// # Errors
-    /// [`MetricError::Shape`].
-    pub fn new(subject: &'a ImageBatch<'a>, maps: Tensor<4>) -> Result<Self, MetricError> {
-        Self::of(subject, maps, (0..subject.len()).collect())
+    /// [`MetricError::Shape`] for maps of another shape.
+    pub fn new(batch: &'a ImageBatch<'a>, maps: Tensor<4>) -> Result<Self, MetricError> {
+        Self::for_images(batch, maps, (0..batch.len()).collect())
     }
 
-    /// Maps `[N,1,h,w]` in 0..1, map `n` of image `of[n]`.
+    /// Maps `[N,1,h,w]` in 0..=1; map n explains image `image_indices[n]` of the batch.
     ///
     /// # Errors
-    /// [`MetricError::Shape`].
-    pub fn of(subject: &'a ImageBatch<'a>, maps: Tensor<4>, of: Vec<usize>) -> Result<Self, MetricError> {
+    /// [`MetricError::Shape`] for maps of another shape, or an index that is not below B.
+    pub fn for_images(
+        batch: &'a ImageBatch<'a>,
+        maps: Tensor<4>,
+        image_indices: Vec<usize>,
+    ) -> Result<Self, MetricError> {
         let [count, channels, height, width] = maps.dims();
-        if channels != 1 || height * width == 0 || count != of.len() {
-            let (found, expected) = (format!("{:?}", maps.dims()), format!("[{}, 1, h, w]", of.len()));
-            return Err(MetricError::Shape { what: "the maps' shape", found, expected });
+        if channels != 1 || height * width == 0 || count != image_indices.len() {
+            let (found, expected) = (format!("{:?}", maps.dims()), format!("[{}, 1, h, w]", image_indices.len()));
+            return Err(MetricError::Shape { what: "the shape of the maps", found, expected });
         }
-        if let Some(image) = of.iter().find(|image| **image >= subject.len()) {
-            let expected = format!("below {}, the number of images", subject.len());
-            return Err(MetricError::Shape { what: "the image of a map", found: image.to_string(), expected });
+        if let Some(image) = image_indices.iter().find(|image| **image >= batch.len()) {
+            let expected = format!("below {}, the number of images", batch.len());
+            return Err(MetricError::Shape { what: "the image index of a map", found: image.to_string(), expected });
         }
-        Ok(Self::unchecked(subject, maps, of))
+        Ok(Self::unchecked(batch, maps, image_indices))
     }
 
-    /// [`Attributions::of`] for maps that are known to be the images'.
-    pub(super) fn unchecked(subject: &'a ImageBatch<'a>, maps: Tensor<4>, of: Vec<usize>) -> Self {
-        let [height, width] = subject.size();
-        let small: Vec<f32> = maps.to_data().iter::<f32>().collect();
-        let mut full: Vec<f32> = resize(maps, [height, width]).into_data().iter::<f32>().collect();
-        let mut sound = Vec::with_capacity(of.len());
-        let each = small.len() / of.len().max(1);
-        for (map, full) in small.chunks(each.max(1)).zip(full.chunks_mut(height * width)) {
-            let finite = map.iter().all(|value| value.is_finite());
-            sound.push(finite);
+    /// [`Attributions::for_images`] without checks.
+    pub(crate) fn unchecked(batch: &'a ImageBatch<'a>, maps: Tensor<4>, image_indices: Vec<usize>) -> Self {
+        let [height, width] = batch.size();
+        let given: Vec<f32> = maps.to_data().iter::<f32>().collect();
+        let mut upsampled: Vec<f32> = resize(maps, [height, width]).into_data().iter::<f32>().collect();
+        let mut finite = Vec::with_capacity(image_indices.len());
+        let each = given.len() / image_indices.len().max(1);
+        for (map, upsampled) in given.chunks(each.max(1)).zip(upsampled.chunks_mut(height * width)) {
+            let all_finite = map.iter().all(|value| value.is_finite());
+            finite.push(all_finite);
             match map.first() {
-                _ if !finite => full.fill(0.0),
-                // Resizing rounds: the pixels of a constant map would not all be equal.
-                Some(first) if map.iter().all(|value| value == first) => full.fill(*first),
-                // -0.0 would be ranked below 0.0.
-                _ => full.iter_mut().for_each(|value| *value += 0.0),
+                _ if !all_finite => upsampled.fill(0.0),
+                // Rounding in the resize would make the pixels of a constant map differ.
+                Some(first) if map.iter().all(|value| value == first) => upsampled.fill(*first),
+                // -0.0 would rank below 0.0.
+                _ => upsampled.iter_mut().for_each(|value| *value += 0.0),
             }
         }
-        Self { subject, of, maps: full, sound, order: OnceCell::new(), explainer: None, memo: Memo::default() }
+        let (ranking, cache) = (OnceCell::new(), Cache::default());
+        Self { batch, image_indices, maps: upsampled, finite, ranking, explainer: None, cache }
     }
 
-    /// The explainer that the maps are of, for metrics that ask it again; without it they are undefined.
+    /// Adds the explainer that computed the maps, for metrics that need further maps. Without it they are undefined.
     #[must_use]
     pub fn with_explainer(self, explainer: &'a dyn ExplainFn) -> Self {
-        Self { explainer: Some(explainer), memo: Memo::default(), ..self }
+        Self { explainer: Some(explainer), cache: Cache::default(), ..self }
     }
 
-    /// The explainer's maps `[n,1,h,w]` of images that `make` makes, a range of them at a time, for these classes of the
-    /// classifier's. Nothing without an explainer, and at a stage of the randomisation that it is not prepared for.
+    /// The explainer's maps `[n,1,h,w]` for target classes `classes`. `make` returns the normalised images `[n,3,H,W]` of a
+    /// range of entries. `None` without an explainer, without classes, for a class that the classifier does not have, and
+    /// at a stage of the randomisation that the explainer does not have.
     ///
     /// # Errors
     /// As [`ExplainFn::explain`].
     pub fn explain(
         &self,
         classes: &[usize],
-        sight: ModelState,
+        model: ModelState,
         mut make: impl FnMut(Range<usize>) -> Tensor<4>,
     ) -> Result<Option<Tensor<4>>, MetricError> {
-        let ready = |explainer: &&dyn ExplainFn| match sight {
+        let has_state = |explainer: &&dyn ExplainFn| match model {
             ModelState::Trained => true,
             ModelState::Randomised(stage) => stage < explainer.stages(),
         };
-        let known = self.subject.backbone().spec().classes;
-        let asked = |_: &&dyn ExplainFn| !classes.is_empty() && classes.iter().all(|class| *class < known);
-        let Some(explainer) = self.explainer.filter(ready).filter(asked) else { return Ok(None) };
-        let portions = self.subject.portions(classes.len());
-        let drawn = portions.map(|range| explainer.explain(make(range.clone()), &classes[range], sight));
-        Ok(Some(Tensor::cat(drawn.collect::<Result<_, _>>()?, 0)))
+        let class_count = self.batch.backbone().spec().classes;
+        let has_classes = !classes.is_empty() && classes.iter().all(|class| *class < class_count);
+        let Some(explainer) = self.explainer.filter(has_state).filter(|_| has_classes) else { return Ok(None) };
+        let batches = self.batch.batches(classes.len());
+        let maps = batches.map(|range| explainer.explain(make(range.clone()), &classes[range], model));
+        Ok(Some(Tensor::cat(maps.collect::<Result<_, _>>()?, 0)))
     }
 
-    /// The images.
+    /// The images that the maps explain.
     #[must_use]
-    pub fn subject(&self) -> &'a ImageBatch<'a> {
-        self.subject
+    pub fn batch(&self) -> &'a ImageBatch<'a> {
+        self.batch
     }
 
     /// Number of maps N.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.of.len()
+        self.image_indices.len()
     }
 
     /// Whether there is no map.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+        self.image_indices.is_empty()
     }
 
-    /// The image of each map.
+    /// Index of each map's image in the batch.
     #[must_use]
-    pub fn images(&self) -> &[usize] {
-        &self.of
+    pub fn image_indices(&self) -> &[usize] {
+        &self.image_indices
     }
 
-    /// Whether every value of each map is finite. Those of which not are all zeros in [`Attributions::maps`].
+    /// Whether every value of each map is finite. The other maps are all zeros in [`Attributions::maps`].
     #[must_use]
-    pub fn sound(&self) -> &[bool] {
-        &self.sound
+    pub fn finite(&self) -> &[bool] {
+        &self.finite
     }
 
-    /// The maps at the images' size, H W values each, row by row.
+    /// The maps, upsampled bilinearly to the images' size: H W values each, row by row.
     pub fn maps(&self) -> impl Iterator<Item = &[f32]> {
         self.maps.chunks(self.pixels().max(1))
     }
 
-    /// Pixels of an image.
+    /// Number of pixels of an image, H W.
     #[must_use]
     pub fn pixels(&self) -> usize {
-        let [height, width] = self.subject.size();
+        let [height, width] = self.batch.size();
         height * width
     }
 
-    /// Pixels that make up `percent` of an image, rounded down.
+    /// Number of pixels that make up `percent` of an image, rounded down.
     #[must_use]
-    pub fn share(&self, percent: f64) -> usize {
+    pub fn pixel_count(&self, percent: f64) -> usize {
         (self.pixels() as f64 * percent / 100.0) as usize
     }
 
-    /// The pixels of map `map` by falling value, of equals the first in reading order first. For all maps at once, when
-    /// first asked for.
+    /// The pixels of map `map`, largest value first; of equal values the first in reading order first. Computed for all
+    /// maps at the first call.
     #[must_use]
-    pub fn order(&self, map: usize) -> &[u32] {
-        let order = self.order.get_or_init(|| self.maps().flat_map(ranked).collect());
-        order.chunks(self.pixels().max(1)).nth(map).unwrap_or_default()
+    pub fn ranking(&self, map: usize) -> &[u32] {
+        let ranking = self.ranking.get_or_init(|| self.maps().flat_map(ranked).collect());
+        ranking.chunks(self.pixels().max(1)).nth(map).unwrap_or_default()
     }
 
-    /// Results that depend on the maps, for metrics to share.
+    /// Cache of intermediate results that depend on the maps.
     #[must_use]
-    pub fn memo(&self) -> &Memo {
-        &self.memo
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
-    /// The classifier's answer to the whole image of map `map`.
+    /// The classifier's prediction for the clean image of map `map`; `None` where its scores are not finite.
     #[must_use]
-    pub fn clean(&self, map: usize) -> Prediction {
-        self.subject.clean(self.of.get(map).copied().unwrap_or(usize::MAX))
+    pub fn clean(&self, map: usize) -> Option<Prediction> {
+        self.batch.clean(*self.image_indices.get(map)?)
     }
 
-    /// What is known of the image of map `map` apart from its pixels.
+    /// Ground truth of the image of map `map`.
     #[must_use]
-    pub fn truth(&self, map: usize) -> Option<&'a GroundTruth> {
-        self.subject.truth(*self.of.get(map)?)
+    pub fn ground_truth(&self, map: usize) -> Option<&'a GroundTruth> {
+        self.batch.ground_truth(*self.image_indices.get(map)?)
     }
 
-    /// For each frame its image, with the frame's most important pixels from `front` and the others from `back` (both
-    /// `[B,3,H,W]`): `[n,3,H,W]`.
+    /// The same numbers of top pixels for every map: all `counts` of map 0 first, then those of map 1, and so on.
     #[must_use]
-    pub fn blend(&self, frames: &[Frame], front: &Tensor<4>, back: &Tensor<4>) -> Tensor<4> {
-        let [height, width] = self.subject.size();
+    pub fn top_pixels(&self, counts: &[usize]) -> Vec<TopPixels> {
+        (0..self.len()).flat_map(|map| counts.iter().map(move |count| TopPixels { map, count: *count })).collect()
+    }
+
+    /// Perturbed images `[n,3,H,W]`, one for each entry of `top`: its pixels are those of `foreground`, all others those of
+    /// `background`, both `[B,3,H,W]`.
+    #[must_use]
+    pub fn composite(&self, top: &[TopPixels], foreground: &Tensor<4>, background: &Tensor<4>) -> Tensor<4> {
+        let [height, width] = self.batch.size();
         let pixels = self.pixels();
-        let mut mask = vec![false; frames.len() * pixels];
-        for (frame, mask) in frames.iter().zip(mask.chunks_mut(pixels.max(1))) {
-            for pixel in self.order(frame.map).iter().take(frame.count) {
+        let mut mask = vec![false; top.len() * pixels];
+        for (top, mask) in top.iter().zip(mask.chunks_mut(pixels.max(1))) {
+            for pixel in self.ranking(top.map).iter().take(top.count) {
                 mask[*pixel as usize] = true;
             }
         }
-        let of: Vec<usize> = frames.iter().filter_map(|frame| self.of.get(frame.map).copied()).collect();
-        let mask = TensorData::new(mask, [frames.len(), 1, height, width]);
-        let mask = Tensor::<4, Bool>::from_data(mask, &back.device()).expand([frames.len(), 3, height, width]);
-        pick(back, &of).mask_where(mask, pick(front, &of))
+        let images = self.images_of(top);
+        let mask = TensorData::new(mask, [top.len(), 1, height, width]);
+        let mask = Tensor::<4, Bool>::from_data(mask, &background.device()).expand([top.len(), 3, height, width]);
+        select(background, &images).mask_where(mask, select(foreground, &images))
     }
 
-    /// What the classifier makes of [`Attributions::blend`]'s images, a few at a time.
+    /// Predictions for the images of [`Attributions::composite`], as [`ImageBatch::predict`].
     #[must_use]
-    pub fn predict(&self, frames: &[Frame], front: &Tensor<4>, back: &Tensor<4>) -> Vec<Prediction> {
-        self.predict_with(frames, |frames| self.blend(frames, front, back))
+    pub fn predict(
+        &self,
+        top: &[TopPixels],
+        foreground: &Tensor<4>,
+        background: &Tensor<4>,
+    ) -> Vec<Option<Prediction>> {
+        self.predict_with(top, |top| self.composite(top, foreground, background))
     }
 
-    /// What the classifier makes of the images that `make` makes of a few frames at a time.
-    pub fn predict_with(&self, frames: &[Frame], mut make: impl FnMut(&[Frame]) -> Tensor<4>) -> Vec<Prediction> {
-        let of: Vec<usize> = frames.iter().filter_map(|frame| self.of.get(frame.map).copied()).collect();
-        self.subject.predict(&of, |range| make(frames.get(range).unwrap_or_default()))
+    /// Predictions for the perturbed images that `make` returns, normalised, for a few entries of `top` at a time.
+    pub fn predict_with(
+        &self,
+        top: &[TopPixels],
+        mut make: impl FnMut(&[TopPixels]) -> Tensor<4>,
+    ) -> Vec<Option<Prediction>> {
+        self.batch.predict(&self.images_of(top), |range| make(top.get(range).unwrap_or_default()))
     }
 
-    /// The same steps for every map: frames of map 0 first, `counts` in their order for each.
-    #[must_use]
-    pub fn frames(&self, counts: &[usize]) -> Vec<Frame> {
-        (0..self.len()).flat_map(|map| counts.iter().map(move |count| Frame { map, count: *count })).collect()
+    fn images_of(&self, top: &[TopPixels]) -> Vec<usize> {
+        top.iter().filter_map(|top| self.image_indices.get(top.map).copied()).collect()
     }
 }
 
-/// Positions by falling value, of equals the first first.
+/// Positions by falling value, of equal values the first one first.
 fn ranked(map: &[f32]) -> Vec<u32> {
-    // One integer holds a value's place in the falling order and, below it, its position: no two are equal, so that
-    // the faster unstable sort will do.
+    // Each key holds a value's place in falling order and, in the lower bits, its position. No two keys are equal, so the
+    // faster unstable sort keeps the order of ties.
     let mut keys: Vec<u64> = map
         .iter()
         .zip(0_u64..)
@@ -239,52 +256,53 @@ fn ranked(map: &[f32]) -> Vec<u32> {
 mod tests {
     use burn::tensor::Device;
 
-    use super::super::testing::{Brightness, image, map, subject};
     use super::*;
+    use crate::testing::{Brightness, batch, image, map};
 
     #[test]
     fn pixels_are_ranked_by_falling_value_and_ties_in_reading_order() {
         assert_eq!(ranked(&[0.5, -1.0, 0.5, 2.0, -2.0, 0.0]), [3, 0, 2, 5, 1, 4]);
         let backbone = Brightness::new();
-        let subject = subject(&backbone, image(&[0.0; 4], [2, 2]));
-        let case = Attributions::new(&subject, map(&[0.0, -0.0, 0.0, 1.0], [2, 2])).unwrap();
-        assert_eq!(case.order(0), [3, 0, 1, 2]);
+        let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
+        let attributions = Attributions::new(&batch, map(&[0.0, -0.0, 0.0, 1.0], [2, 2])).unwrap();
+        assert_eq!(attributions.ranking(0), [3, 0, 1, 2]);
     }
 
     #[test]
-    fn frames_take_the_most_important_pixels_from_the_front() {
+    fn composites_take_the_top_pixels_from_the_foreground() {
         let backbone = Brightness::new();
         let images = Tensor::cat(vec![image(&[0.0; 4], [2, 2]), image(&[0.5; 4], [2, 2])], 0);
-        let subject = subject(&backbone, images.clone());
+        let batch = batch(&backbone, images.clone());
         let maps = Tensor::cat(vec![map(&[0.1, 0.4, 0.3, 0.2], [2, 2]), map(&[1.0, 0.0, 0.0, 0.0], [2, 2])], 0);
-        let case = Attributions::of(&subject, maps, vec![1, 0]).unwrap();
-        let frames = [Frame { map: 0, count: 2 }, Frame { map: 1, count: 1 }, Frame { map: 0, count: 9 }];
-        let blended = case.blend(&frames, &images.ones_like(), &images);
-        assert_eq!(blended.dims(), [3, 3, 2, 2]);
-        let values: Vec<f32> = blended.into_data().iter::<f32>().collect();
+        let attributions = Attributions::for_images(&batch, maps, vec![1, 0]).unwrap();
+        let top = [TopPixels { map: 0, count: 2 }, TopPixels { map: 1, count: 1 }, TopPixels { map: 0, count: 9 }];
+        let composites = attributions.composite(&top, &images.ones_like(), &images);
+        assert_eq!(composites.dims(), [3, 3, 2, 2]);
+        let values: Vec<f32> = composites.into_data().iter::<f32>().collect();
         assert_eq!(values[..4], [0.5, 1.0, 1.0, 0.5], "of image 1, by map 0");
         assert_eq!(values[12..16], [1.0, 0.0, 0.0, 0.0], "of image 0, by map 1");
         assert_eq!(values[24..], [1.0; 12]);
     }
 
     #[test]
-    fn odd_maps_have_a_defined_form() {
+    fn constant_maps_stay_constant_and_maps_that_are_not_finite_become_zeros() {
         let backbone = Brightness::new();
-        let subject = subject(&backbone, image(&[0.0; 15], [3, 5]));
+        let batch = batch(&backbone, image(&[0.0; 15], [3, 5]));
         let maps = [map(&[0.3; 4], [2, 2]), map(&[f32::NAN, 1.0, 0.0, 0.5], [2, 2])];
-        let case = Attributions::of(&subject, Tensor::cat(maps.to_vec(), 0), vec![0, 0]).unwrap();
-        assert_eq!(case.sound(), [true, false]);
-        let maps: Vec<&[f32]> = case.maps().collect();
+        let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 0]).unwrap();
+        assert_eq!(attributions.finite(), [true, false]);
+        let maps: Vec<&[f32]> = attributions.maps().collect();
         assert_eq!(maps, [&[0.3; 15][..], &[0.0; 15]]);
-        assert_eq!(case.order(0), (0..15).collect::<Vec<u32>>());
+        assert_eq!(attributions.ranking(0), (0..15).collect::<Vec<u32>>());
     }
 
     #[test]
     fn maps_of_another_number_or_image_are_refused() {
         let backbone = Brightness::new();
-        let subject = subject(&backbone, image(&[0.0; 4], [2, 2]));
-        let problem = |shape, of| {
-            Attributions::of(&subject, Tensor::zeros(shape, &Device::default()), of).unwrap_err().to_string()
+        let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
+        let problem = |shape, images| {
+            let maps = Tensor::zeros(shape, &Device::default());
+            Attributions::for_images(&batch, maps, images).unwrap_err().to_string()
         };
         assert!(problem([1, 2, 2, 2], vec![0]).contains("[1, 2, 2, 2], expected [1, 1, h, w]"));
         assert!(problem([2, 1, 2, 2], vec![0]).contains("expected [1, 1, h, w]"));

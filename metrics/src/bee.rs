@@ -1,18 +1,18 @@
-//! The metrics that BEE learns for, by their names in its paper.
+//! The metrics that BEE selects baselines by, under the names of its paper.
 
 use explainer_zoo::explainer::bee::Metric as Name;
 
-use super::{Attributions, Metric, MetricError, metric};
+use crate::{Attributions, Metric, MetricError, metric};
 
-/// Metrics that score maps for BEE.
+/// Metrics of BEE: each of its names with the metric of this crate.
 #[derive(Debug)]
-pub struct BeeScores(Vec<(Name, Box<dyn Metric>)>);
+pub struct BeeMetrics(Vec<(Name, Box<dyn Metric>)>);
 
-impl BeeScores {
-    /// These metrics; the curves of `INS` and `DEL` with so many steps.
+impl BeeMetrics {
+    /// The metrics of these names; `INS` and `DEL` with `curve_steps` steps.
     ///
     /// # Errors
-    /// [`MetricError::Parameter`] for curves without a step.
+    /// [`MetricError::Parameter`] for `INS` or `DEL` with a number of steps outside 1..=100000.
     pub fn new(names: &[Name], curve_steps: usize) -> Result<Self, MetricError> {
         let make = |name: &Name| {
             let made = match name {
@@ -25,18 +25,18 @@ impl BeeScores {
         Ok(Self(names.iter().map(make).collect::<Result<_, _>>()?))
     }
 
-    /// The scores of a case's maps, `None` where the metric is undefined.
+    /// One value for each map, `None` where the metric is undefined.
     ///
     /// # Errors
-    /// As [`Metric::measure`]; [`MetricError::Unknown`] for a metric that is none of these.
-    pub fn score(&self, name: Name, case: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    /// As [`Metric::measure`]; [`MetricError::Unknown`] for a name that was not given to [`BeeMetrics::new`].
+    pub fn measure(&self, name: Name, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let found = self.0.iter().find(|(other, _)| *other == name);
         let known = || self.0.iter().map(|(name, _)| name.name().to_owned()).collect();
         let (_, metric) = found.ok_or_else(|| MetricError::Unknown { name: name.name().to_owned(), known: known() })?;
-        metric.measure(case)
+        metric.measure(attributions)
     }
 
-    /// Forward passes that the score of one map takes.
+    /// Forward passes of the classifier for one map; 0 for a name that was not given to [`BeeMetrics::new`].
     pub fn passes(&self, name: Name) -> usize {
         self.0.iter().find(|(other, _)| *other == name).map_or(0, |(_, metric)| metric.spec().passes)
     }
@@ -44,18 +44,17 @@ impl BeeScores {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Better;
     use super::*;
+    use crate::Better;
 
-    /// Both sides know which direction is the better one.
     #[test]
-    fn every_metric_is_there_and_has_the_direction_that_bee_learns_by() {
-        let scores = BeeScores::new(&Name::ALL, 28).unwrap();
-        for (name, metric) in &scores.0 {
+    fn every_metric_has_the_direction_that_bee_assumes() {
+        let metrics = BeeMetrics::new(&Name::ALL, 28).unwrap();
+        for (name, metric) in &metrics.0 {
             assert_eq!(metric.spec().better == Better::Higher, name.higher_is_better(), "{name}");
         }
-        assert_eq!((scores.0.len(), scores.passes(Name::Ins)), (8, 28));
-        assert!(BeeScores::new(&[Name::Ins], 0).is_err());
-        assert_eq!(BeeScores::new(&[Name::Del], 28).unwrap().passes(Name::Ins), 0);
+        assert_eq!((metrics.0.len(), metrics.passes(Name::Ins)), (8, 28));
+        assert!(BeeMetrics::new(&[Name::Ins], 0).is_err());
+        assert_eq!(BeeMetrics::new(&[Name::Del], 28).unwrap().passes(Name::Ins), 0);
     }
 }

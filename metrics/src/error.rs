@@ -1,61 +1,61 @@
-//! Why a metric cannot be had or cannot measure.
+//! Errors of metrics.
 
-/// What is wrong with a metric's name, its parameter, or what it is to measure.
+/// A wrong name or parameter of a metric, or input that cannot be measured.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MetricError {
-    /// No metric of this name.
+    /// No metric has this name.
     #[error("unknown metric `{name}`; known are {}", known.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The name given.
         name: String,
         /// Every metric, with the form of its parameter.
         known: Vec<String>,
     },
-    /// The parameter behind the `@` makes no sense.
+    /// The parameter behind the `@` is invalid.
     #[error("metric `{name}`: found `{found}` behind the @, expected {expected}")]
     Parameter {
         /// The metric, without its parameter.
         name: String,
-        /// What was given.
+        /// The parameter given.
         found: String,
-        /// What makes sense.
+        /// What is valid.
         expected: String,
     },
-    /// Images, logits, classes and maps do not belong together.
+    /// The shapes or numbers of images, logits, classes, maps and annotations do not match.
     #[error("cannot measure: {what} is {found}, expected {expected}")]
     Shape {
-        /// What does not fit.
+        /// What does not match.
         what: &'static str,
         /// Its shape or number.
         found: String,
-        /// What fits the rest.
+        /// The shape or number that matches.
         expected: String,
     },
-    /// A class beyond the classifier's.
+    /// A target class that the classifier does not have.
     #[error("image {image} is explained for class {class}, but the classifier has {classes}, 0 to {}", classes.saturating_sub(1))]
     Class {
-        /// Its place in the batch.
+        /// Index of the image in the batch.
         image: usize,
-        /// What was asked for.
+        /// The target class given.
         class: usize,
         /// Number of classes.
         classes: usize,
     },
-    /// The system of equations of an imputation was not solved.
+    /// The linear system of ROAD's imputation did not converge.
     #[error(
-        "ROAD: the linear system of {pixels} removed pixels is not solved after {iterations} iterations; \
-         does the image have values that are not finite?"
+        "ROAD: the linear system of {pixels} removed pixels has not converged after {iterations} iterations; \
+         check that the image's values are finite"
     )]
     Unsolved {
-        /// Unknowns.
+        /// Number of unknowns.
         pixels: usize,
-        /// Iterations made.
+        /// Number of iterations.
         iterations: usize,
     },
-    /// An explainer cannot be asked for further maps.
-    #[error("cannot explain once more: {0}")]
-    ExplainFn(String),
-    /// An image cannot be compressed.
+    /// The explainer cannot compute further maps.
+    #[error("cannot compute a further heat map: {0}")]
+    Explain(String),
+    /// An image cannot be encoded as WebP.
     #[error("cannot compress an image to measure its information: {0}")]
     Compress(String),
 }

@@ -1,31 +1,31 @@
-//! The explainer behind maps, for metrics that ask it again: for other images, other classes, or while the classifier
-//! that it explains is random in part.
+//! The explainer behind the heat maps, for metrics that need maps of other images, of other target classes, or of a
+//! classifier with random weights.
 
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
-use super::MetricError;
+use crate::MetricError;
 
-/// What an explainer looks at.
+/// The classifier's weights while the explainer computes a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelState {
-    /// The classifier as it is.
+    /// Trained weights.
     Trained,
-    /// The classifier at this stage of the cascading randomisation, from 0, below [`ExplainFn::stages`].
+    /// Weights at a stage of the cascading randomisation, from 0, below [`ExplainFn::stages`].
     Randomised(usize),
 }
 
-/// An explainer that can be asked again.
+/// A function from images and target classes to heat maps.
 pub trait ExplainFn: Debug {
-    /// Maps `[n,1,h,w]` in 0..=1 of normalised images `[n,3,H,W]`, each for the class in its place; made as the maps
-    /// under measurement are.
+    /// Maps `[n,1,h,w]` in 0..=1 of normalised images `[n,3,H,W]` for `classes`, one for each image. They must be computed
+    /// as the maps under measurement were.
     ///
     /// # Errors
-    /// [`MetricError::ExplainFn`] where it cannot explain what it is asked for.
-    fn explain(&self, images: Tensor<4>, classes: &[usize], sight: ModelState) -> Result<Tensor<4>, MetricError>;
+    /// [`MetricError::Explain`] where the explainer fails.
+    fn explain(&self, images: Tensor<4>, classes: &[usize], model: ModelState) -> Result<Tensor<4>, MetricError>;
 
-    /// Stages of the cascading randomisation, the last of which leaves nothing of the classifier; 0 if it was not
-    /// prepared.
+    /// Number of stages of the cascading randomisation; at the last one all weights are random. 0 without randomised
+    /// classifiers.
     fn stages(&self) -> usize;
 }

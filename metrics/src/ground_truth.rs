@@ -1,91 +1,91 @@
-//! What is known of an image apart from its pixels: where its object is, and where people look.
+//! Ground truth of an image: boxes and masks of its objects, and fixations of people.
 
-/// A rectangle of pixels. Rows `top..bottom`, columns `left..right`.
+/// A rectangle of pixels: rows `top..bottom`, columns `left..right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelBox {
     /// First row.
     pub top: usize,
     /// First column.
     pub left: usize,
-    /// Row below the last.
+    /// Row after the last one.
     pub bottom: usize,
-    /// Column behind the last.
+    /// Column after the last one.
     pub right: usize,
 }
 
 impl PixelBox {
-    /// The smallest rectangle around the pixels, of an image of `width` columns, that are chosen; nothing for none.
+    /// The bounding box of the pixels that are set in `mask`, row by row, of an image of `width` columns; `None` if no
+    /// pixel is.
     #[must_use]
-    pub fn around(chosen: &[bool], width: usize) -> Option<Self> {
-        let mut area: Option<Self> = None;
-        for (pixel, _) in chosen.iter().enumerate().filter(|(_, chosen)| **chosen) {
+    pub fn bounding(mask: &[bool], width: usize) -> Option<Self> {
+        let mut found: Option<Self> = None;
+        for (pixel, _) in mask.iter().enumerate().filter(|(_, set)| **set) {
             let (row, column) = (pixel / width, pixel % width);
-            let here = Self { top: row, left: column, bottom: row + 1, right: column + 1 };
-            area = Some(area.map_or(here, |area| Self {
-                top: area.top.min(row),
-                left: area.left.min(column),
-                bottom: area.bottom.max(row + 1),
-                right: area.right.max(column + 1),
+            let single = Self { top: row, left: column, bottom: row + 1, right: column + 1 };
+            found = Some(found.map_or(single, |found| Self {
+                top: found.top.min(row),
+                left: found.left.min(column),
+                bottom: found.bottom.max(row + 1),
+                right: found.right.max(column + 1),
             }));
         }
-        area
+        found
     }
 
     /// Number of pixels.
     #[must_use]
-    pub fn pixels(self) -> usize {
+    pub fn area(self) -> usize {
         self.bottom.saturating_sub(self.top) * self.right.saturating_sub(self.left)
     }
 
-    /// Whether a pixel lies within.
+    /// Whether a pixel lies in the box.
     #[must_use]
     pub fn contains(self, row: usize, column: usize) -> bool {
         (self.top..self.bottom).contains(&row) && (self.left..self.right).contains(&column)
     }
 
-    /// Intersection over union with another rectangle, in 0..=1.
+    /// Intersection over union with another box, in 0..=1.
     #[must_use]
-    pub fn overlap(self, other: Self) -> f64 {
-        let both = Self {
+    pub fn iou(self, other: Self) -> f64 {
+        let intersection = Self {
             top: self.top.max(other.top),
             left: self.left.max(other.left),
             bottom: self.bottom.min(other.bottom),
             right: self.right.min(other.right),
         };
-        let both = both.pixels();
-        both as f64 / (self.pixels() + other.pixels() - both).max(1) as f64
+        let intersection = intersection.area();
+        intersection as f64 / (self.area() + other.area() - intersection).max(1) as f64
     }
 }
 
-/// What is known of one image, in pixels of the crop that the classifier sees. Everything may be unknown, which is the
-/// default.
+/// Ground truth of one image, in pixels of the preprocessed image that the classifier gets. The default is empty: nothing
+/// is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroundTruth {
-    /// Boxes around its objects.
+    /// Bounding boxes of the objects.
     pub boxes: Vec<PixelBox>,
     /// Which pixels show an object, row by row.
     pub mask: Option<Vec<bool>>,
-    /// Where people looked: row and column of each fixation.
+    /// Row and column of each fixation.
     pub fixations: Vec<[usize; 2]>,
 }
 
 impl GroundTruth {
-    /// Of an image of `width` columns whose object is known to the pixel; its box follows.
+    /// Ground truth from the object mask of an image of `width` columns; its box is the mask's bounding box.
     #[must_use]
-    pub fn of_mask(mask: Vec<bool>, width: usize) -> Self {
-        Self { boxes: PixelBox::around(&mask, width).into_iter().collect(), mask: Some(mask), fixations: Vec::new() }
+    pub fn from_mask(mask: Vec<bool>, width: usize) -> Self {
+        Self { boxes: PixelBox::bounding(&mask, width).into_iter().collect(), mask: Some(mask), fixations: Vec::new() }
     }
 
-    /// Which pixels of an image of `width` columns belong to an object: those of the mask, or else those of any box;
-    /// nothing where neither is known.
+    /// Object mask of an image of this height and width: the mask, or else all pixels in any box; `None` without either.
     #[must_use]
-    pub fn object(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
-        self.mask.clone().or_else(|| self.inside_boxes([height, width]))
+    pub fn object_mask(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
+        self.mask.clone().or_else(|| self.box_mask([height, width]))
     }
 
-    /// Which pixels lie in any of the boxes; nothing where there is none.
+    /// All pixels in any box of an image of this height and width; `None` without a box.
     #[must_use]
-    pub fn inside_boxes(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
+    pub fn box_mask(&self, [height, width]: [usize; 2]) -> Option<Vec<bool>> {
         let inside = |pixel: usize| self.boxes.iter().any(|area| area.contains(pixel / width, pixel % width));
         (!self.boxes.is_empty()).then(|| (0..height * width).map(inside).collect())
     }
@@ -96,25 +96,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn areas_by_hand() {
-        let chosen: Vec<bool> = (0..12).map(|i| [5, 6, 10].contains(&i)).collect();
-        let area = PixelBox::around(&chosen, 4).unwrap();
-        assert_eq!(area, PixelBox { top: 1, left: 1, bottom: 3, right: 3 });
-        assert!(area.contains(2, 1) && !area.contains(0, 1) && !area.contains(1, 3));
-        assert_eq!(PixelBox::around(&[false; 4], 2), None);
+    fn boxes_by_hand() {
+        let mask: Vec<bool> = (0..12).map(|i| [5, 6, 10].contains(&i)).collect();
+        let found = PixelBox::bounding(&mask, 4).unwrap();
+        assert_eq!(found, PixelBox { top: 1, left: 1, bottom: 3, right: 3 });
+        assert!(found.contains(2, 1) && !found.contains(0, 1) && !found.contains(1, 3));
+        assert_eq!(PixelBox::bounding(&[false; 4], 2), None);
         let other = PixelBox { top: 0, left: 2, bottom: 2, right: 4 };
-        assert_eq!(area.overlap(other), 1.0 / 7.0);
-        assert_eq!((area.overlap(area), area.overlap(PixelBox { top: 5, left: 5, bottom: 6, right: 6 })), (1.0, 0.0));
+        assert_eq!(found.iou(other), 1.0 / 7.0);
+        assert_eq!((found.iou(found), found.iou(PixelBox { top: 5, left: 5, bottom: 6, right: 6 })), (1.0, 0.0));
     }
 
     #[test]
-    fn a_mask_says_more_than_boxes() {
+    fn the_mask_takes_precedence_over_boxes() {
         let mask = vec![false, true, true, false, true, false];
-        let truth = GroundTruth::of_mask(mask.clone(), 3);
-        assert_eq!(truth.object([2, 3]), Some(mask));
-        assert_eq!(truth.inside_boxes([2, 3]), Some(vec![false, true, true, false, true, true]));
+        let truth = GroundTruth::from_mask(mask.clone(), 3);
+        assert_eq!(truth.object_mask([2, 3]), Some(mask));
+        assert_eq!(truth.box_mask([2, 3]), Some(vec![false, true, true, false, true, true]));
         let boxes = GroundTruth { mask: None, ..truth };
-        assert_eq!(boxes.object([2, 3]), boxes.inside_boxes([2, 3]));
-        assert_eq!(GroundTruth::default().object([2, 3]), None);
+        assert_eq!(boxes.object_mask([2, 3]), boxes.box_mask([2, 3]));
+        assert_eq!(GroundTruth::default().object_mask([2, 3]), None);
     }
 }

@@ -1,72 +1,83 @@
-//! Values of the images of a set, in memory and as CSV, and what follows from them.
+//! Values of metrics for a data set: in memory, as CSV, and their differences between two explainers.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use explainer_zoo::files::{WriteError, write_atomic};
 use serde::Serialize;
 
-use super::{Estimate, MetricSpec};
-use explainer_zoo::files::WriteError;
-use explainer_zoo::files::write_atomic;
+use crate::{Estimate, MetricSpec};
 
-/// The first columns of a CSV file; metrics follow under their names.
+/// The first columns of a CSV file; one column for each metric follows, under its name.
 const COLUMNS: [&str; 2] = ["image", "class"];
 
-/// One image's values.
+/// Values of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What tells the image from the others of its set.
+    /// Name of the image, unique in its data set.
     pub image: String,
-    /// The class that was explained.
+    /// Target class.
     pub class: usize,
-    /// One for each metric; `None` where it is undefined.
+    /// One value for each metric; `None` where it is undefined.
     pub values: Vec<Option<f64>>,
 }
 
-/// Values of some metrics for the images of a set.
+/// Values of some metrics for the images of a data set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
-    /// The metrics' names.
+    /// Names of the metrics.
     pub metrics: Vec<String>,
-    /// The images.
+    /// One row for each image.
     pub rows: Vec<Row>,
 }
 
-/// A metric of one explainer beside the same of another, on the same images.
+/// A metric's mean over a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Difference {
+pub struct MetricResult {
     /// The metric.
-    pub name: String,
-    /// Ours less theirs, image by image.
+    #[serde(flatten)]
+    pub spec: MetricSpec,
+    /// Mean, standard error and interval.
     #[serde(flatten)]
     pub estimate: Estimate,
 }
 
-/// Why a file of values is of no use.
+/// The difference of a metric between two explainers, on the same images.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Name of the metric.
+    pub name: String,
+    /// Mean of the first explainer's value minus the second's, over the images.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+}
+
+/// Errors of files of values, and of comparisons.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
-    /// It cannot be read, or is no CSV.
+    /// The file cannot be read, or is no CSV.
     #[error("{path}: cannot read the values of the metrics: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the reader said.
+        /// The CSV reader's error.
         source: csv::Error,
     },
-    /// It is CSV, but no file of values.
+    /// The file is CSV, but not in the format of [`Results::write_csv`].
     #[error("{path}: line {line}: found `{found}`, expected {expected}; is it a file that evaluate wrote with --csv?")]
     Content {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What is there.
+        /// The text found.
         found: String,
-        /// What would make sense.
+        /// What is valid.
         expected: &'static str,
     },
-    /// The two have explained different classes.
+    /// The two explainers have explained different classes of an image.
     #[error(
         "image {image} was explained for class {ours} here and for class {theirs} there: \
          explainers of different classifiers cannot be compared image by image"
@@ -74,27 +85,27 @@ pub enum ResultsError {
     Classes {
         /// The image.
         image: String,
-        /// The class here.
+        /// The class in these results.
         ours: usize,
-        /// The class there.
+        /// The class in the other results.
         theirs: usize,
     },
-    /// Nothing to compare.
+    /// The two results have no image or no metric in common.
     #[error("nothing to compare: {0}")]
-    Apart(String),
+    NothingInCommon(String),
 }
 
 impl Results {
-    /// What is to be expected of a metric, from its values; the metric is given by its place.
+    /// Mean, standard error and interval of the metric at position `metric` of [`Results::metrics`].
     #[must_use]
     pub fn estimate(&self, metric: usize) -> Estimate {
         Estimate::of(&self.rows.iter().map(|row| row.values.get(metric).copied().flatten()).collect::<Vec<_>>())
     }
 
-    /// Differences to the same metrics of `other` on the images that both have.
+    /// Differences of the metrics that both results have, these minus `other`, over the images that both have.
     ///
     /// # Errors
-    /// [`ResultsError::Classes`]; [`ResultsError::Apart`] where they have no image or no metric in common.
+    /// [`ResultsError::Classes`] for an image with two target classes; [`ResultsError::NothingInCommon`].
     pub fn differences(&self, other: &Self) -> Result<Vec<Difference>, ResultsError> {
         let theirs: HashMap<&str, &Row> = other.rows.iter().map(|row| (row.image.as_str(), row)).collect();
         let mut pairs = Vec::new();
@@ -109,7 +120,9 @@ impl Results {
         let example = |rows: &[Row]| rows.first().map_or("none".to_owned(), |row| row.image.clone());
         if pairs.is_empty() {
             let (ours, theirs) = (example(&self.rows), example(&other.rows));
-            return Err(ResultsError::Apart(format!("no image is in both (here {ours}, .., there {theirs}, ..)")));
+            return Err(ResultsError::NothingInCommon(format!(
+                "no image is in both (here {ours}, .., there {theirs}, ..)"
+            )));
         }
         let difference = |(here, name): (usize, &String)| {
             let there = other.metrics.iter().position(|theirs| theirs == name)?;
@@ -123,12 +136,15 @@ impl Results {
         let differences: Vec<Difference> = self.metrics.iter().enumerate().filter_map(difference).collect();
         if differences.is_empty() {
             let (ours, theirs) = (self.metrics.join(", "), other.metrics.join(", "));
-            return Err(ResultsError::Apart(format!("no metric is in both (here {ours}; there {theirs})")));
+            return Err(ResultsError::NothingInCommon(format!("no metric is in both (here {ours}; there {theirs})")));
         }
         Ok(differences)
     }
 
-    /// Writes a CSV file: a line for each image, a column for each metric, an empty field for what is undefined.
+    /// Writes a CSV file: one line for each image, one column for each metric, an empty field where it is undefined.
+    ///
+    /// A spreadsheet would run an image name such as `=cmd()` as a formula. Names that begin with `=`, `+`, `-`, `@`, a tab
+    /// or a line break are therefore written with a leading `'`, which [`Results::read_csv`] removes.
     ///
     /// # Errors
     /// [`WriteError::Write`].
@@ -138,7 +154,8 @@ impl Results {
             writer.write_record(COLUMNS.into_iter().chain(self.metrics.iter().map(String::as_str)))?;
             for row in &self.rows {
                 let values = row.values.iter().map(|value| value.map_or(String::new(), |value| value.to_string()));
-                writer.write_record([row.image.clone(), row.class.to_string()].into_iter().chain(values))?;
+                let image = escape_formula(&row.image).into_owned();
+                writer.write_record([image, row.class.to_string()].into_iter().chain(values))?;
             }
             writer.flush()?;
             drop(writer);
@@ -146,10 +163,11 @@ impl Results {
         })
     }
 
-    /// Reads what [`Results::write_csv`] wrote.
+    /// Reads a file of [`Results::write_csv`].
     ///
     /// # Errors
-    /// [`ResultsError::Read`], [`ResultsError::Content`].
+    /// [`ResultsError::Read`] for a file that is not CSV, [`ResultsError::Content`] for another header, a class that is not
+    /// an index, and a value that is not a finite number.
     pub fn read_csv(path: &Path) -> Result<Self, ResultsError> {
         let unreadable = |source| ResultsError::Read { path: path.into(), source };
         let wrong = |line, found: &str, expected| ResultsError::Content {
@@ -169,26 +187,32 @@ impl Results {
             let line = record.position().map_or(0, csv::Position::line);
             let field = |place: usize| record.get(place).unwrap_or_default();
             let class = field(1).parse().map_err(|_| wrong(line, field(1), "the index of a class"))?;
-            let value = |text: &str| match text {
-                "" => Ok(None),
-                text => text.parse().map(Some).map_err(|_| wrong(line, text, "a number or nothing")),
+            let value = |text: &str| match text.parse::<f64>() {
+                _ if text.is_empty() => Ok(None),
+                Ok(value) if value.is_finite() => Ok(Some(value)),
+                _ => Err(wrong(line, text, "a number or nothing")),
             };
             let values = record.iter().skip(COLUMNS.len()).map(value).collect::<Result<_, _>>()?;
-            rows.push(Row { image: field(0).into(), class, values });
+            rows.push(Row { image: unescape_formula(field(0)).into(), class, values });
         }
         Ok(Self { metrics: header.into_iter().skip(COLUMNS.len()).collect(), rows })
     }
 }
 
-/// A metric's figure over a set of images.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figure {
-    /// The metric.
-    #[serde(flatten)]
-    pub spec: MetricSpec,
-    /// Its mean, standard error and interval.
-    #[serde(flatten)]
-    pub estimate: Estimate,
+/// The text with a `'` in front where a spreadsheet would take it for a formula, and where it is such an escape already.
+fn escape_formula(text: &str) -> Cow<'_, str> {
+    if is_formula(text.trim_start_matches('\'')) { format!("'{text}").into() } else { text.into() }
+}
+
+/// The inverse of [`escape_formula`].
+fn unescape_formula(text: &str) -> &str {
+    let escaped = is_formula(text.trim_start_matches('\''));
+    text.strip_prefix('\'').filter(|_| escaped).unwrap_or(text)
+}
+
+/// Whether a spreadsheet takes a cell for a formula: by its first character, as OWASP lists them ("CSV injection").
+fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])
 }
 
 #[cfg(test)]
@@ -205,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_file_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("values.csv");
         let rows: [(&str, usize, &[Option<f64>]); 3] = [
@@ -218,6 +242,22 @@ mod tests {
         assert_eq!(Results::read_csv(&path).unwrap(), written);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("image,class,ad@50,insertion\na.png,3,0.1,\n"), "{text}");
+    }
+
+    #[test]
+    fn a_spreadsheet_runs_no_image_name_as_a_formula() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("values.csv");
+        let names =
+            ["=cmd|' /C calc'!A0", "+1.png", "-1.png", "@SUM(A1)", "\tx", "\rx", "'=x", "''@", "'quoted'", "'", ""];
+        let rows: Vec<(&str, usize, &[Option<f64>])> = names.iter().map(|name| (*name, 0, &[Some(-1.0)][..])).collect();
+        let written = results(&["ag@50"], &rows);
+        written.write_csv(&path).unwrap();
+        assert_eq!(Results::read_csv(&path).unwrap(), written, "names survive the round trip");
+        let mut reader = csv::Reader::from_path(&path).unwrap();
+        let cells: Vec<String> = reader.records().map(|record| record.unwrap()[0].to_owned()).collect();
+        assert!(cells.iter().all(|cell| !is_formula(cell)), "{cells:?}");
+        assert_eq!((cells[0].as_str(), cells[8].as_str()), ("'=cmd|' /C calc'!A0", "'quoted'"));
     }
 
     #[test]
@@ -235,6 +275,10 @@ mod tests {
         assert!(
             problem("image,class,ad@50\na.png,1,1\nb.png,1,high\n").contains("line 3: found `high`, expected a number")
         );
+        for value in ["NaN", "inf", "-inf"] {
+            let found = problem(&format!("image,class,ad@50\na.png,1,{value}\n"));
+            assert!(found.contains(&format!("found `{value}`, expected a number or nothing")), "{found}");
+        }
         assert!(problem("image,class,ad@50\na.png,1\n").contains("cannot read the values"));
         assert!(Results::read_csv(&folder.path().join("nowhere.csv")).unwrap_err().to_string().contains("nowhere.csv"));
     }
@@ -252,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_refused() {
+    fn results_without_a_common_image_class_or_metric_are_refused() {
         let ours = results(&["pos"], &[("a", 1, &[Some(3.0)])]);
         let problem = |theirs: Results| ours.differences(&theirs).unwrap_err().to_string();
         assert!(problem(results(&["pos"], &[("a", 2, &[None])])).contains("class 1 here and for class 2 there"));

@@ -1,37 +1,37 @@
-//! From values of images to figures of a set: mean, standard error, bootstrap interval; and the difference of two sets
-//! of values of the same images.
+//! Statistics over a data set: mean, standard error and bootstrap interval of one value for each image, and of the
+//! differences between two explainers.
 
 use rand::Rng;
 use serde::Serialize;
 
 use explainer_zoo::random::stream;
 
-/// Resamples of a bootstrap.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 2000;
-/// Ends of the interval, as quantiles of the resamples' means: 95 percent lie between.
+/// Ends of the 95% interval, as quantiles of the means of the resamples.
 const ENDS: [f64; 2] = [0.025, 0.975];
 
-/// The mean of a set of values, and how far it is to be trusted.
+/// Mean of some values with its standard error and confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Mean of the values that are defined; nothing if none is.
+    /// Mean of the defined values; `None` if there is none.
     pub mean: Option<f64>,
-    /// Standard deviation (of n - 1) of the values over the root of their number; nothing for fewer than two.
+    /// Standard deviation (with n - 1) over the root of n; `None` for fewer than two defined values.
     pub standard_error: Option<f64>,
-    /// The middle 95 percent of the means of 2000 resamples with replacement (percentile bootstrap); nothing for fewer
-    /// than two values. It is a function of the values and their order alone.
+    /// 95% confidence interval of the mean, by the percentile bootstrap with 2000 resamples; `None` for fewer than two
+    /// defined values. It depends on the values and their order alone: the random seed is fixed.
     pub interval: Option<[f64; 2]>,
-    /// How many values are defined.
+    /// Number of defined values.
     pub defined: usize,
-    /// How many are not. They have no part in the other figures.
+    /// Number of undefined values, which the other fields leave out.
     pub undefined: usize,
 }
 
 impl Estimate {
-    /// Of one value for each image.
+    /// Statistics of one value for each image. A value that is not finite counts as undefined.
     #[must_use]
     pub fn of(values: &[Option<f64>]) -> Self {
-        let defined: Vec<f64> = values.iter().copied().flatten().collect();
+        let defined: Vec<f64> = values.iter().copied().flatten().filter(|value| value.is_finite()).collect();
         let count = defined.len();
         let mean = defined.iter().sum::<f64>() / count as f64;
         let spread = || {
@@ -47,8 +47,8 @@ impl Estimate {
         }
     }
 
-    /// Of the differences `ours` - `theirs` of the same images in the same order. An image for which either is undefined
-    /// is undefined here, and so is one that has no counterpart.
+    /// Statistics of the differences `ours` - `theirs`, whose values are for the same images in the same order. A difference
+    /// is undefined where either value is undefined or missing.
     #[must_use]
     pub fn of_difference(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Self {
         let theirs = theirs.iter().copied().chain(std::iter::repeat(None));
@@ -57,13 +57,13 @@ impl Estimate {
     }
 }
 
-/// Ends of the percentile bootstrap's interval of the mean of at least one value.
+/// The percentile bootstrap's interval of the mean of at least one value.
 fn bootstrap(values: &[f64]) -> [f64; 2] {
     let mut random = stream(0, "bootstrap", &[]);
     let count = values.len() as u64;
     let mut means: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            // A multiplication maps 32 random bits to 0..count; its bias of count / 2^32 is nothing.
+            // The multiplication maps 32 random bits to 0..count, with a negligible bias of count / 2^32.
             let draw = |_| values.get(((u64::from(random.next_u32()) * count) >> 32) as usize).copied().unwrap_or(0.0);
             (0..count).map(draw).sum::<f64>() / count as f64
         })
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_is_that_of_the_central_limit() {
+    fn the_interval_agrees_with_the_central_limit_theorem() {
         // 400 values, half 0 and half 1: standard error 0.025, hence 0.5 +- 0.049.
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
         let found = Estimate::of(&some(&values));
@@ -104,18 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn few_values_have_few_figures() {
+    fn few_values_have_no_interval() {
         let none = Estimate::of(&[None, None]);
         assert_eq!(none, Estimate { mean: None, standard_error: None, interval: None, defined: 0, undefined: 2 });
         let one = Estimate::of(&[Some(4.0)]);
         assert_eq!((one.mean, one.standard_error, one.interval), (Some(4.0), None, None));
         assert_eq!(Estimate::of(&some(&[2.0; 5])).interval, Some([2.0, 2.0]));
         assert_eq!(Estimate::of(&[]).undefined, 0);
+        let not_finite = Estimate::of(&[Some(f64::NAN), Some(f64::INFINITY), Some(4.0)]);
+        assert_eq!((not_finite.mean, not_finite.defined, not_finite.undefined), (Some(4.0), 1, 2));
     }
 
     #[test]
-    fn pairs_are_surer_than_the_two_apart() {
-        // Images differ much from each other, the explainers by 1 throughout.
+    fn paired_differences_have_the_narrower_interval() {
+        // The images differ much from each other, the explainers by 1 on every image.
         let theirs: Vec<f64> = (0..50).map(|i| f64::from(i * 7 % 50)).collect();
         let ours: Vec<f64> = theirs.iter().map(|value| value + 1.0).collect();
         let apart = Estimate::of(&some(&ours)).interval.unwrap();

@@ -1,12 +1,12 @@
-//! Classifiers whose answers can be worked out by hand.
+//! Classifiers and explainers whose outputs can be worked out by hand.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::backbone::{Backbone, BackboneOutput, BackboneSpec, Cotangent, Tap, TapId, Vjp};
 use explainer_zoo::image::{Filter, Preprocessing};
 
-use super::{ExplainFn, ImageBatch, MetricError, ModelState};
+use crate::{ExplainFn, ImageBatch, MetricError, ModelState};
 
-/// Images as they are: mean 0, standard deviation 1.
+/// Preprocessing that leaves the values as they are: mean 0, standard deviation 1.
 pub fn plain() -> Preprocessing {
     Preprocessing { resize: 2, crop: 2, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
 }
@@ -21,8 +21,8 @@ pub fn map(values: &[f32], [height, width]: [usize; 2]) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values.to_vec(), [1, 1, height, width]), &Device::default())
 }
 
-/// Images under measurement, explained for class 0.
-pub fn subject(backbone: &Brightness, images: Tensor<4>) -> ImageBatch<'_> {
+/// A batch of images with target class 0.
+pub fn batch(backbone: &Brightness, images: Tensor<4>) -> ImageBatch<'_> {
     let logits = backbone.forward(images.clone(), &[]).logits;
     let classes = vec![0; images.dims()[0]];
     ImageBatch::new(backbone, &backbone.spec.preprocessing, images, logits, classes).unwrap()
@@ -34,6 +34,7 @@ pub fn subject(backbone: &Brightness, images: Tensor<4>) -> ImageBatch<'_> {
 pub struct Brightness {
     spec: BackboneSpec,
     power: i32,
+    certain: bool,
 }
 
 impl Brightness {
@@ -48,12 +49,17 @@ impl Brightness {
             auxiliary_taps: Vec::new(),
             weights_sha256: None,
         };
-        Self { spec, power: 1 }
+        Self { spec, power: 1, certain: false }
     }
 
-    /// Of their squares: a blur takes from it.
+    /// Of the squares of the values: a blur lowers the mean.
     pub fn squared() -> Self {
         Self { power: 2, ..Self::new() }
+    }
+
+    /// One that is certain of class 1: the score of class 0 underflows to 0.
+    pub fn certain() -> Self {
+        Self { certain: true, ..Self::new() }
     }
 }
 
@@ -68,39 +74,40 @@ impl Backbone for Brightness {
         let mean: Tensor<2> = powers.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1]);
         let ln = |share: Tensor<2>| share.clamp(1e-6, 1.0 - 1e-6).log();
         let odds = ln(mean.clone()) - ln(mean.neg().add_scalar(1.0));
+        let odds = if self.certain { odds.mul_scalar(0.0).sub_scalar(200.0) } else { odds };
         BackboneOutput { logits: Tensor::cat(vec![odds.clone(), odds.zeros_like()], 1), taps: Vec::new() }
     }
 
     fn vjp(&self, _: Tensor<4>, _: Cotangent<'_>) -> Vjp {
-        panic!("metrics ask for no gradient")
+        panic!("metrics need no gradient")
     }
 
     fn vjp_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Vjp {
-        panic!("metrics ask for no gradient")
+        panic!("metrics need no gradient")
     }
 }
 
-/// An explainer that is a function of an image `[1,3,H,W]`, a class and what it looks at, to a map `[1,1,h,w]`.
-pub struct Drawn<F> {
+/// An explainer that is a closure from an image `[1,3,H,W]`, a target class and the model's state to a map `[1,1,h,w]`.
+pub struct ClosureExplainer<F> {
     stages: usize,
-    draw: F,
+    map: F,
 }
 
-/// An explainer that is a function, and that knows so many stages of the randomisation.
-pub fn drawn<F: Fn(Tensor<4>, usize, ModelState) -> Tensor<4>>(stages: usize, draw: F) -> Drawn<F> {
-    Drawn { stages, draw }
+/// An explainer that is a closure, with `stages` stages of the randomisation.
+pub fn explainer<F: Fn(Tensor<4>, usize, ModelState) -> Tensor<4>>(stages: usize, map: F) -> ClosureExplainer<F> {
+    ClosureExplainer { stages, map }
 }
 
-impl<F> std::fmt::Debug for Drawn<F> {
+impl<F> std::fmt::Debug for ClosureExplainer<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Drawn").field("stages", &self.stages).finish_non_exhaustive()
+        f.debug_struct("ClosureExplainer").field("stages", &self.stages).finish_non_exhaustive()
     }
 }
 
-impl<F: Fn(Tensor<4>, usize, ModelState) -> Tensor<4>> ExplainFn for Drawn<F> {
-    fn explain(&self, images: Tensor<4>, classes: &[usize], sight: ModelState) -> Result<Tensor<4>, MetricError> {
-        let draw = |(image, class): (usize, &usize)| (self.draw)(images.clone().narrow(0, image, 1), *class, sight);
-        Ok(Tensor::cat(classes.iter().enumerate().map(draw).collect(), 0))
+impl<F: Fn(Tensor<4>, usize, ModelState) -> Tensor<4>> ExplainFn for ClosureExplainer<F> {
+    fn explain(&self, images: Tensor<4>, classes: &[usize], model: ModelState) -> Result<Tensor<4>, MetricError> {
+        let map = |(image, class): (usize, &usize)| (self.map)(images.clone().narrow(0, image, 1), *class, model);
+        Ok(Tensor::cat(classes.iter().enumerate().map(map).collect(), 0))
     }
 
     fn stages(&self) -> usize {
@@ -108,8 +115,8 @@ impl<F: Fn(Tensor<4>, usize, ModelState) -> Tensor<4>> ExplainFn for Drawn<F> {
     }
 }
 
-/// The map of an image that has one value everywhere.
-pub fn shade(image: Tensor<4>, value: f32) -> Tensor<4> {
+/// A constant map of the image's size.
+pub fn constant(image: Tensor<4>, value: f32) -> Tensor<4> {
     let [_, _, height, width] = image.dims();
     map(&vec![value; height * width], [height, width])
 }

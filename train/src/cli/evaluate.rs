@@ -9,8 +9,8 @@ use crate::report::progress::Meter;
 use crate::report::table::Table;
 use clap::Args;
 use explainer_metrics::{
-    Attributions, Better, Confidence, Difference, Estimate, Figure, MaskedConfidence, Metric, MetricError, MetricSpec,
-    Needs, Results, Row, Summary, metric, names,
+    Attributions, Better, Confidence, Difference, Estimate, Family, MaskedConfidence, Metric, MetricError,
+    MetricResult, MetricSpec, Needs, Results, Row, Summary, metric, names_by_family,
 };
 use explainer_zoo::files::write_atomic;
 use serde::Serialize;
@@ -72,7 +72,8 @@ pub struct EvaluateArgs {
 fn after_help() -> String {
     format!(
         "\
-Metrics: {}.
+Metrics, by family:
+{}
 They are described in the documentation of `explainer_metrics`.
 
 Methods for --against: {}.
@@ -84,9 +85,15 @@ Examples:
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --metrics ad@50,insertion --csv ttame.csv
   explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000",
-        names().join(", "),
+        metric_families(),
         explainer_attribution::names().join(", ")
     )
+}
+
+/// The metrics of each family, one line a family.
+fn metric_families() -> String {
+    let line = |(family, names): (Family, Vec<String>)| format!("  {family}: {}", names.join(", "));
+    names_by_family().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -111,7 +118,7 @@ struct Report<'a> {
     /// AD, IC and AG at the percentages.
     figures: &'a [Summary],
     /// Every metric, with its interval.
-    metrics: &'a [Figure],
+    metrics: &'a [MetricResult],
     /// The same of another explainer, subtracted.
     #[serde(skip_serializing_if = "Option::is_none")]
     against: Option<Against<'a>>,
@@ -125,7 +132,7 @@ struct Against<'a> {
     name: &'a str,
     /// The method's own figures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    metrics: Vec<Figure>,
+    metrics: Vec<MetricResult>,
     /// Passes that the method made for an image, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     passes: Option<PerImage>,
@@ -261,8 +268,9 @@ fn misused(error: DataError) -> anyhow::Error {
 }
 
 /// The metrics over all images.
-fn figures(specs: &[MetricSpec], results: &Results) -> Vec<Figure> {
-    let figure = |(place, spec): (usize, &MetricSpec)| Figure { spec: spec.clone(), estimate: results.estimate(place) };
+fn figures(specs: &[MetricSpec], results: &Results) -> Vec<MetricResult> {
+    let figure =
+        |(place, spec): (usize, &MetricSpec)| MetricResult { spec: spec.clone(), estimate: results.estimate(place) };
     specs.iter().enumerate().map(figure).collect()
 }
 
@@ -295,7 +303,7 @@ fn wanted(percents: &[f64], names: &[String]) -> Result<Vec<Box<dyn Metric>>, Me
 }
 
 /// The figures of AD, IC and AG by percentage.
-fn summaries(percents: &[f64], figures: &[Figure]) -> Vec<Summary> {
+fn summaries(percents: &[f64], figures: &[MetricResult]) -> Vec<Summary> {
     let mean = |stem: &str, percent: f64| {
         let name = format!("{stem}@{percent}");
         let figure = figures.iter().find(|figure| figure.spec.name == name);
@@ -331,16 +339,20 @@ fn text(report: &Report<'_>) -> String {
 }
 
 /// The figures, and of how many images they are missing.
-fn table(metrics: &[Figure]) -> String {
-    let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better"]);
+fn table(metrics: &[MetricResult]) -> String {
+    let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better", "family"]);
     let mut missing = String::new();
-    for Figure { spec, estimate } in metrics {
+    for MetricResult { spec, estimate } in metrics {
         let better = match spec.better {
             Better::Higher => "higher",
             Better::Lower => "lower",
         };
         let cells = cells(estimate, spec.unit);
-        table.row([&spec.name].into_iter().chain(&cells).map(String::as_str).chain([spec.unit, better]));
+        table.row([&spec.name].into_iter().chain(&cells).map(String::as_str).chain([
+            spec.unit,
+            better,
+            &spec.family.to_string(),
+        ]));
         if estimate.undefined > 0 {
             missing += &format!("{} is undefined for {} images, which are left out\n", spec.name, estimate.undefined);
         }
@@ -360,10 +372,10 @@ fn cells(estimate: &Estimate, unit: &str) -> [String; 3] {
 mod tests {
     use super::*;
 
-    fn figure(name: &str, mean: f64, undefined: usize) -> Figure {
+    fn figure(name: &str, mean: f64, undefined: usize) -> MetricResult {
         let (standard_error, interval) = (Some(0.5), Some([mean - 1.0, mean + 1.0]));
         let estimate = Estimate { mean: Some(mean), standard_error, interval, defined: 29, undefined };
-        Figure { spec: metric(name).unwrap().spec(), estimate }
+        MetricResult { spec: metric(name).unwrap().spec(), estimate }
     }
 
     #[test]
@@ -377,10 +389,10 @@ mod tests {
             text(&Report { artifact, images: 30, broken, seconds: 2.0, figures: &[], metrics, against, per_image: &[] })
         };
         let expected = "\
-metric       mean  std. error       95% interval      unit  better
----------  ------  ----------  -----------------  --------  ------
-ad@50       12.34        0.50     11.34 .. 13.34   percent   lower
-insertion  0.5000      0.5000  -0.5000 .. 1.5000  fraction  higher
+metric       mean  std. error       95% interval      unit  better        family
+---------  ------  ----------  -----------------  --------  ------  ------------
+ad@50       12.34        0.50     11.34 .. 13.34   percent   lower  faithfulness
+insertion  0.5000      0.5000  -0.5000 .. 1.5000  fraction  higher  faithfulness
 insertion is undefined for 1 images, which are left out
 
 30 images in 2.0 seconds, 15.0 images/s, 1 could not be read
@@ -401,7 +413,7 @@ this explainer less other.csv, image by image
 
     #[test]
     fn json_has_each_image_flat() {
-        let confidence = Confidence { clean: 0.5, masked: vec![0.25] };
+        let confidence = Confidence { clean: Some(0.5), masked: vec![Some(0.25)] };
         let values = [("ad@50".to_owned(), Some(50.0)), ("sic".to_owned(), None)].into();
         let image = Measured { name: "a.png".into(), class: 3, confidence, values };
         let expected = serde_json::json!({
@@ -409,10 +421,8 @@ this explainer less other.csv, image by image
         });
         assert_eq!(serde_json::to_value(&image).unwrap(), expected);
         let figure = serde_json::to_value(figure("ad@50", 12.0, 0)).unwrap();
-        assert_eq!(
-            (&figure["name"], &figure["mean"], &figure["better"]),
-            (&"ad@50".into(), &12.0.into(), &"lower".into())
-        );
+        let found = ["name", "family", "mean", "better"].map(|key| &figure[key]);
+        assert_eq!(serde_json::json!(found), serde_json::json!(["ad@50", "faithfulness", 12.0, "lower"]));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Measuring<'_> {
         let Drawn { clean, maps, cost } = contender.draw(self.classifier, pixels)?;
         let (backbone, preprocessing) = (self.classifier.backbone.as_ref(), &self.classifier.preprocessing);
         let subject = ImageBatch::new(backbone, preprocessing, clean.images, clean.logits, clean.classes)?;
-        let subject = subject.with_ground_truth(truth)?.with_budget(self.batch_size);
+        let subject = subject.with_ground_truth(truth)?.with_batch_size(self.batch_size);
         let asked = contender.asked(self.classifier, self.randomised);
         let case = Attributions::new(&subject, maps)?;
         let case = match &asked {
@@ -113,7 +113,7 @@ impl Measuring<'_> {
             .filter_map(|metric| {
                 let curves = metric.curves(&case)?;
                 let mut sum = Curve::default();
-                let sound = curves.iter().zip(case.sound()).filter(|(_, sound)| **sound);
+                let sound = curves.iter().zip(case.finite()).filter(|(_, sound)| **sound);
                 for (curve, _) in sound.filter(|(curve, _)| curve.iter().all(|score| score.is_finite())) {
                     sum.add(&Curve { sum: curve.clone(), images: 1 });
                 }

@@ -119,7 +119,7 @@ impl Report {
             Better::Lower => "lower is better",
         };
         let of = |spec: &explainer_metrics::MetricSpec| {
-            format!("{}: {}, {}, {}", spec.name, spec.title, spec.unit, direction(spec.better))
+            format!("{}: {}, {}, {}, {}", spec.name, spec.family, spec.title, spec.unit, direction(spec.better))
         };
         let mut notes: Vec<String> = self.metrics.iter().map(of).collect();
         notes.push(

@@ -64,7 +64,7 @@ impl Images {
         match self {
             Self::Files(set) => objects.truth(&set.id(index), &set.path(index), preprocessing),
             Self::Shards(set) => set.truth(index, objects),
-            Self::Scenes(set) => Ok(GroundTruth::of_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
+            Self::Scenes(set) => Ok(GroundTruth::from_mask(set.object(index, Crop::Centre).unwrap_or_default(), SIDE)),
         }
     }
 }

@@ -50,7 +50,7 @@ impl ExplainFn for MethodExplainFn<'_> {
             ModelState::Randomised(stage) => self.randomised.get(stage).copied().unwrap_or(self.trained),
         };
         let found = self.method.explain(backbone, &images, classes);
-        found.map(|found| found.maps).map_err(|error| MetricError::ExplainFn(error.to_string()))
+        found.map(|found| found.maps).map_err(|error| MetricError::Explain(error.to_string()))
     }
 
     fn stages(&self) -> usize {

@@ -16,7 +16,7 @@ use explainer_zoo::weights::source::Progress;
 
 use super::{ClassMap, ExplainError, Target, load};
 use crate::report::heat_map::HeatMap;
-use explainer_metrics::{Attributions, BeeScores, ImageBatch};
+use explainer_metrics::{Attributions, BeeMetrics, ImageBatch};
 
 /// Where weights are that are no longer at the places that the artifact names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct LoadedBee {
     /// BEE on the classifier.
     pub bee: Bee,
     /// What scores its maps.
-    pub scores: BeeScores,
+    pub scores: BeeMetrics,
     /// Where all of it is computed.
     pub compute: Compute,
     /// What goes through the classifier.
@@ -102,7 +102,7 @@ impl LoadedBee {
         let sites = config.sites.iter().map(site).collect::<Result<Vec<_>, _>>()?;
         let integral = PathIntegral { steps: config.steps, rectify: true, points_per_call: POINTS_PER_CALL };
         let references = config.preprocessing.normalise(artifact.references.clone());
-        let scores = BeeScores::new(&config.metrics, config.curve_steps)?;
+        let scores = BeeMetrics::new(&config.metrics, config.curve_steps)?;
         let bee = Bee::new(backbone, sites, &references, encoder, integral, config.seed)?;
         Ok(Self { artifact, bee, scores, compute: compute.clone(), counted, counted_context, matched })
     }
@@ -156,8 +156,8 @@ impl LoadedBee {
                 vec![class],
             )?;
             let score = |maps: &Tensor<4>| -> Result<_, ExplainError> {
-                let case = Attributions::of(&subject, maps.clone(), vec![0; maps.dims()[0]])?;
-                Ok(self.scores.score(metric, &case)?)
+                let case = Attributions::for_images(&subject, maps.clone(), vec![0; maps.dims()[0]])?;
+                Ok(self.scores.measure(metric, &case)?)
             };
             let best = self.bee.explain(mixture, &seen, 0, draws, mode, score);
             // Where a classifier could not be asked, whatever went wrong afterwards went wrong for that.

@@ -290,7 +290,7 @@ impl LoadedExplainer {
         let preprocessing = &self.artifact.config.preprocessing;
         let subject = ImageBatch::new(self.backbone.as_ref(), preprocessing, images, logits, classes.concat())?;
         let subject =
-            subject.with_ground_truth(truth)?.with_budget(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
+            subject.with_ground_truth(truth)?.with_batch_size(NonZeroUsize::new(batch).unwrap_or(NonZeroUsize::MIN));
         let measured = measure(&subject, maps);
         // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
         self.check_failures()?;

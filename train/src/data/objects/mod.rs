@@ -149,7 +149,7 @@ impl Objects {
         }
         let boxes: Vec<PixelBox> = photo.boxes.iter().filter_map(|edges| view.area(*edges)).collect();
         let fixations = photo.fixations.iter().filter_map(|point| view.pixel(*point)).collect();
-        let around = || mask.as_deref().and_then(|mask| PixelBox::around(mask, view.side)).into_iter().collect();
+        let around = || mask.as_deref().and_then(|mask| PixelBox::bounding(mask, view.side)).into_iter().collect();
         let boxes = if photo.boxes.is_empty() { around() } else { boxes };
         // An object that the crop cuts off is none.
         let mask = mask.filter(|mask| mask.contains(&true));
@@ -181,8 +181,8 @@ impl ExplainerInput {
     fn area(self, [left, top, right, bottom]: [f64; 4]) -> Option<PixelBox> {
         let [low, high] = [[left, top], [right, bottom]].map(|corner| self.place(corner));
         let edge = |value: f64| (value - 0.5).ceil().clamp(0.0, self.side as f64) as usize;
-        let area = PixelBox { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
-        (area.pixels() > 0).then_some(area)
+        let found = PixelBox { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
+        (found.area() > 0).then_some(found)
     }
 
     /// Row and column of the pixel that a point lies in.

@@ -185,7 +185,7 @@ impl Run<'_> {
         let subject = setup.subject(&seen)?;
         let first = (batch.step * self.batch_size) as u64;
         let score = |metric: Metric, maps: &Tensor<4>| -> Result<_, FitError> {
-            Ok(setup.scores.score(metric, &Attributions::new(&subject, maps.clone())?)?)
+            Ok(setup.scores.measure(metric, &Attributions::new(&subject, maps.clone())?)?)
         };
         let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score);
         // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.

@@ -23,13 +23,13 @@ use super::{FitError, Measured};
 use crate::config::Config;
 use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
 use crate::report::progress::with_download_bar;
-use explainer_metrics::{Attributions, BeeScores, ImageBatch, MetricError};
+use explainer_metrics::{Attributions, BeeMetrics, ImageBatch, MetricError};
 
 /// Everything a run is made of, loaded and checked.
 pub(super) struct Setup {
     pub(super) bee: Bee,
     preprocessing: Preprocessing,
-    pub(super) scores: BeeScores,
+    pub(super) scores: BeeMetrics,
     metrics: Vec<Metric>,
     sites: Vec<String>,
     class_names: Option<Vec<String>>,
@@ -69,7 +69,7 @@ impl Setup {
         };
         let encoder = Encoder::new(encoder, preprocessing.crop)?;
         let metrics = section.metrics();
-        let scores = BeeScores::new(&metrics, section.curve_steps)?;
+        let scores = BeeMetrics::new(&metrics, section.curve_steps)?;
         let [train, valid] = sets(config, &preprocessing)?;
         let named = || Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes);
         let class_names = class_names.or_else(named);
@@ -147,8 +147,8 @@ impl Setup {
                 let of = |family: Family| families.partition_point(|other| *other < family);
                 for (metric, family) in learned {
                     let pair = [family, uniform].map(|family| maps.clone().narrow(0, of(family), 1));
-                    let case = Attributions::of(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
-                    if let [Some(own), Some(other)] = self.scores.score(metric, &case)?[..] {
+                    let case = Attributions::for_images(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
+                    if let [Some(own), Some(other)] = self.scores.measure(metric, &case)?[..] {
                         let sum = sums.entry(metric).or_default();
                         *sum = (sum.0 + own, sum.1 + other, sum.2 + 1);
                     }

@@ -1,12 +1,12 @@
 //! Areas under curves.
 
-/// Area under the straight lines between points (x, y) whose x never falls; 0 for fewer than two.
-pub(super) fn trapezoid(points: &[(f64, f64)]) -> f64 {
+/// Area under the straight lines between points (x, y) whose x never falls, by the trapezoidal rule; 0 for fewer than two.
+pub(crate) fn trapezoid(points: &[(f64, f64)]) -> f64 {
     points.windows(2).map(|pair| (pair[1].0 - pair[0].0) * (pair[0].1 + pair[1].1) / 2.0).sum()
 }
 
-/// Area under values at even distances between 0 and 1: (sum s - s_0/2 - s_n/2) / n. NaN for fewer than two.
-pub(super) fn even(values: &[f64]) -> f64 {
+/// Area under values at even steps from 0 to 1: (sum s - s_0/2 - s_n/2) / n. NaN for fewer than two.
+pub(crate) fn even(values: &[f64]) -> f64 {
     let (Some(first), Some(last)) = (values.first(), values.last()) else { return f64::NAN };
     (values.iter().sum::<f64>() - (first + last) / 2.0) / (values.len() - 1) as f64
 }

@@ -1,42 +1,42 @@
-//! Pointing games: whether a map's importance lies on the object.
+//! Pointing games: does the map's mass, or its maximum, lie on the object?
 //!
 //! | metric | definition | unit | range | better |
 //! |---|---|---|---|---|
-//! | `pointing` | 100 where the map's largest value lies inside the object, else 0 (Zhang et al., 2018) | percent | 0..100 | higher |
-//! | `energy-pointing` | share of the map's mass inside the object's boxes (Wang et al., 2020, "Score-CAM") | percent | 0..100 | higher |
-//! | `weighting` | share of the map's mass inside the object's mask | percent | 0..100 | higher |
+//! | `pointing` | 100 where the map's largest value lies on the object, else 0 (Zhang et al., 2018) | percent | 0..100 | higher |
+//! | `energy-pointing` | share of the map's mass in the object's boxes (Wang et al., 2020, "Score-CAM") | percent | 0..100 | higher |
+//! | `weighting` | share of the map's mass on the object's mask (Raatikainen and Rahtu, 2022) | percent | 0..100 | higher |
 //!
-//! The object is its mask where that is known, or else its boxes; the boxes follow from the mask where only that is known.
-//! Where several pixels share the largest value, `pointing` is the share of them that lies inside: what to expect if one
-//! of them were drawn. Undefined without an object (`weighting`: without a mask); the shares also for a map without mass.
-//! No tolerance is added around the object.
+//! The object is the mask where there is one, or else all boxes; a mask without boxes has its bounding box. Where several
+//! pixels share the largest value, `pointing` is the share of them on the object: the expected value if one of them were
+//! drawn. Undefined without an object (`weighting`: without a mask); `energy-pointing` and `weighting` also for a map without
+//! mass. No tolerance is added around the object.
 //!
-//! Cost: no pass.
+//! Cost: no forward pass.
 
-use super::{Attributions, Better, Metric, MetricError, MetricSpec, Needs};
-use crate::GroundTruth;
+use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
 
-/// Which of the games.
+/// The pointing games.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pointing {
-    /// The largest value.
+pub(crate) enum Pointing {
+    /// Position of the largest value.
     Largest,
-    /// Mass inside boxes.
+    /// Mass in the boxes.
     Energy,
-    /// Mass inside the mask.
+    /// Mass on the mask.
     Weighting,
 }
 
 impl Metric for Pointing {
     fn spec(&self) -> MetricSpec {
         let (name, title, source) = match self {
-            Self::Largest => ("pointing", "pointing game, largest value inside the object", "Zhang et al., 2018"),
-            Self::Energy => ("energy-pointing", "energy pointing game, mass inside the boxes", "Wang et al., 2020"),
-            Self::Weighting => ("weighting", "weighting game, mass inside the mask", "Raatikainen and Rahtu, 2022"),
+            Self::Largest => ("pointing", "pointing game, largest value on the object", "Zhang et al., 2018"),
+            Self::Energy => ("energy-pointing", "energy pointing game, mass in the boxes", "Wang et al., 2020"),
+            Self::Weighting => ("weighting", "weighting game, mass on the mask", "Raatikainen and Rahtu, 2022"),
         };
         MetricSpec {
             name: name.into(),
             title: title.into(),
+            family: Family::Localisation,
             better: Better::Higher,
             unit: "percent",
             range: [0.0, 100.0],
@@ -46,22 +46,22 @@ impl Metric for Pointing {
         }
     }
 
-    fn values(&self, case: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
-        let size = case.subject().size();
+    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+        let size = attributions.batch().size();
         let value = |(index, map): (usize, &[f32])| {
-            let truth: &GroundTruth = case.truth(index)?;
+            let truth = attributions.ground_truth(index)?;
             let share = match self {
-                Self::Largest => largest(map, &truth.object(size)?),
-                Self::Energy => mass(map, &truth.inside_boxes(size)?),
+                Self::Largest => largest(map, &truth.object_mask(size)?),
+                Self::Energy => mass(map, &truth.box_mask(size)?),
                 Self::Weighting => mass(map, truth.mask.as_ref()?),
             };
             share.map(|share| 100.0 * share)
         };
-        Ok(case.maps().enumerate().map(value).collect())
+        Ok(attributions.maps().enumerate().map(value).collect())
     }
 }
 
-/// Share of the largest values that lies inside.
+/// Share of the pixels with the largest value that lie inside.
 fn largest(map: &[f32], inside: &[bool]) -> Option<f64> {
     let top = map.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let at_top = |inside: &&bool, value: &f32| *value == top && **inside;
@@ -70,7 +70,7 @@ fn largest(map: &[f32], inside: &[bool]) -> Option<f64> {
     (all > 0).then(|| hits as f64 / all as f64)
 }
 
-/// Share of the sum of a map's values that lies inside.
+/// Share of the map's mass that lies inside.
 fn mass(map: &[f32], inside: &[bool]) -> Option<f64> {
     let all: f64 = map.iter().map(|value| f64::from(*value)).sum();
     let hit: f64 = map.iter().zip(inside).filter(|(_, inside)| **inside).map(|(value, _)| f64::from(*value)).sum();
@@ -81,9 +81,9 @@ fn mass(map: &[f32], inside: &[bool]) -> Option<f64> {
 mod tests {
     use burn::tensor::Tensor;
 
-    use super::super::testing::{Brightness, image, map, subject};
     use super::*;
-    use crate::PixelBox;
+    use crate::testing::{Brightness, batch, image, map};
+    use crate::{GroundTruth, PixelBox};
 
     #[test]
     fn shares_worked_out_by_hand() {
@@ -92,15 +92,18 @@ mod tests {
         let mask = vec![false, true, false, false, true, true]; // its box: columns 1 and 2
         let boxes =
             GroundTruth { boxes: vec![PixelBox { top: 0, left: 0, bottom: 1, right: 2 }], ..GroundTruth::default() };
-        let truth = vec![GroundTruth::of_mask(mask, 3), boxes, GroundTruth::default()];
-        let subject = subject(&backbone, images).with_ground_truth(truth).unwrap();
+        let truth = vec![GroundTruth::from_mask(mask, 3), boxes, GroundTruth::default()];
+        let batch = batch(&backbone, images).with_ground_truth(truth).unwrap();
         let one = map(&[0.1, 0.2, 0.4, 0.0, 0.3, 0.0], [2, 3]);
         let two = map(&[0.0; 6], [2, 3]);
-        let case =
-            Attributions::of(&subject, Tensor::cat(vec![one.clone(), one.clone(), one, two], 0), vec![0, 1, 2, 0])
-                .unwrap();
+        let attributions = Attributions::for_images(
+            &batch,
+            Tensor::cat(vec![one.clone(), one.clone(), one, two], 0),
+            vec![0, 1, 2, 0],
+        )
+        .unwrap();
         let near = |metric: Pointing, expected: [Option<f64>; 4]| {
-            for (found, expected) in metric.measure(&case).unwrap().into_iter().zip(expected) {
+            for (found, expected) in metric.measure(&attributions).unwrap().into_iter().zip(expected) {
                 let same = found.zip(expected).is_none_or(|(a, b)| (a - b).abs() < 1e-4);
                 assert!(same && found.is_some() == expected.is_some(), "{metric:?}: {found:?}, {expected:?}");
             }

@@ -1,72 +1,72 @@
-//! Noisy linear imputation, the linear part: a sparse, symmetric, positive definite system of equations.
+//! The linear part of noisy linear imputation: a sparse, symmetric, positive definite linear system.
 //!
-//! Each removed pixel is the weighted mean of its neighbours, 1/6 for those beside it and 1/12 for those across a corner;
-//! at the image's edge the weights of the neighbours there are count, and are made to sum to 1. With the removed pixels
-//! as unknowns x, and the sums of the weights on the diagonal, A x = b, where A has -w for a removed neighbour and b the
-//! weighted sum of the pixels that are left.
+//! Each removed pixel is the weighted mean of its neighbours: 1/6 for those in the same row or column, 1/12 for the diagonal
+//! ones; at the image's edge the weights of the existing neighbours are normalised to sum to 1. With the removed pixels
+//! as unknowns x, and the sums of the weights on the diagonal, A x = b, where A has -w for a removed neighbour and b is the
+//! weighted sum of the known neighbours.
 //!
-//! Solved by conjugate gradients with a modified incomplete Cholesky factorisation (Gustafsson, 1978) as the
-//! preconditioner, for the three colours side by side: some tens of iterations on a hole of half the image.
+//! Solved by conjugate gradients for the three colours side by side, preconditioned by a modified incomplete Cholesky
+//! factorisation (Gustafsson, 1978): some tens of iterations where half of the image is removed.
 //!
-//! Why no library: faer 0.24 would add more than 66 seconds of processor time to a clean build (at `opt-level` 1, without
-//! its own crate: nano-gemm alone 59); sprs 0.11 takes 2, but its one solver, BiCGSTAB on sparse vectors without
-//! preconditioner, needs half a minute for one colour of 5017 pixels, for which this one takes 0.02 seconds for all three;
-//! its Cholesky factorisation is under the LGPL, and so is the C program that rsparse is a translation of.
+//! No library is used. faer 0.24 would add more than 66 seconds of processor time to a clean build (at `opt-level` 1, without
+//! its own crate: nano-gemm alone 59). sprs 0.11 adds 2, but its only solver, BiCGSTAB on sparse vectors without
+//! preconditioner, takes half a minute for one colour of 5017 pixels; this one takes 0.02 seconds for all three. The Cholesky
+//! factorisation of sprs is under the LGPL, and so is the C program that rsparse is a translation of.
 
-use super::super::MetricError;
+use crate::MetricError;
 
-/// A pixel's neighbours that come after it in reading order, as rows and columns away, with their weights. The others
-/// are these the other way round.
+/// Neighbours that come after a pixel in reading order: rows down, columns right, weight. The other four are their mirror
+/// images.
 const LATER: [(usize, isize, f64); 4] = [(0, 1, 1.0 / 6.0), (1, -1, 1.0 / 12.0), (1, 0, 1.0 / 6.0), (1, 1, 1.0 / 12.0)];
-/// No unknown.
+/// In place of the index of an unknown: the pixel is known.
 const NONE: u32 = u32::MAX;
-/// The residual's norm, relative to that of b, at which a solution is good enough: far below a grey level.
+/// Convergence: the norm of the residual relative to that of b. Far below a grey level.
 const TOLERANCE: f64 = 1e-8;
-/// More iterations than any hole takes.
+/// Largest number of iterations; far more than needed.
 const ITERATIONS: usize = 5000;
-/// Share of the entries dropped by the factorisation that goes to the diagonal.
+/// Share of the dropped fill-in that is moved to the diagonal (Gustafsson's modification).
 const MODIFIED: f64 = 0.97;
 
 /// A value for each of the three colours.
 type Colours = [f64; 3];
 
-/// Fills the holes of an image `[3,H,W]`; `hole` says of each pixel whether it is removed. At least one must be left.
+/// Imputes the removed pixels of an image `[3,H,W]`. `removed` has one entry for each pixel, at least one of them false.
 ///
 /// # Errors
-/// [`MetricError::Unsolved`].
-pub(super) fn impute(image: &[f32], hole: &[bool], size: [usize; 2]) -> Result<Vec<f32>, MetricError> {
-    let system = System::new(image, hole, size);
+/// [`MetricError::Unsolved`] if the solver does not converge.
+pub(super) fn impute(image: &[f32], removed: &[bool], size: [usize; 2]) -> Result<Vec<f32>, MetricError> {
+    let system = System::new(image, removed, size);
     let solution = system.solve()?;
-    let mut filled = image.to_vec();
-    let plane = hole.len();
+    let mut imputed = image.to_vec();
+    let plane = removed.len();
     for (pixel, colours) in system.pixels.iter().zip(solution) {
         for (channel, value) in colours.into_iter().enumerate() {
-            filled[channel * plane + pixel] = value as f32;
+            imputed[channel * plane + pixel] = value as f32;
         }
     }
-    Ok(filled)
+    Ok(imputed)
 }
 
-/// A x = b; the unknowns are the removed pixels in reading order.
+/// The linear system A x = b; the unknowns are the removed pixels in reading order.
 struct System {
-    /// The pixel of each unknown.
+    /// Pixel of each unknown.
     pixels: Vec<usize>,
-    /// The unknowns that are its [`LATER`] neighbours.
+    /// Unknowns that are its [`LATER`] neighbours.
     later: Vec<[u32; 4]>,
     diagonal: Vec<f64>,
     right: Vec<Colours>,
 }
 
 impl System {
-    fn new(image: &[f32], hole: &[bool], [height, width]: [usize; 2]) -> Self {
+    fn new(image: &[f32], removed: &[bool], [height, width]: [usize; 2]) -> Self {
         let plane = height * width;
-        let pixels: Vec<usize> = (0..plane).filter(|pixel| hole[*pixel]).collect();
+        let pixels: Vec<usize> = (0..plane).filter(|pixel| removed[*pixel]).collect();
         let mut unknown = vec![NONE; plane];
         pixels.iter().zip(0..).for_each(|(pixel, number)| unknown[*pixel] = number);
         let count = pixels.len();
         let mut system =
             Self { pixels, later: vec![[NONE; 4]; count], diagonal: vec![0.0; count], right: vec![[0.0; 3]; count] };
-        // Every pair of neighbours once, from the first of the two.
+        // Visits each pair of neighbours once, from the earlier one.
         for pixel in 0..plane {
             for (slot, (down, right, weight)) in LATER.into_iter().enumerate() {
                 let (row, column) = (pixel / width + down, (pixel % width).checked_add_signed(right));
@@ -89,7 +89,7 @@ impl System {
         system
     }
 
-    /// A x.
+    /// The product A x.
     fn times(&self, x: &[Colours]) -> Vec<Colours> {
         let mut product: Vec<Colours> = x.iter().zip(&self.diagonal).map(|(x, d)| x.map(|x| d * x)).collect();
         for (at, later) in self.later.iter().enumerate() {
@@ -105,28 +105,28 @@ impl System {
     }
 
     fn solve(&self) -> Result<Vec<Colours>, MetricError> {
-        let factors = Factors::of(self);
+        let factors = Factors::new(self);
         let mut x = vec![[0.0; 3]; self.right.len()];
         let mut residual = self.right.clone();
         let goal = dot(&residual, &residual).map(|norm| norm * TOLERANCE * TOLERANCE);
         let mut direction = factors.solve(&residual);
-        let mut fit = dot(&residual, &direction);
+        let mut product_of_residuals = dot(&residual, &direction);
         for _ in 0..ITERATIONS {
             let norm = dot(&residual, &residual);
             if norm.iter().zip(goal).all(|(norm, goal)| *norm <= goal) {
                 return Ok(x);
             }
-            let image = self.times(&direction);
-            let step = quotient(fit, dot(&direction, &image));
-            add(&mut x, step, &direction);
-            add(&mut residual, step.map(|step| -step), &image);
-            let steepest = factors.solve(&residual);
-            let better = dot(&residual, &steepest);
-            let turn = quotient(better, fit);
-            fit = better;
-            for (direction, steepest) in direction.iter_mut().zip(&steepest) {
+            let product = self.times(&direction);
+            let alpha = quotient(product_of_residuals, dot(&direction, &product));
+            add(&mut x, alpha, &direction);
+            add(&mut residual, alpha.map(|alpha| -alpha), &product);
+            let preconditioned = factors.solve(&residual);
+            let next = dot(&residual, &preconditioned);
+            let beta = quotient(next, product_of_residuals);
+            product_of_residuals = next;
+            for (direction, preconditioned) in direction.iter_mut().zip(&preconditioned) {
                 for channel in 0..3 {
-                    direction[channel] = steepest[channel] + turn[channel] * direction[channel];
+                    direction[channel] = preconditioned[channel] + beta[channel] * direction[channel];
                 }
             }
         }
@@ -134,7 +134,7 @@ impl System {
     }
 }
 
-/// L D L^T, L with ones on the diagonal and, in the places of A's entries, what `below` holds by columns.
+/// The incomplete factorisation L D L^T. L has ones on the diagonal and the pattern of A; `below` has its columns.
 struct Factors {
     later: Vec<[u32; 4]>,
     below: Vec<[f64; 4]>,
@@ -142,7 +142,7 @@ struct Factors {
 }
 
 impl Factors {
-    fn of(system: &System) -> Self {
+    fn new(system: &System) -> Self {
         let later = &system.later;
         let mut diagonal = system.diagonal.clone();
         let entry = |other: u32, weight: f64| if other == NONE { 0.0 } else { -weight };
@@ -151,7 +151,7 @@ impl Factors {
         let mut inverse = Vec::with_capacity(diagonal.len());
         for column in 0..diagonal.len() {
             let (row, entries) = (later[column], below[column]);
-            // A pivot that rounding has made too small would spoil the rest.
+            // A pivot that became too small by rounding would spoil all later columns.
             let pivot = if diagonal[column] > 0.1 * system.diagonal[column] {
                 diagonal[column]
             } else {
@@ -217,7 +217,7 @@ fn dot(a: &[Colours], b: &[Colours]) -> Colours {
     sum
 }
 
-/// 0 / 0 is 0: a colour that is solved already stays as it is.
+/// a / b, where x / 0 is 0: a colour that has converged stays as it is.
 fn quotient(a: Colours, b: Colours) -> Colours {
     [0, 1, 2].map(|channel| if b[channel] == 0.0 { 0.0 } else { a[channel] / b[channel] })
 }
@@ -238,11 +238,11 @@ mod tests {
         f32::from((i.wrapping_mul(2_654_435_761) >> 11) as u8) / 255.0
     }
 
-    /// The same by Gaussian elimination with pivoting on the full matrix, written from the definition anew.
-    fn dense(image: &[f32], hole: &[bool], [height, width]: [usize; 2]) -> Vec<f32> {
+    /// The same by Gaussian elimination with pivoting on the full matrix, an independent implementation.
+    fn dense(image: &[f32], removed: &[bool], [height, width]: [usize; 2]) -> Vec<f32> {
         let plane = height * width;
-        let unknowns: Vec<usize> = (0..plane).filter(|pixel| hole[*pixel]).collect();
-        let mut filled = image.to_vec();
+        let unknowns: Vec<usize> = (0..plane).filter(|pixel| removed[*pixel]).collect();
+        let mut imputed = image.to_vec();
         for channel in 0..3 {
             let count = unknowns.len();
             let mut rows = vec![vec![0.0f64; count + 1]; count];
@@ -279,10 +279,10 @@ mod tests {
                 solution[row] = (rows[row][count] - known) / rows[row][row];
             }
             for (pixel, value) in unknowns.iter().zip(solution) {
-                filled[channel * plane + pixel] = value as f32;
+                imputed[channel * plane + pixel] = value as f32;
             }
         }
-        filled
+        imputed
     }
 
     #[test]
@@ -291,11 +291,11 @@ mod tests {
             [([9, 7], 30), ([7, 9], 128), ([12, 12], 230), ([1, 8], 128), ([8, 1], 200), ([5, 2], 150)]
         {
             let image: Vec<f32> = (0..3 * height * width).map(noise).collect();
-            let mut hole: Vec<bool> = (0..height * width).map(|i| noise(i + 7777) * 256.0 < share as f32).collect();
-            hole[0] = true; // a corner of the image
-            hole[height * width / 2] = false;
-            let found = impute(&image, &hole, [height, width]).unwrap();
-            let expected = dense(&image, &hole, [height, width]);
+            let mut removed: Vec<bool> = (0..height * width).map(|i| noise(i + 7777) * 256.0 < share as f32).collect();
+            removed[0] = true; // a corner of the image
+            removed[height * width / 2] = false;
+            let found = impute(&image, &removed, [height, width]).unwrap();
+            let expected = dense(&image, &removed, [height, width]);
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert!((found - expected).abs() < 1e-6, "{height} x {width}, {i}: {found} instead of {expected}");
             }
@@ -303,17 +303,20 @@ mod tests {
     }
 
     #[test]
-    fn a_large_hole_is_solved_and_keeps_to_the_values_around_it() {
+    fn a_large_region_is_imputed_within_the_range_of_its_surroundings() {
         let side = 96;
         let image: Vec<f32> = (0..3 * side * side).map(noise).collect();
-        let hole: Vec<bool> = (0..side * side).map(|i| i / side > 5).collect();
-        let filled = impute(&image, &hole, [side, side]).unwrap();
-        assert!(filled.iter().all(|value| (-1e-6..=1.000_001).contains(value)), "a mean lies between what it is of");
+        let removed: Vec<bool> = (0..side * side).map(|i| i / side > 5).collect();
+        let imputed = impute(&image, &removed, [side, side]).unwrap();
+        assert!(
+            imputed.iter().all(|value| (-1e-6..=1.000_001).contains(value)),
+            "a mean lies within the range of its values"
+        );
         let ramp: Vec<f32> = (0..3 * side * side).map(|i| (i % side) as f32 / side as f32).collect();
-        let hole: Vec<bool> =
+        let removed: Vec<bool> =
             (0..side * side).map(|i| (20..76).contains(&(i % side)) && (20..76).contains(&(i / side))).collect();
-        let filled = impute(&ramp, &hole, [side, side]).unwrap();
-        for (found, expected) in filled.iter().zip(&ramp) {
+        let imputed = impute(&ramp, &removed, [side, side]).unwrap();
+        for (found, expected) in imputed.iter().zip(&ramp) {
             assert!((found - expected).abs() < 1e-5, "a plane is the mean of its neighbours: {found}, {expected}");
         }
     }

@@ -1,24 +1,25 @@
-//! Normalised scanpath saliency (Peters et al., 2005): how high a map is where people look.
+//! Normalised scanpath saliency (Peters et al., 2005): the map's values at people's fixations.
 //!
 //! | metric | definition | unit | range | better |
 //! |---|---|---|---|---|
 //! | `nss` | mean, over the fixations, of (v - mean) / standard deviation of the map's values | standard deviations | any | higher |
 //!
-//! 0 is what a random place has. Undefined without fixations, and for a constant map.
+//! A random position has 0 on average. Undefined without fixations, and for a constant map.
 //!
-//! Cost: no pass.
+//! Cost: no forward pass.
 
-use super::{Attributions, Better, Metric, MetricError, MetricSpec, Needs};
+use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
 
 /// NSS.
 #[derive(Clone, Debug)]
-pub(super) struct Nss;
+pub(crate) struct Nss;
 
 impl Metric for Nss {
     fn spec(&self) -> MetricSpec {
         MetricSpec {
             name: "nss".into(),
             title: "normalised scanpath saliency".into(),
+            family: Family::Agreement,
             better: Better::Higher,
             unit: "standard deviations",
             range: [f64::NEG_INFINITY, f64::INFINITY],
@@ -28,10 +29,10 @@ impl Metric for Nss {
         }
     }
 
-    fn values(&self, case: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
-        let [_, width] = case.subject().size();
-        let value = |(index, map): (usize, &[f32])| nss(map, width, &case.truth(index)?.fixations);
-        Ok(case.maps().enumerate().map(value).collect())
+    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+        let [_, width] = attributions.batch().size();
+        let value = |(index, map): (usize, &[f32])| nss(map, width, &attributions.ground_truth(index)?.fixations);
+        Ok(attributions.maps().enumerate().map(value).collect())
     }
 }
 
@@ -39,14 +40,14 @@ fn nss(map: &[f32], width: usize, fixations: &[[usize; 2]]) -> Option<f64> {
     let count = map.len() as f64;
     let mean = map.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
     let variance = map.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count;
-    let constant = map.iter().all(|value| Some(value) == map.first()); // whatever rounding makes of its variance
-    let seen: Vec<f64> = fixations
+    let constant = map.iter().all(|value| Some(value) == map.first()); // its variance may be rounded to above 0
+    let at_fixations: Vec<f64> = fixations
         .iter()
         .filter_map(|[row, column]| map.get(row * width + column))
         .map(|value| f64::from(*value))
         .collect();
-    let at = seen.iter().sum::<f64>() / seen.len() as f64;
-    (!constant && !seen.is_empty()).then(|| (at - mean) / variance.sqrt())
+    let average = at_fixations.iter().sum::<f64>() / at_fixations.len() as f64;
+    (!constant && !at_fixations.is_empty()).then(|| (average - mean) / variance.sqrt())
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! How similar two maps are.
+//! Similarity of two maps.
 
-/// Samples a side of SSIM's window.
+/// Side of SSIM's window in pixels.
 const WINDOW: usize = 11;
-/// Its standard deviation in pixels.
+/// Standard deviation of the window's Gaussian weights in pixels.
 const SIGMA: f64 = 1.5;
-/// The squares of K1 and K2, for values of 0..1.
+/// The constants K1² and K2² for values in 0..1.
 const STABILITY: [f64; 2] = [0.01 * 0.01, 0.03 * 0.03];
 
-/// Structural similarity (Wang et al., 2004) of two maps of values in 0..1 with `width` columns: -1..1, the mean over all
-/// windows that lie inside; nothing if none does.
-pub(super) fn ssim(a: &[f32], b: &[f32], width: usize) -> Option<f64> {
+/// Structural similarity (Wang et al., 2004) of two maps with values in 0..=1, row by row with `width` columns. In -1..=1;
+/// mean over all windows that lie inside the maps. `None` for maps with fewer than 11 rows or columns, or of two sizes.
+#[must_use]
+pub fn ssim(a: &[f32], b: &[f32], width: usize) -> Option<f64> {
     let height = a.len().checked_div(width)?;
     if width < WINDOW || height < WINDOW || a.len() != b.len() {
         return None;
@@ -30,7 +31,7 @@ pub(super) fn ssim(a: &[f32], b: &[f32], width: usize) -> Option<f64> {
     Some((0..mean_a.len()).map(local).sum::<f64>() / mean_a.len() as f64)
 }
 
-/// Gaussian weighted means of all windows that lie inside.
+/// Gaussian weighted means of all windows that lie inside the map.
 fn windows(values: &[f64], width: usize) -> Vec<f64> {
     let centre = (WINDOW / 2) as f64;
     let weights: Vec<f64> =
@@ -50,18 +51,22 @@ fn windows(values: &[f64], width: usize) -> Vec<f64> {
     rows.windows(WINDOW).flat_map(across).collect()
 }
 
-/// Spearman's rank correlation of two maps: -1..1; equal values share their mean rank. Nothing if `a` is constant, 0 if
-/// `b` is.
-pub(super) fn spearman(a: &[f32], b: &[f32]) -> Option<f64> {
+/// Spearman's rank correlation of two maps with the same number of values, in -1..=1; equal values share their mean rank.
+/// `None` if `a` is constant, 0 if only `b` is. `None` for two sizes.
+#[must_use]
+pub fn spearman(a: &[f32], b: &[f32]) -> Option<f64> {
+    if a.len() != b.len() {
+        return None;
+    }
     let [a, b] = [a, b].map(ranks);
-    // The mean of the ranks 0 to n - 1, however they are shared.
+    // The mean of the ranks 0 to n - 1; sharing does not change it.
     let mean = (a.len() as f64 - 1.0) / 2.0;
     let sum = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
     let (first, second) = (sum(&a, &a), sum(&b, &b));
     (first > 0.0).then(|| if second > 0.0 { sum(&a, &b) / (first * second).sqrt() } else { 0.0 })
 }
 
-/// The rank of each value, from 0; equal values have the mean of theirs.
+/// Rank of each value, from 0; equal values share their mean rank.
 fn ranks(values: &[f32]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_unstable_by(|a, b| values[*a].total_cmp(&values[*b]));
@@ -97,13 +102,13 @@ mod tests {
         // Of constants only the means differ: (2 m n + c1) / (m² + n² + c1).
         let found = ssim(&[0.25; 169], &[0.75; 169], 13).unwrap();
         assert!((found - (0.375 + 1e-4) / (0.625 + 1e-4)).abs() < 1e-9, "{found}");
-        // Turned about, 1 - a: the covariance is minus the variance v. One window of alternating 0 and 1.
+        // Inverted, 1 - a: the covariance is minus the variance v. One window of alternating 0 and 1.
         let board: Vec<f32> = (0..121).map(|i| (i % 2) as f32).collect();
-        let turned: Vec<f32> = board.iter().map(|value| 1.0 - value).collect();
+        let inverted: Vec<f32> = board.iter().map(|value| 1.0 - value).collect();
         let mean = windows(&board.iter().map(|value| f64::from(*value)).collect::<Vec<_>>(), 11)[0];
         let (m, n, v) = (mean, 1.0 - mean, mean - mean * mean);
         let expected = (2.0 * m * n + 1e-4) * (-2.0 * v + 9e-4) / ((m * m + n * n + 1e-4) * (2.0 * v + 9e-4));
-        let found = ssim(&board, &turned, 11).unwrap();
+        let found = ssim(&board, &inverted, 11).unwrap();
         assert!((found - expected).abs() < 1e-9 && found < -0.9, "{found} {expected}");
         assert_eq!(ssim(&[0.0; 100], &[0.0; 100], 10), None);
     }
