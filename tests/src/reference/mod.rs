@@ -102,37 +102,42 @@ fn stem(form: &str) -> &str {
 }
 
 fn metrics() -> String {
-    let mut out = String::from("| metric | measures | unit | range | better | passes | needs | source |\n");
-    out += "|---|---|---|---|---|---|---|---|\n";
-    for form in explainer_metrics::names() {
-        let metric = explainer_metrics::metric(stem(&form)).unwrap_or_else(|error| panic!("{error}"));
-        let MetricSpec { name, title, better, unit, range, source, passes, needs, .. } = metric.spec();
-        let better = match better {
-            Better::Higher => "higher",
-            Better::Lower => "lower",
-        };
-        let needs = match needs {
-            Needs::Nothing => "",
-            Needs::Objects => "objects",
-            Needs::Fixations => "fixations",
-            Needs::Explainer => "the explainer",
-            Needs::Randomised => "the explainer, a randomised classifier",
-        };
-        let end = |value: f64| match value {
-            f64::INFINITY => "∞".to_owned(),
-            f64::NEG_INFINITY => "-∞".to_owned(),
-            _ => ((value * 1e4).round() / 1e4).to_string(),
-        };
-        let default = if name == stem(&form) { String::new() } else { format!(" (default `{name}`)") };
-        let [low, high] = range.map(end);
-        let (title, source) = (cell(&title), cell(source));
-        let _ = writeln!(
-            out,
-            "| `{}`{default} | {title} | {unit} | {low} to {high} | {better} | {passes} | {needs} | {source} |",
-            cell(&form)
-        );
+    let mut out = String::new();
+    for (family, forms) in explainer_metrics::names_by_family() {
+        let title = family.to_string();
+        let (first, rest) = title.split_at(1);
+        let _ = writeln!(out, "## {}{rest}\n", first.to_uppercase());
+        out += "| metric | measures | unit | range | better | passes | needs | source |\n";
+        out += "|---|---|---|---|---|---|---|---|\n";
+        forms.iter().for_each(|form| out += &metric_row(form));
+        out.push('\n');
     }
     out
+}
+
+fn metric_row(form: &str) -> String {
+    let metric = explainer_metrics::metric(stem(form)).unwrap_or_else(|error| panic!("{error}"));
+    let MetricSpec { name, title, better, unit, range, source, passes, needs, .. } = metric.spec();
+    let better = match better {
+        Better::Higher => "higher",
+        Better::Lower => "lower",
+    };
+    let needs = match needs {
+        Needs::Nothing => "",
+        Needs::Objects => "objects",
+        Needs::Fixations => "fixations",
+        Needs::Explainer => "the explainer",
+        Needs::Randomised => "the explainer, a randomised classifier",
+    };
+    let end = |value: f64| match value {
+        f64::INFINITY => "∞".to_owned(),
+        f64::NEG_INFINITY => "-∞".to_owned(),
+        _ => ((value * 1e4).round() / 1e4).to_string(),
+    };
+    let default = if name == stem(form) { String::new() } else { format!(" (default `{name}`)") };
+    let [low, high] = range.map(end);
+    let (form, title, source) = (cell(form), cell(&title), cell(source));
+    format!("| `{form}`{default} | {title} | {unit} | {low} to {high} | {better} | {passes} | {needs} | {source} |\n")
 }
 
 fn methods() -> String {

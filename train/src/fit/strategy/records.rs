@@ -144,10 +144,10 @@ impl Run<'_> {
     }
 }
 
-/// Whether AD(50) of a validation on so many images takes the place of the best so far. Where that was measured on
-/// another number of them, the two cannot be compared, and the images of today count.
+/// Whether AD(50) of a validation on `images` images replaces the best so far. An undefined one (NaN) never does. If the
+/// best was measured on another number of images, the two cannot be compared, and the new one replaces it.
 fn is_best(best: Option<&Best>, ad50: f64, images: usize) -> bool {
-    best.is_none_or(|best| best.images != images || ad50 < best.ad50)
+    !ad50.is_nan() && best.is_none_or(|best| best.images != images || ad50 < best.ad50)
 }
 
 /// Figures by their usual names, such as `AD(50)`.
@@ -167,5 +167,6 @@ mod tests {
         let best = Best { step: 1, ad50: 20.0, images: 16, figures: BTreeMap::new() };
         assert!(is_best(None, 99.0, 16) && is_best(Some(&best), 19.0, 16) && is_best(Some(&best), 99.0, 17));
         assert!(!is_best(Some(&best), 20.0, 16) && !is_best(Some(&best), f64::NAN, 16));
+        assert!(!is_best(None, f64::NAN, 16) && !is_best(Some(&best), f64::NAN, 17), "undefined is never the best");
     }
 }
