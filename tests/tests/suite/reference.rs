@@ -40,7 +40,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// Targets of the Markdown links and images in a text, code blocks and spans left out.
+/// Targets of links and images in a text, Markdown's and `src="..."`; code blocks and spans are left out.
 fn links(text: &str) -> Vec<String> {
     let mut prose = String::new();
     let mut code = false;
@@ -52,8 +52,8 @@ fn links(text: &str) -> Vec<String> {
             prose.push('\n');
         }
     }
-    let targets = prose.split("](").skip(1);
-    targets.filter_map(|rest| rest.split([')', ' ']).next()).map(str::to_owned).collect()
+    let targets = prose.split("](").skip(1).chain(prose.split("src=\"").skip(1));
+    targets.filter_map(|rest| rest.split([')', ' ', '"']).next()).map(str::to_owned).collect()
 }
 
 #[test]
