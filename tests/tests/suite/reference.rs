@@ -24,7 +24,7 @@ fn the_reference_pages_are_current() {
     assert_eq!(old, [] as [&str; 0], "write them: UPDATE=1 cargo test --release -p explainer-tests reference");
 }
 
-/// Markdown files of the repository's root and of the book.
+/// Markdown files of the book, of the repository's root and of its crates.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("docs/src")];
@@ -34,7 +34,9 @@ fn documents() -> Vec<PathBuf> {
             if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
-    found.extend(fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in ["", "checkpoints", "metrics", "attribution"] {
+        found.extend(fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     found.sort();
     found
