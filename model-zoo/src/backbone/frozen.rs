@@ -9,6 +9,7 @@ use super::spec::{Architecture, BackboneSpec};
 use super::workers::{Workers, split};
 use super::{Backbone, BackboneError, BackboneOutput, Cotangent, TapId, Vjp};
 use crate::device::{Compute, Precision};
+use crate::image::Preprocessing;
 use crate::weights::WeightReader;
 
 /// Images a worker takes through the network at a time.
@@ -60,6 +61,15 @@ impl Frozen {
             weights_sha256: sha256,
         };
         Ok(Self { network, spec, workers, tensors })
+    }
+
+    /// A network that is there already, with the spec that describes it. A batch goes through it whole.
+    pub(super) fn from_network(network: Box<dyn Network>, spec: BackboneSpec) -> Self {
+        Self { network, spec, workers: Workers::none(), tensors: Vec::new() }
+    }
+
+    pub(super) fn set_preprocessing(&mut self, preprocessing: Preprocessing) {
+        self.spec.preprocessing = preprocessing;
     }
 
     /// Names of its tensors in the order in which it reads them, which is from the image to the logits by blocks.

@@ -8,6 +8,7 @@
 mod attended;
 mod bf16;
 mod cascade;
+mod closure;
 mod counted;
 mod efficientnet;
 mod frozen;
@@ -32,6 +33,7 @@ use burn::tensor::Tensor;
 
 pub use attended::{BlockAttention, BlockAttentionGradient};
 pub use cascade::cascade;
+pub use closure::ClosureBackbone;
 pub use counted::{CountedBackbone, Passes};
 pub use frozen::Frozen;
 pub use load::{load, open};
