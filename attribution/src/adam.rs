@@ -1,22 +1,22 @@
-//! The optimiser of masks.
+//! Adam, which optimises masks and channel weights.
 
 use burn::tensor::Tensor;
 
 /// Adam (Kingma and Ba, 2015) with its authors' decay rates, 0.9 and 0.999, and epsilon, 1e-8.
 #[derive(Clone, Debug)]
-pub(super) struct Adam<const D: usize> {
-    rate: f32,
+pub(crate) struct Adam<const D: usize> {
+    learning_rate: f32,
     steps: i32,
     moments: Option<(Tensor<D>, Tensor<D>)>,
 }
 
 impl<const D: usize> Adam<D> {
-    /// With this learning rate.
-    pub fn new(rate: f32) -> Self {
-        Self { rate, steps: 0, moments: None }
+    /// An optimiser without moments.
+    pub fn new(learning_rate: f32) -> Self {
+        Self { learning_rate, steps: 0, moments: None }
     }
 
-    /// `x` after a step downhill.
+    /// `x` after a step of descent along `gradient`.
     pub fn step(&mut self, x: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         const MEAN: f32 = 0.9;
         const SQUARE: f32 = 0.999;
@@ -26,9 +26,9 @@ impl<const D: usize> Adam<D> {
         let mean = mean * MEAN + gradient.clone() * (1.0 - MEAN);
         let square = square * SQUARE + gradient.powi_scalar(2) * (1.0 - SQUARE);
         let corrected = square.clone() / (1.0 - SQUARE.powi(self.steps));
-        let way = mean.clone() / (1.0 - MEAN.powi(self.steps)) / (corrected.sqrt() + 1e-8);
+        let update = mean.clone() / (1.0 - MEAN.powi(self.steps)) / (corrected.sqrt() + 1e-8);
         self.moments = Some((mean, square));
-        x - way * self.rate
+        x - update * self.learning_rate
     }
 }
 

@@ -1,30 +1,30 @@
-//! Why a method cannot explain.
+//! Errors of attribution methods.
 
 use explainer_zoo::adapter::NotSquare;
 use explainer_zoo::backbone::BackboneError;
 
-/// What is wrong with a method's name, its parameter, or what it is to look at.
+/// Why a method cannot be built, or cannot explain.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributionError {
     /// No method of this name.
     #[error("unknown attribution method `{name}`; known are {}", known.join(", "))]
     Unknown {
-        /// What was asked for.
+        /// The name given.
         name: String,
         /// Every method, with the form of its parameter.
         known: Vec<String>,
     },
-    /// The parameter behind the `@` makes no sense.
+    /// The parameter behind the `@` is not one of the method's.
     #[error("attribution method `{name}`: found `{found}` behind the @, expected {expected}")]
     Parameter {
         /// The method, without its parameter.
         name: String,
-        /// What was given.
+        /// The parameter given.
         found: String,
-        /// What makes sense.
+        /// The parameters there are.
         expected: String,
     },
-    /// The layer cannot be had.
+    /// The backbone has no such layer.
     #[error(transparent)]
     Layer(#[from] BackboneError),
     /// A transformer's patches do not tile the images.
@@ -32,7 +32,7 @@ pub enum AttributionError {
     NotSquare(#[from] NotSquare),
     /// The classifier has no layer to tap.
     #[error(
-        "{method} weighs the feature maps of a layer, but backbone {backbone} has none to tap; choose another method"
+        "{method} reads the feature maps of a layer, but backbone {backbone} has no taps; choose another method"
     )]
     NoLayer {
         /// The method.
@@ -40,18 +40,18 @@ pub enum AttributionError {
         /// The backbone.
         backbone: String,
     },
-    /// The engine did not show the layer that was asked for.
-    #[error("backbone {backbone} does not show its layer {layer}; choose another method")]
+    /// The backbone did not return the layer's feature maps.
+    #[error("backbone {backbone} did not return the feature maps of its layer {layer}; choose another method")]
     Hidden {
         /// The backbone.
         backbone: String,
         /// The layer.
         layer: String,
     },
-    /// Nothing can be put in the layer's place.
+    /// The layer's feature maps cannot be replaced.
     #[error(
-        "{method} puts features in the place of a layer's, which backbone {backbone} cannot; write the TorchScript with \
-         model-zoo/scripts/export_torchscript.py, or choose a method that only looks, such as score-cam or rise"
+        "{method} replaces the feature maps of a layer, which backbone {backbone} cannot; write the TorchScript with \
+         model-zoo/scripts/export_torchscript.py, or choose a method that only reads them, such as score-cam or rise"
     )]
     Fixed {
         /// The method.
@@ -59,10 +59,10 @@ pub enum AttributionError {
         /// The backbone.
         backbone: String,
     },
-    /// The method looks at attention, and there is none.
+    /// The method needs a vision transformer.
     #[error(
-        "{method} looks at the tokens and the attention of a vision transformer, which backbone {backbone} does not show; \
-         choose a method that explains any classifier, such as grad-cam or rise"
+        "{method} needs the tokens or the attention of a vision transformer, which backbone {backbone} does not have; \
+         choose a method for any classifier, such as grad-cam or rise"
     )]
     NoAttention {
         /// The method.
@@ -70,23 +70,23 @@ pub enum AttributionError {
         /// The backbone.
         backbone: String,
     },
-    /// Images and classes do not belong together.
-    #[error("{found} classes to explain, expected {expected}, one an image")]
+    /// The number of classes is not that of the images.
+    #[error("found {found} target classes, expected {expected}: one for each image")]
     Classes {
         /// Classes given.
         found: usize,
         /// Images given.
         expected: usize,
     },
-    /// A class beyond the classifier's.
-    #[error("there is no class {class} to explain: the classifier has {classes}, 0 to {}", classes.saturating_sub(1))]
+    /// A target class that the classifier does not have.
+    #[error("there is no class {class}: the classifier has {classes}, 0 to {}", classes.saturating_sub(1))]
     Class {
-        /// What was asked for.
+        /// The target class.
         class: usize,
         /// Number of classes.
         classes: usize,
     },
-    /// Masks of another size than the images.
+    /// The masks do not have the size of the images.
     #[error("the masks are {found:?}, expected [N, 1, {}, {}] with N at least 1", expected[0], expected[1])]
     Masks {
         /// Their shape.

@@ -1,12 +1,14 @@
-//! Methods on classifiers whose maps are known, and what all methods have in common.
+//! Methods on classifiers whose maps are known, and properties of all methods.
 
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, activation::relu};
 
-use super::tensors::{column, from_values, normal, values};
+use super::tensors::{class_scores, from_values, normal, values};
 use super::*;
-use explainer_zoo::backbone::{BackboneOutput, BackboneSpec, Cotangent, Tap, TapId, TapSpec, Vjp, imagenet, load};
+use explainer_zoo::backbone::{
+    Backbone, BackboneOutput, BackboneSpec, Cotangent, Passes, Tap, TapId, TapSpec, Vjp, imagenet, load,
+};
 use explainer_zoo::device::Compute;
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::maps::min_max;
@@ -14,7 +16,7 @@ use explainer_zoo::maps::min_max;
 const SIDE: usize = 16;
 const CLASSES: usize = 3;
 
-/// Logits that are weighted sums of the image, which is also what its one tap shows.
+/// A linear classifier of pixels. Its only tap is the image itself.
 #[derive(Debug)]
 struct Linear {
     spec: BackboneSpec,
@@ -28,7 +30,7 @@ impl Linear {
         Self::new(normal([3 * SIDE * SIDE, CLASSES], 1, "weights", 0, &Device::default()))
     }
 
-    /// Class 0 is how much of a chessboard there is within these rows and columns, the others are nothing.
+    /// The logit of class 0 is the amount of chessboard within these rows and columns; the others are zero.
     fn window(rows: Range<usize>, columns: Range<usize>) -> Self {
         let within = |i: usize| rows.contains(&(i / SIDE % SIDE)) && columns.contains(&(i % SIDE));
         let share = 5.0 / (3 * rows.len() * columns.len()) as f32;
@@ -50,8 +52,8 @@ impl Linear {
         Self { spec, weights }
     }
 
-    /// What the class's logit weighs each value by, `[1,3,side,side]`.
-    fn slope(&self, class: usize) -> Tensor<4> {
+    /// The gradient of the class's logit, `[1,3,side,side]`.
+    fn gradient(&self, class: usize) -> Tensor<4> {
         self.weights.clone().narrow(1, class, 1).transpose().reshape([1, 3, SIDE, SIDE])
     }
 }
@@ -80,11 +82,11 @@ impl Backbone for Linear {
     }
 }
 
-/// A classifier whose taps can be looked at and not replaced.
+/// A classifier whose taps can be read but not replaced.
 #[derive(Debug)]
-struct Sealed(Linear);
+struct ReadOnlyTaps(Linear);
 
-impl Backbone for Sealed {
+impl Backbone for ReadOnlyTaps {
     fn spec(&self) -> &BackboneSpec {
         self.0.spec()
     }
@@ -98,7 +100,7 @@ impl Backbone for Sealed {
     }
 
     fn vjp_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Vjp {
-        panic!("a method that replaces taps is refused")
+        panic!("a method that replaces taps must be refused")
     }
 
     fn can_replace_taps(&self) -> bool {
@@ -106,7 +108,7 @@ impl Backbone for Sealed {
     }
 }
 
-/// 1 and -1 in turn, in rows and in columns: what a blur leaves nothing of.
+/// A chessboard of 1 and -1, which a blur removes.
 fn chessboard(i: usize) -> f32 {
     if (i / SIDE + i % SIDE).is_multiple_of(2) { 1.0 } else { -1.0 }
 }
@@ -115,8 +117,8 @@ fn images(count: usize) -> Tensor<4> {
     normal([count, 3, SIDE, SIDE], 2, "images", 0, &Device::default())
 }
 
-/// Both stretched, within 1e-4.
-fn assert_same(what: &str, found: Tensor<4>, expected: Tensor<4>) {
+/// Asserts equality within 1e-4 of the map and the min-max normalised `expected`.
+fn assert_map(what: &str, found: Tensor<4>, expected: Tensor<4>) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     for (i, (f, e)) in values(found).iter().zip(values(min_max(expected))).enumerate() {
         assert!((f - e).abs() < 1e-4, "{what}: {f} instead of {e} at {i}");
@@ -124,8 +126,13 @@ fn assert_same(what: &str, found: Tensor<4>, expected: Tensor<4>) {
 }
 
 fn method(name: &str, backbone: &dyn Backbone) -> Box<dyn AttributionMethod> {
-    let setup = Setup { per_call: 5, seed: 3, ..Setup::new(backbone) };
-    name.parse::<MethodSpec>().unwrap().attributor(&setup).unwrap()
+    let context = MethodContext { batch_size: 5, seed: 3, ..MethodContext::new(backbone) };
+    name.parse::<MethodSpec>().unwrap().build(&context).unwrap()
+}
+
+/// Why a method cannot be built.
+fn refusal(name: &str, context: &MethodContext<'_>) -> String {
+    name.parse::<MethodSpec>().unwrap().build(context).unwrap_err().to_string()
 }
 
 fn maps(name: &str, backbone: &dyn Backbone, images: &Tensor<4>, classes: &[usize]) -> Tensor<4> {
@@ -134,13 +141,13 @@ fn maps(name: &str, backbone: &dyn Backbone, images: &Tensor<4>, classes: &[usiz
 
 #[test]
 fn only_methods_that_replace_taps_need_them_replaceable() {
-    let (sealed, images) = (Sealed(Linear::random()), images(1));
+    let (backbone, images) = (ReadOnlyTaps(Linear::random()), images(1));
     for name in ["score-cam", "sidu", "opti-cam@2", "rise@4", "integrated-gradients@2", "smooth-grad@2"] {
-        assert_eq!(maps(name, &sealed, &images, &[0]).dims()[..2], [1, 1], "{name}");
+        assert_eq!(maps(name, &backbone, &images, &[0]).dims()[..2], [1, 1], "{name}");
     }
     for name in ["grad-cam", "grad-cam++", "layer-cam", "ablation-cam", "abs-cam", "fd-cam", "iia@2"] {
-        let refused = name.parse::<MethodSpec>().unwrap().attributor(&Setup::new(&sealed)).unwrap_err().to_string();
-        assert!(refused.contains("puts features in the place of a layer's"), "{name}: {refused}");
+        let refused = refusal(name, &MethodContext::new(&backbone));
+        assert!(refused.contains("replaces the feature maps of a layer"), "{name}: {refused}");
     }
 }
 
@@ -148,52 +155,52 @@ fn only_methods_that_replace_taps_need_them_replaceable() {
 fn a_linear_classifier_is_explained_by_its_weights() {
     let (backbone, images) = (Linear::random(), images(2));
     let classes = [2, 0];
-    let slopes = Tensor::cat(vec![backbone.slope(2), backbone.slope(0)], 0);
-    let contribution = images.clone() * slopes.clone();
+    let gradients = Tensor::cat(vec![backbone.gradient(2), backbone.gradient(0)], 0);
+    let contribution = images.clone() * gradients.clone();
     let over = |x: Tensor<4>| x.mean_dim(3).mean_dim(2);
     let weighted = |weights: Tensor<4>| relu((images.clone() * weights).sum_dim(1));
 
-    assert_same("grad-cam", maps("grad-cam", &backbone, &images, &classes), weighted(over(slopes.clone())));
-    let layer_cam = relu((relu(slopes.clone()) * images.clone()).sum_dim(1));
-    assert_same("layer-cam", maps("layer-cam", &backbone, &images, &classes), layer_cam);
-    // What a channel gives is what goes with it, as a share of the whole.
+    assert_map("grad-cam", maps("grad-cam", &backbone, &images, &classes), weighted(over(gradients.clone())));
+    let layer_cam = relu((relu(gradients.clone()) * images.clone()).sum_dim(1));
+    assert_map("layer-cam", maps("layer-cam", &backbone, &images, &classes), layer_cam);
+    // Ablating a channel removes its contribution to the logit.
     let whole = contribution.clone().sum_dim(3).sum_dim(2).sum_dim(1);
     let ablation = over(contribution.clone()) * (SIDE * SIDE) as f32 / whole;
-    assert_same("ablation-cam", maps("ablation-cam", &backbone, &images, &classes), weighted(ablation));
-    let rising = relu(slopes.clone());
+    assert_map("ablation-cam", maps("ablation-cam", &backbone, &images, &classes), weighted(ablation));
+    let positive = relu(gradients.clone());
     let sum = relu(over(images.clone())) * (SIDE * SIDE) as f32;
-    let plus = over(rising.clone() / (rising * sum + 2.0));
-    assert_same("grad-cam++", maps("grad-cam++", &backbone, &images, &classes), weighted(plus));
-    // The slope is the same everywhere, noise or not.
-    assert_same("smooth-grad", maps("smooth-grad@7", &backbone, &images, &classes), slopes.clone().abs().sum_dim(1));
-    // Black is -1: the way from there is x + 1.
-    let path = ((images.clone() + 1.0) * slopes.clone()).sum_dim(1);
-    assert_same("integrated-gradients", maps("integrated-gradients@3", &backbone, &images, &classes), path);
+    let plus = over(positive.clone() / (positive * sum + 2.0));
+    assert_map("grad-cam++", maps("grad-cam++", &backbone, &images, &classes), weighted(plus));
+    // The gradient is constant, with noise or without.
+    assert_map("smooth-grad", maps("smooth-grad@7", &backbone, &images, &classes), gradients.clone().abs().sum_dim(1));
+    // Black is -1: the path from there is x + 1.
+    let path = ((images.clone() + 1.0) * gradients.clone()).sum_dim(1);
+    assert_map("integrated-gradients", maps("integrated-gradients@3", &backbone, &images, &classes), path);
 }
 
-/// With one pixel a mask, RISE says what the classifier makes of each pixel alone.
+/// With masks of one pixel each, RISE is the probability that each pixel alone gives.
 #[test]
 fn rise_with_a_mask_a_pixel_is_the_probability_of_each() {
     let (backbone, images) = (Linear::random(), images(1) * 0.1);
     let pixels = SIDE * SIDE;
     let masks = Tensor::<2>::eye(pixels, &Device::default()).reshape([pixels, 1, SIDE, SIDE]);
-    let rise = Rise { masks: Masks::Fixed(masks.clone()), per_call: 100 };
+    let rise = Rise { masks: Masks::Fixed(masks.clone()), batch_size: 100 };
     let found = rise.explain(&backbone, &images, &[1]).unwrap();
     assert_eq!(found.passes, Passes { forward: pixels as u64, backward: 0 });
     let logits = backbone.forward(images.clone() * masks, &[]).logits;
-    let expected = column(burn::tensor::activation::softmax(logits, 1), 1).reshape([1, 1, SIDE, SIDE]);
-    assert_same("rise", found.maps, expected);
-    let small = Rise { masks: Masks::Fixed(Tensor::zeros([2, 1, 4, SIDE], &Device::default())), per_call: 9 };
+    let expected = class_scores(burn::tensor::activation::softmax(logits, 1), 1).reshape([1, 1, SIDE, SIDE]);
+    assert_map("rise", found.maps, expected);
+    let small = Rise { masks: Masks::Fixed(Tensor::zeros([2, 1, 4, SIDE], &Device::default())), batch_size: 9 };
     let error = small.explain(&backbone, &images, &[1]).unwrap_err().to_string();
     assert_eq!(error, "the masks are [2, 1, 4, 16], expected [N, 1, 16, 16] with N at least 1");
 }
 
 #[test]
-fn opti_cam_finds_the_channel_that_the_class_looks_at() {
+fn opti_cam_finds_the_channel_of_the_class() {
     let device = Device::default();
-    // The class likes the first channel and dislikes the others.
-    let likes = (0..3 * SIDE * SIDE).flat_map(|i| [if i < SIDE * SIDE { 1.0 } else { -1.0 }, 0.0, 0.0]).collect();
-    let backbone = Linear::new(from_values(likes, [3 * SIDE * SIDE, CLASSES], &device));
+    // The logit grows with the first channel and falls with the others.
+    let weights = (0..3 * SIDE * SIDE).flat_map(|i| [if i < SIDE * SIDE { 1.0 } else { -1.0 }, 0.0, 0.0]).collect();
+    let backbone = Linear::new(from_values(weights, [3 * SIDE * SIDE, CLASSES], &device));
     let ramp = |f: fn(usize) -> usize| {
         from_values((0..SIDE * SIDE).map(|i| f(i) as f32 / 15.0).collect(), [1, 1, SIDE, SIDE], &device)
     };
@@ -229,7 +236,7 @@ fn perturbations_find_where_the_class_is() {
 }
 
 #[test]
-fn floors_know_nothing_of_the_classifier() {
+fn trivial_maps_ignore_the_classifier() {
     let backbone = Linear::random();
     let device = Device::default();
     let found = |name: &str, images: &Tensor<4>| method(name, &backbone).explain(&backbone, images, &[0]).unwrap();
@@ -251,7 +258,7 @@ fn floors_know_nothing_of_the_classifier() {
     assert!((mean - 0.5).abs() < 0.06 && random != values(found("random", &(images(1) * 2.0)).maps));
 }
 
-/// What each method says that it costs, at small numbers, on a layer of three channels.
+/// The documented passes of each method, at small numbers, on a layer of three channels.
 #[test]
 fn passes_are_those_of_the_documentation() {
     let backbone = Linear::random();
@@ -282,26 +289,25 @@ fn passes_are_those_of_the_documentation() {
 fn transformer_methods_are_refused_elsewhere() {
     let backbone = Linear::random();
     for name in ["rollout", "transformer-attribution", "vit-cx", "daam"] {
-        let error = name.parse::<MethodSpec>().unwrap().attributor(&Setup::new(&backbone)).unwrap_err().to_string();
+        let error = refusal(name, &MethodContext::new(&backbone));
         let expected =
-            format!("{name} looks at the tokens and the attention of a vision transformer, which backbone linear");
+            format!("{name} needs the tokens or the attention of a vision transformer, which backbone linear");
         assert!(error.starts_with(&expected), "{error}");
     }
-    let setup = Setup { layer: Some("layer9"), ..Setup::new(&backbone) };
-    let error = "grad-cam".parse::<MethodSpec>().unwrap().attributor(&setup).unwrap_err().to_string();
+    let error = refusal("grad-cam", &MethodContext { layer: Some("layer9"), ..MethodContext::new(&backbone) });
     assert_eq!(error, "backbone linear has no tap \"layer9\"; it has pixels");
     let bare = Linear { spec: BackboneSpec { taps: Vec::new(), ..Linear::random().spec }, ..Linear::random() };
-    let error = "sidu".parse::<MethodSpec>().unwrap().attributor(&Setup::new(&bare)).unwrap_err().to_string();
-    assert!(error.contains("sidu weighs the feature maps of a layer, but backbone linear has none to tap"), "{error}");
+    let error = refusal("sidu", &MethodContext::new(&bare));
+    assert!(error.contains("sidu reads the feature maps of a layer, but backbone linear has no taps"), "{error}");
 }
 
 #[test]
 fn names_and_parameters_are_checked() {
     for form in names() {
         let name = form.split('[').next().unwrap();
-        let comparator: MethodSpec = name.parse().unwrap();
-        assert_eq!(comparator.to_string(), name);
-        assert!(!comparator.title().is_empty());
+        let spec: MethodSpec = name.parse().unwrap();
+        assert_eq!(spec.to_string(), name);
+        assert!(!spec.title().is_empty());
     }
     let problem = |text: &str| text.parse::<MethodSpec>().unwrap_err().to_string();
     assert!(
@@ -319,16 +325,22 @@ fn classes_that_are_not_there_are_refused() {
     let problem = |classes: &[usize]| {
         method("grad-cam", &backbone).explain(&backbone, &images(2), classes).unwrap_err().to_string()
     };
-    assert_eq!(problem(&[0]), "1 classes to explain, expected 2, one an image");
-    assert_eq!(problem(&[0, 3]), "there is no class 3 to explain: the classifier has 3, 0 to 2");
+    assert_eq!(problem(&[0]), "1 target classes, expected 2: one for each image");
+    assert_eq!(problem(&[0, 3]), "there is no class 3: the classifier has 3, 0 to 2");
 }
 
-/// A transformer's last tap says nothing of its patches to the class token: the layer is before the last attention.
+/// The patches of a transformer's last tap do not reach the class token: the layer is before the last attention.
 #[test]
-fn the_usual_layer_is_one_that_the_class_depends_on() {
+fn the_default_layer_is_one_that_the_logits_depend_on() {
     let compute = Compute::new("flex", Some(1)).unwrap();
     for (name, expected) in [("vit_small_patch14_dinov2", "blocks.11.norm1"), ("shapes_resnet", "layer3")] {
         let backbone = load(name, "random:3", None, &compute, &mut |_, _| {}).unwrap();
-        assert_eq!(Layer::usual(&backbone).map(|tap| tap.name.as_str()), Some(expected));
+        assert_eq!(Layer::default_tap(&backbone).map(|tap| tap.name.as_str()), Some(expected));
     }
+}
+
+#[test]
+fn the_readme_has_the_table_of_the_registry() {
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&table()), "put this into attribution/README.md:\n{}", table());
 }

@@ -264,7 +264,7 @@ fn what_cannot_be_compared_is_refused() {
     assert!(problem.contains("but one explains shapes_resnet (SHA-256"), "{problem}");
 
     let problem = with("{artifact: one/artifact}, {method: rollout}");
-    assert!(problem.contains("rollout: rollout looks at the tokens"), "{problem}");
+    assert!(problem.contains("rollout: rollout needs the tokens"), "{problem}");
     let problem = with("{artifact: one/artifact, draws: 3}, {method: edges}");
     assert!(problem.contains("one: the keys metric, draws and family are BEE's; remove them"), "{problem}");
     let problem = place.refused(&["images=shapes:0"]);

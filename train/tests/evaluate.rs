@@ -94,7 +94,7 @@ fn metrics_are_measured_written_and_compared() {
     }
     let refused = evaluate(&one, &images, &["--against", "rollout"]);
     assert_eq!(refused.status.code(), Some(2), "{}", errors(&refused));
-    assert!(errors(&refused).contains("--against: rollout looks at the tokens"), "{}", errors(&refused));
+    assert!(errors(&refused).contains("--against: rollout needs the tokens"), "{}", errors(&refused));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
 use explainer_attribution::{
-    AttributionMethod, FdCam, Iia, IntegratedGradients, Layer, Masks, MethodSpec, Rise, Setup, names,
+    AttributionMethod, FdCam, Iia, IntegratedGradients, Layer, Masks, MethodContext, MethodSpec, Rise, names,
 };
 use explainer_tests::{assert_within, compute, fixture, int_tensor, values};
 use explainer_zoo::backbone::layers::{
@@ -161,8 +161,8 @@ fn given() -> (Tensor<4>, Vec<usize>) {
 }
 
 fn method(name: &str, backbone: &Frozen) -> Box<dyn AttributionMethod> {
-    let setup = Setup { per_call: 5, ..Setup::new(backbone) };
-    name.parse::<MethodSpec>().expect("a method").attributor(&setup).expect("one for this network")
+    let context = MethodContext { batch_size: 5, ..MethodContext::new(backbone) };
+    name.parse::<MethodSpec>().expect("a method").build(&context).expect("one for this network")
 }
 
 /// Compares a method's maps with the fixture's of the same name.
@@ -200,7 +200,7 @@ fn integrated_gradients_are_those_of_the_library() {
 
 #[test]
 fn rise_with_fixed_masks_is_that_of_the_library() {
-    let rise = Rise { masks: Masks::Fixed(golden("masks")), per_call: 7 };
+    let rise = Rise { masks: Masks::Fixed(golden("masks")), batch_size: 7 };
     assert_golden("rise", &rise, &convolutional());
 }
 
@@ -209,9 +209,9 @@ fn other_maps_of_layers_are_those_of_their_definitions() {
     let backbone = convolutional();
     assert_golden("sidu", method("sidu", &backbone).as_ref(), &backbone);
     let layer = Layer::named(&backbone, "layer", SIDE).expect("a layer");
-    assert_golden("fd-cam", &FdCam { layer, quantile: 0.75, per_call: 3 }, &backbone);
+    assert_golden("fd-cam", &FdCam { layer, quantile: 0.75, batch_size: 3 }, &backbone);
     let preprocessing = backbone.spec().preprocessing.clone();
-    assert_golden("iia", &Iia { layer, steps: 4, preprocessing, per_call: 3 }, &backbone);
+    assert_golden("iia", &Iia { layer, steps: 4, preprocessing, batch_size: 3 }, &backbone);
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn maps_are_in_range_and_do_not_depend_on_the_batch() {
         for form in names() {
             let name = form.split('[').next().expect("a name");
             let name = if form == name { name.to_owned() } else { format!("{name}@6") };
-            let setup = Setup { per_call: 5, ..Setup::new(&backbone) };
-            let Ok(method) = name.parse::<MethodSpec>().expect("a method").attributor(&setup) else { continue };
+            let context = MethodContext { batch_size: 5, ..MethodContext::new(&backbone) };
+            let Ok(method) = name.parse::<MethodSpec>().expect("a method").build(&context) else { continue };
             explained += 1;
             let all = method.explain(&backbone, &images, &classes).expect("maps").maps;
             let [batch, one, height, width] = all.dims();

@@ -2,7 +2,7 @@
 
 use super::BadUsage;
 use crate::explain::{ExplainError, LoadedExplainer, MethodExplainFn};
-use explainer_attribution::{AttributionError, AttributionMethod, MethodSpec, Setup};
+use explainer_attribution::{AttributionError, AttributionMethod, MethodContext, MethodSpec};
 use explainer_metrics::{Attributions, ImageBatch, Metric, MetricError, Results, Row};
 use explainer_zoo::backbone::Passes;
 use serde::Serialize;
@@ -67,8 +67,9 @@ impl Theirs {
         per_call: NonZeroUsize,
     ) -> Result<Self, BadUsage> {
         let preprocessing = &loaded.artifact.config.preprocessing;
-        let setup = Setup { preprocessing, per_call: per_call.get(), ..Setup::new(loaded.backbone.as_ref()) };
-        let made = method.attributor(&setup).map_err(|error| BadUsage(format!("--against: {error}")))?;
+        let batch_size = per_call.get();
+        let context = MethodContext { preprocessing, batch_size, ..MethodContext::new(loaded.backbone.as_ref()) };
+        let made = method.build(&context).map_err(|error| BadUsage(format!("--against: {error}")))?;
         let results = Results { metrics, rows: Vec::new() };
         Ok(Self { name: method.to_string(), method: Some(made), results, passes: Passes::default() })
     }

@@ -1,7 +1,7 @@
 //! The end of a run: the trained explainer beside maps without training, on images whose object is known.
 
 use burn::tensor::Tensor;
-use explainer_attribution::{AttributionMethod, MethodSpec, Setup};
+use explainer_attribution::{AttributionMethod, MethodContext, MethodSpec};
 use explainer_zoo::image::Pixels;
 use image::RgbImage;
 
@@ -41,7 +41,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let mut names = vec!["trained explainer"];
     let mut others: Vec<Box<dyn AttributionMethod>> = Vec::new();
     for method in METHODS.iter().filter_map(|name| name.parse::<MethodSpec>().ok()) {
-        if let Ok(attributor) = method.attributor(&Setup::new(backbone)) {
+        if let Ok(attributor) = method.build(&MethodContext::new(backbone)) {
             names.push(method.title());
             others.push(attributor);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use explainer_attribution::{AttributionMethod, MethodSpec, Setup};
+use explainer_attribution::{AttributionMethod, MethodContext, MethodSpec};
 use explainer_zoo::artifact::bee::METHOD;
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
@@ -164,14 +164,14 @@ impl Contender {
         config: &CompareConfig,
     ) -> Result<Self, CompareError> {
         let name = compared.name();
-        let setup = Setup {
+        let context = MethodContext {
             preprocessing: &classifier.preprocessing,
             seed: config.seed,
-            per_call: config.batch_size,
-            ..Setup::new(classifier.backbone.as_ref())
+            batch_size: config.batch_size,
+            ..MethodContext::new(classifier.backbone.as_ref())
         };
         let comparator: MethodSpec = method.parse().map_err(|error| CompareError::method(&name, error))?;
-        let made = comparator.attributor(&setup).map_err(|error| CompareError::method(&name, error))?;
+        let made = comparator.build(&context).map_err(|error| CompareError::method(&name, error))?;
         let what = match comparator.to_string() {
             own if own == name => comparator.title().to_owned(),
             own => format!("{}, {own}", comparator.title()),

@@ -1,37 +1,55 @@
-//! ViT-CX (Xie et al., 2023).
+//! ViT-CX.
 
 use burn::tensor::{Tensor, activation::softmax};
-
-use super::layer::Layer;
-use super::tensors::{column, from_values, normal, parts, values};
-use super::{AttributionError, AttributionMethod};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::maps::min_max;
 
-/// The causal effect of what a vision transformer's channels see: sum_i s_i M_i / sum_i M_i, position by position.
+use crate::layer::Layer;
+use crate::method::Built;
+use crate::tensors::{chunks, class_scores, from_values, normal, values};
+use crate::{Access, AttributionError, AttributionMethod, Family, MethodContext, MethodInfo};
+
+pub(crate) const INFO: MethodInfo = MethodInfo {
+    name: "vit-cx",
+    title: "ViT-CX",
+    family: Family::Transformer,
+    paper: "Xie et al., 2023",
+    access: Access::Tokens,
+    passes: "1 + 2 N forward, N <= C",
+    parameter: None,
+};
+
+pub(crate) fn build(context: &MethodContext<'_>, _: usize) -> Built {
+    context.patches(&INFO)?;
+    let layer = context.layer(&INFO)?;
+    Ok(Box::new(VitCx { layer, threshold: 0.1, seed: context.seed, batch_size: context.batch_size }))
+}
+
+/// ViT-CX (Xie et al., 2023): sum_i s_i M_i / sum_i M_i, position by position. s_i is the causal effect of mask M_i.
 ///
-/// The masks M_i come from the layer's C feature maps, resized to the image (bilinear) and stretched to 0..1, of which
-/// those alike are summed and stretched again: clusters by complete linkage of their cosine distances, up to a distance of
-/// 0.1. With noise Z of N(0, 0.1^2) in normalised values where a mask hides the image,
+/// The masks come from the layer's C feature maps, resized to the image (bilinear) and min-max normalised. Similar ones are
+/// summed and normalised again: clusters by complete linkage of cosine distances, up to a distance of 0.1. With noise Z_i of
+/// N(0, 0.1^2), in normalised values, where the mask hides the image,
 ///
 /// s_i = p(x M_i + Z_i (1 - M_i)) - p(x + Z_i (1 - M_i)) + p(x),
 ///
-/// p the class's probability; the division is the correction for how often a pixel is covered.
+/// p the class's probability. The division corrects for how often a pixel is covered.
 ///
-/// 1 + 2 N forward passes, N <= C the number of clusters, which depends on the image.
+/// Maps `[B,1,H,W]` in 0..=1. 1 + 2 N forward passes an image, N <= C the number of clusters, which depends on the image.
 #[derive(Clone, Debug)]
 pub struct VitCx {
-    /// Whose feature maps become masks.
+    /// The layer whose feature maps become masks.
     pub layer: Layer,
-    /// Cosine distance from which on masks stay apart; the paper's is 0.1.
+    /// Largest cosine distance within a cluster; the paper's is 0.1.
     pub threshold: f32,
-    /// Of the random numbers.
+    /// Seed of the noise.
     pub seed: u64,
-    /// Masked images in memory at a time.
-    pub per_call: usize,
+    /// Masked images in one call of the backbone.
+    pub batch_size: usize,
 }
 
+/// Standard deviation of the noise.
 const NOISE: f32 = 0.1;
 
 impl AttributionMethod for VitCx {
@@ -41,56 +59,56 @@ impl AttributionMethod for VitCx {
         images: &Tensor<4>,
         classes: &[usize],
     ) -> Result<Tensor<4>, AttributionError> {
-        let seen = self.layer.look(backbone, images)?;
+        let output = self.layer.forward(backbone, images)?;
         let [_, _, height, width] = images.dims();
         let device = images.device();
         let mut maps = Vec::with_capacity(classes.len());
         for (image, class) in classes.iter().enumerate() {
-            let one = seen.one(image);
+            let one = output.image(image);
             let small = self.masks(&one.map, [height, width]);
-            let score = |shown| column(softmax(backbone.forward(shown, &[]).logits, 1), *class);
-            let whole = column(softmax(one.logits.clone(), 1), *class);
+            let score = |images| class_scores(softmax(backbone.forward(images, &[]).logits, 1), *class);
+            let clean = class_scores(softmax(one.logits.clone(), 1), *class);
             let mut sum = Tensor::<2>::zeros([1, height * width], &device);
-            let mut cover = sum.clone();
-            for part in parts(small.dims()[0], (self.per_call / 2).max(1)) {
-                let masks = min_max(resize(small.clone().narrow(0, part.start, part.len()), [height, width]));
-                let noise = part
+            let mut coverage = sum.clone();
+            for chunk in chunks(small.dims()[0], (self.batch_size / 2).max(1)) {
+                let masks = min_max(resize(small.clone().narrow(0, chunk.start, chunk.len()), [height, width]));
+                let noise = chunk
                     .clone()
                     .map(|number| normal([1, 3, height, width], self.seed, "vit-cx", number as u64, &device) * NOISE);
                 let noise = Tensor::cat(noise.collect(), 0) * masks.clone().neg().add_scalar(1.0);
-                let hidden = score(one.image().clone() * masks.clone() + noise.clone());
-                let noisy = score(one.image().clone() + noise);
-                let flat = masks.reshape([part.len(), height * width]);
-                sum = sum + (hidden - noisy + whole.clone()).unsqueeze::<2>().matmul(flat.clone());
-                cover = cover + flat.sum_dim(0);
+                let masked = score(one.images.clone() * masks.clone() + noise.clone());
+                let noisy = score(one.images.clone() + noise);
+                let flat = masks.reshape([chunk.len(), height * width]);
+                sum = sum + (masked - noisy + clean.clone()).unsqueeze::<2>().matmul(flat.clone());
+                coverage = coverage + flat.sum_dim(0);
             }
-            maps.push((sum / cover.clamp_min(1e-8)).reshape([1, 1, height, width]));
+            maps.push((sum / coverage.clamp_min(1e-8)).reshape([1, 1, height, width]));
         }
         Ok(min_max(Tensor::cat(maps, 0)))
     }
 }
 
 impl VitCx {
-    /// The sums of the clusters' masks `[N,1,h,w]`, before they are resized: a sum of resized maps is the resized sum.
+    /// The sum of each cluster's masks, `[N,1,h,w]`, at the layer's resolution: a sum of resized maps is the resized sum.
     fn masks(&self, map: &Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let [_, channels, rows, columns] = map.dims();
         let (cells, pixels) = (rows * columns, size[0] * size[1]);
         let device = map.device();
         let maps = map.clone().swap_dims(0, 1);
-        // As resizing is linear and keeps constants, masks are stretched at their own size, by the least and largest of the
-        // resized ones, and products of resized masks are products with U^T U between, U the resize.
+        // The resize U is linear and keeps constants. So masks are normalised at the layer's resolution, by the minimum and
+        // maximum after the resize, and inner products of resized masks a, b are a^T U^T U b.
         let (mut low, mut high) = (Vec::new(), Vec::new());
-        for part in parts(channels, self.per_call) {
-            let large = resize(maps.clone().narrow(0, part.start, part.len()), size).reshape([part.len(), pixels]);
+        for chunk in chunks(channels, self.batch_size) {
+            let large = resize(maps.clone().narrow(0, chunk.start, chunk.len()), size).reshape([chunk.len(), pixels]);
             low.push(large.clone().min_dim(1));
             high.push(large.max_dim(1));
         }
         let (low, high) = (Tensor::cat(low, 0), Tensor::cat(high, 0));
-        let stretched = (maps.reshape([channels, cells]) - low.clone()) / (high - low).clamp_min(1e-8);
-        let unit = Tensor::<2>::eye(cells, &device).reshape([cells, 1, rows, columns]);
-        let resized = resize(unit, size).reshape([cells, pixels]);
-        let between = resized.clone().matmul(resized.transpose());
-        let products = stretched.clone().matmul(between).matmul(stretched.clone().transpose());
+        let normalised = (maps.reshape([channels, cells]) - low.clone()) / (high - low).clamp_min(1e-8);
+        let identity = Tensor::<2>::eye(cells, &device).reshape([cells, 1, rows, columns]);
+        let resized = resize(identity, size).reshape([cells, pixels]);
+        let gram = resized.clone().matmul(resized.transpose());
+        let products = normalised.clone().matmul(gram).matmul(normalised.clone().transpose());
         let products = values(products);
         let norm = |i: usize| products[i * channels + i].max(1e-12).sqrt();
         let distance = |i: usize| 1.0 - products[i] / (norm(i / channels) * norm(i % channels));
@@ -98,15 +116,15 @@ impl VitCx {
         let count = labels.iter().max().map_or(0, |last| last + 1);
         let mut members = vec![0.0; count * channels];
         labels.iter().enumerate().for_each(|(channel, label)| members[label * channels + channel] = 1.0);
-        from_values(members, [count, channels], &device).matmul(stretched).reshape([count, 1, rows, columns])
+        from_values(members, [count, channels], &device).matmul(normalised).reshape([count, 1, rows, columns])
     }
 }
 
-/// Clusters of `count` things by complete linkage, of distances `[count,count]`: each thing's cluster, numbered from 0.
-/// Two are merged where no member of the one is `threshold` or more from one of the other, the nearest first.
+/// Complete-linkage clustering of `count` items with distances `[count,count]`: the cluster of each item, numbered from 0. Two
+/// clusters are merged, nearest first, while their largest distance is below `threshold`.
 ///
-/// By chains of nearest neighbours: two that are each other's nearest may be merged at once, as merging others brings
-/// nothing nearer.
+/// By nearest-neighbour chains: two clusters that are each other's nearest neighbour can be merged at once, since merging
+/// others brings nothing nearer.
 fn complete_linkage(mut distances: Vec<f32>, count: usize, threshold: f32) -> Vec<usize> {
     let mut owner: Vec<usize> = (0..count).collect();
     let mut active = vec![true; count];
@@ -137,16 +155,16 @@ fn complete_linkage(mut distances: Vec<f32>, count: usize, threshold: f32) -> Ve
                 }
             }
             Some((other, _)) => chain.push(other),
-            // The last one.
+            // A single cluster is left.
             None => break,
         }
     }
-    let mut seen: Vec<usize> = Vec::new();
-    let number = |owner: usize| match seen.iter().position(|known| *known == owner) {
+    let mut numbered: Vec<usize> = Vec::new();
+    let number = |owner: usize| match numbered.iter().position(|known| *known == owner) {
         Some(number) => number,
         None => {
-            seen.push(owner);
-            seen.len() - 1
+            numbered.push(owner);
+            numbered.len() - 1
         }
     };
     owner.into_iter().map(number).collect()
@@ -173,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn chains_find_what_merging_the_nearest_first_finds() {
+    fn chains_find_the_same_clusters_as_merging_the_nearest_first() {
         for seed in 0..20 {
             let points = &uniform(seed, "points", 40);
             let threshold = 0.05 + 0.02 * seed as f32;
-            // Straight from the definition.
+            // By the definition.
             let mut clusters: Vec<Vec<usize>> = (0..points.len()).map(|i| vec![i]).collect();
             let apart = &|a: &[usize], b: &[usize]| {
                 let pairs = a.iter().flat_map(|i| b.iter().map(move |j| (points[*i] - points[*j]).abs()));

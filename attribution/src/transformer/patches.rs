@@ -1,17 +1,17 @@
-//! What the methods for vision transformers share.
+//! The patch tokens of a vision transformer.
 
 use burn::tensor::Tensor;
-
-use super::AttributionError;
-use super::tensors::{indices, parts};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::backbone::{Backbone, BlockAttention, Tap};
 use explainer_zoo::path_integral::one_hot;
 
+use crate::AttributionError;
+use crate::tensors::{chunks, indices};
+
 /// Images whose attention is in memory at a time: with its gradient 45 MB each for a ViT-B/16 on 224 pixels.
 const IMAGES: usize = 4;
 
-/// Where the patches are among a transformer's tokens.
+/// The position of the patches among a transformer's tokens, and their grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patches {
     adapter: Adapter,
@@ -19,23 +19,23 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Those of this classifier, for square images of `side` pixels; the method is named in errors.
+    /// The patches of a classifier for square images of `side` pixels. `method` is named in errors.
     ///
     /// # Errors
-    /// [`AttributionError::NoAttention`] where it is no transformer; [`AttributionError::NotSquare`].
+    /// [`AttributionError::NoAttention`] for a backbone that is no vision transformer; [`AttributionError::NotSquare`].
     pub fn of(backbone: &dyn Backbone, side: usize, method: &'static str) -> Result<Self, AttributionError> {
         let tap = backbone.spec().taps.iter().rev().find(|tap| tap.prefix_tokens.is_some());
         let tap = tap.ok_or_else(|| missing(backbone, method))?;
         Ok(Self { adapter: Adapter::new(tap, side)?, method })
     }
 
-    /// A value for each token `[B,N]` as a map of the patches `[B,1,h,w]`.
+    /// Token values `[B,N]` as a map of the patches `[B,1,h,w]`.
     pub(super) fn map(&self, tokens: Tensor<2>) -> Tensor<4> {
         self.adapter.apply(Tap::Tokens(tokens.unsqueeze_dim(2)))
     }
 
-    /// What `map` makes of the blocks' attention, with gradients of the classes' logits if classes are given; a few images
-    /// at a time.
+    /// Applies `map` to the attention of all blocks, a few images at a time. With `classes` the attention has gradients of
+    /// their logits.
     pub(super) fn explain(
         &self,
         backbone: &dyn Backbone,
@@ -44,10 +44,10 @@ impl Patches {
         map: impl Fn(Vec<BlockAttention>) -> Tensor<4>,
     ) -> Result<Tensor<4>, AttributionError> {
         let mut maps = Vec::new();
-        for part in parts(images.dims()[0], IMAGES) {
-            let some = images.clone().narrow(0, part.start, part.len());
-            let own = classes.and_then(|classes| classes.get(part));
-            let blocks = match own {
+        for chunk in chunks(images.dims()[0], IMAGES) {
+            let some = images.clone().narrow(0, chunk.start, chunk.len());
+            let targets = classes.and_then(|classes| classes.get(chunk));
+            let blocks = match targets {
                 Some(classes) => {
                     let cotangent = one_hot(indices(classes, &images.device()));
                     backbone.attention(some, Some(&cotangent))
@@ -70,14 +70,14 @@ pub(super) fn mean_of_heads(weights: Tensor<4>) -> Tensor<3> {
     weights.mean_dim(1).reshape([batch, rows, columns])
 }
 
-/// The row of the class token, which is the first, of `[B,N,N]`: `[B,N]`.
+/// The row of the class token, the first, of `[B,N,N]`: `[B,N]`.
 pub(super) fn class_row(x: Tensor<3>) -> Tensor<2> {
     let [batch, _, tokens] = x.dims();
     x.narrow(1, 0, 1).reshape([batch, tokens])
 }
 
-/// A unit matrix for each image: `[B,N,N]`, shaped as `like`.
-pub(super) fn unit(like: &Tensor<3>) -> Tensor<3> {
+/// An identity matrix for each image, in the shape of `like` `[B,N,N]`.
+pub(super) fn identity(like: &Tensor<3>) -> Tensor<3> {
     let [batch, tokens, _] = like.dims();
     Tensor::<2>::eye(tokens, &like.device()).unsqueeze::<3>().repeat_dim(0, batch)
 }

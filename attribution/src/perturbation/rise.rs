@@ -1,45 +1,61 @@
-//! RISE (Petsiuk et al., 2018).
+//! RISE.
 
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, activation::softmax};
-
-use super::tensors::{column, from_values, parts};
-use super::{AttributionError, AttributionMethod};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::bilinear::resize;
-use explainer_zoo::explainer::bee::Stream;
 use explainer_zoo::maps::min_max;
 
-/// sum_n p(x * M_n) M_n / (N E(M)), p the class's probability (equation 6), stretched to 0..1. A hole in a normalised
-/// image is the data's mean colour.
+use crate::method::Built;
+use crate::tensors::{RandomStream, chunks, class_scores, from_values};
+use crate::{Access, AttributionError, AttributionMethod, Family, MethodContext, MethodInfo};
+
+pub(crate) const INFO: MethodInfo = MethodInfo {
+    name: "rise",
+    title: "RISE",
+    family: Family::Perturbation,
+    paper: "Petsiuk et al., 2018",
+    access: Access::Logits,
+    passes: "n forward",
+    parameter: Some(("MASKS", 8000)),
+};
+
+pub(crate) fn build(context: &MethodContext<'_>, count: usize) -> Built {
+    let masks = Masks::Random { count, side: 7, keep: 0.5, seed: context.seed };
+    Ok(Box::new(Rise { masks, batch_size: context.batch_size }))
+}
+
+/// RISE (Petsiuk et al., 2018, equation 6): sum_n p(x * M_n) M_n / (N E[M]), p the class's probability, min-max normalised.
+/// Zero in a normalised image is the mean colour of the data.
 ///
-/// N forward passes. The images of a batch share their masks, which are made a few at a time.
+/// Maps `[B,1,H,W]` in 0..=1. N forward passes an image. The images of a batch share their masks, of which `batch_size`
+/// exist at a time.
 #[derive(Clone, Debug)]
 pub struct Rise {
-    /// Where the masks come from.
+    /// The masks.
     pub masks: Masks,
-    /// Masked images in memory at a time.
-    pub per_call: usize,
+    /// Masked images in one call of the backbone.
+    pub batch_size: usize,
 }
 
 /// The masks of RISE.
 #[derive(Clone, Debug)]
 pub enum Masks {
-    /// `count` random ones: a grid of `side` x `side` cells, each 1 with probability `keep` and else 0, resized (bilinear)
-    /// until it reaches a cell beyond the image, and cut at a random place. The paper's are 4,000 or 8,000 of side 7 with
+    /// Random masks: a grid of `side` x `side` cells, each 1 with probability `keep` and else 0, resized (bilinear) to one
+    /// cell more than the image and cropped at a random offset. The paper takes 4,000 or 8,000 of side 7 with probability
     /// 1/2.
     Random {
         /// N
         count: usize,
-        /// Cells a side.
+        /// Cells of each side.
         side: usize,
-        /// Probability of a cell to be kept.
+        /// Probability of a cell to be 1.
         keep: f64,
-        /// Of the random numbers.
+        /// Seed of the masks.
         seed: u64,
     },
-    /// These, `[N,1,H,W]`.
+    /// Given masks, `[N,1,H,W]`.
     Fixed(Tensor<4>),
 }
 
@@ -51,27 +67,27 @@ impl Masks {
         }
     }
 
-    /// The masks of this range for images of `size` (rows, columns): `[n,1,H,W]`.
-    fn some(&self, range: Range<usize>, size: [usize; 2], device: &Device) -> Tensor<4> {
+    /// Masks `range` for images of `size` (rows, columns): `[n,1,H,W]`.
+    fn slice(&self, range: Range<usize>, size: [usize; 2], device: &Device) -> Tensor<4> {
         let (side, keep, seed) = match self {
             Self::Fixed(masks) => return masks.clone().narrow(0, range.start, range.len()),
             Self::Random { side, keep, seed, .. } => ((*side).max(1), *keep, *seed),
         };
         let cell = size.map(|pixels| pixels.div_ceil(side).max(1));
         let mut grids = Vec::with_capacity(range.len() * side * side);
-        let mut corners = Vec::with_capacity(range.len());
+        let mut offsets = Vec::with_capacity(range.len());
         for number in range.clone() {
-            let mut stream = Stream::new(seed, "rise mask", &[number as u64]);
+            let mut stream = RandomStream::new(seed, "rise mask", &[number as u64]);
             grids.extend((0..side * side).map(|_| f32::from(u8::from(stream.flip(keep)))));
-            corners.push(cell.map(|cell| stream.below(cell)));
+            offsets.push(cell.map(|cell| stream.below(cell)));
         }
         let grids = from_values(grids, [range.len(), 1, side, side], device);
         let masks = resize(grids, cell.map(|cell| cell * (side + 1)));
-        let cut = corners
+        let cropped = offsets
             .into_iter()
             .enumerate()
             .map(|(row, [top, left])| masks.clone().narrow(0, row, 1).narrow(2, top, size[0]).narrow(3, left, size[1]));
-        Tensor::cat(cut.collect(), 0)
+        Tensor::cat(cropped.collect(), 0)
     }
 }
 
@@ -91,34 +107,34 @@ impl AttributionMethod for Rise {
             }
         }
         let mut sums: Vec<Tensor<2>> = vec![Tensor::zeros([1, height * width], &device); batch];
-        for part in parts(self.masks.count(), self.per_call) {
-            let masks = self.masks.some(part.clone(), [height, width], &device);
-            let flat = masks.clone().reshape([part.len(), height * width]);
+        for chunk in chunks(self.masks.count(), self.batch_size) {
+            let masks = self.masks.slice(chunk.clone(), [height, width], &device);
+            let flat = masks.clone().reshape([chunk.len(), height * width]);
             for ((image, class), sum) in classes.iter().enumerate().zip(&mut sums) {
                 let masked = images.clone().narrow(0, image, 1) * masks.clone();
-                let scores = column(softmax(backbone.forward(masked, &[]).logits, 1), *class);
+                let scores = class_scores(softmax(backbone.forward(masked, &[]).logits, 1), *class);
                 *sum = sum.clone() + scores.unsqueeze::<2>().matmul(flat.clone());
             }
         }
-        // Dividing by N E[M] changes nothing in what is stretched.
+        // Normalisation removes the factor 1 / (N E[M]).
         Ok(min_max(Tensor::cat(sums, 0).reshape([batch, 1, height, width])))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tensors::values;
     use super::*;
+    use crate::tensors::values;
 
     fn random(count: usize) -> Masks {
         Masks::Random { count, side: 7, keep: 0.5, seed: 3 }
     }
 
     #[test]
-    fn masks_are_smooth_half_kept_and_a_function_of_their_number() {
+    fn masks_are_smooth_with_mean_one_half_and_a_function_of_their_number() {
         let device = Device::default();
         let masks = random(200);
-        let all = masks.some(0..200, [20, 29], &device);
+        let all = masks.slice(0..200, [20, 29], &device);
         assert_eq!(all.dims(), [200, 1, 20, 29]);
         let flat = values(all.clone());
         assert!(flat.iter().all(|v| (-1e-6..1.0 + 1e-6).contains(v)));
@@ -127,6 +143,6 @@ mod tests {
         // A cell of 3 x 5 pixels: no step between neighbours is larger than a third.
         let steps = values((all.clone().narrow(2, 1, 19) - all.clone().narrow(2, 0, 19)).abs());
         assert!(steps.iter().all(|step| *step < 0.34));
-        assert_eq!(values(masks.some(17..19, [20, 29], &device)), values(all.narrow(0, 17, 2)));
+        assert_eq!(values(masks.slice(17..19, [20, 29], &device)), values(all.narrow(0, 17, 2)));
     }
 }
