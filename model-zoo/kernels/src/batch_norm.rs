@@ -1,27 +1,27 @@
-//! Normalisation of each channel by its own mean and variance over a batch (Ioffe and Szegedy, 2015), and the way back.
+//! Batch normalisation in training (Ioffe and Szegedy, 2015): statistics, output and gradients.
 //!
-//! Values are `[B,C,N]` throughout: images, channels, cells of a plane.
+//! Values are `[B,C,N]`: images, channels, positions of a plane.
 
 use rayon::prelude::*;
 
-use crate::elements::{sum, widest};
+use crate::elements::{sum, with_simd};
 
-/// The channels of a batch, with what they are normalised by.
+/// Mean and variance of each channel of a batch.
 #[derive(Clone, Debug)]
-pub struct Channels {
+pub struct BatchStatistics {
     /// `[C]`
     pub mean: Vec<f32>,
-    /// The mean squared distance from the mean `[C]`.
+    /// Biased variance `[C]`.
     pub variance: Vec<f32>,
     /// 1 / sqrt(variance + epsilon) `[C]`.
     scale: Vec<f32>,
-    /// Cells of a plane, at least one.
+    /// Positions of a plane, at least one.
     cells: usize,
 }
 
-impl Channels {
-    /// Of x with `count` channels of `cells` cells; `epsilon` is added to the variance under the root.
-    pub fn of(x: &[f32], count: usize, cells: usize, epsilon: f64) -> Self {
+impl BatchStatistics {
+    /// The statistics of x `[B,C,N]` with C = `count` and N = `cells`; `epsilon` is added to the variance under the root.
+    pub fn new(x: &[f32], count: usize, cells: usize, epsilon: f64) -> Self {
         let cells = cells.max(1);
         let moments = |channel: usize| {
             let mean = mean_over(x, x, channel, count, cells, |x, _| x) as f32;
@@ -49,9 +49,9 @@ impl Channels {
         y
     }
 
-    /// The gradients of x, gamma and beta, from that of the output. With x^ the normalised x and the means those of the channel,
-    /// dx = gamma scale (g - mean(g) - x^ mean(g x^)).
-    pub fn pull_back(&self, x: &[f32], gamma: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
+    /// The gradients with respect to x, gamma and beta, given that of the output, g. With x^ the normalised x and means over
+    /// the channel, dx = gamma scale (g - mean(g) - x^ mean(g x^)).
+    pub fn gradients(&self, x: &[f32], gamma: &[f32], gradient: &[f32]) -> [Vec<f32>; 3] {
         let count = self.mean.len();
         let values = (x.len() / count.max(1)) as f64;
         let means = |channel: usize| {
@@ -84,7 +84,7 @@ impl Channels {
         let planes = target.par_chunks_mut(self.cells).zip(source.par_chunks(self.cells));
         planes.with_min_len(PLANES).enumerate().for_each(|(plane, (target, source))| {
             let channel = plane % self.mean.len();
-            widest(
+            with_simd(
                 #[inline(always)]
                 || function(channel, target, source),
             );
@@ -92,10 +92,10 @@ impl Channels {
     }
 }
 
-/// Planes, at least, that a thread takes at a time.
+/// Smallest number of planes that a thread processes at a time.
 const PLANES: usize = 16;
 
-/// The mean of `term` over the values of a channel in two batches of one shape; summed up in f64, plane by plane.
+/// The mean of `term` over the values of a channel in two batches of the same shape, summed plane by plane in f64.
 fn mean_over(
     a: &[f32],
     b: &[f32],
@@ -106,7 +106,7 @@ fn mean_over(
 ) -> f64 {
     let planes = || a.chunks_exact(cells).zip(b.chunks_exact(cells)).skip(channel).step_by(count);
     let mut total = 0.0;
-    widest(
+    with_simd(
         #[inline(always)]
         || {
             for (a, b) in planes() {
@@ -138,9 +138,9 @@ mod tests {
         for [images, count, cells] in [[1, 1, 2], [3, 5, 49], [2, 40, 7], [4, 3, 130]] {
             let (x, g) = (numbers(images * count * cells, 1), numbers(images * count * cells, 2));
             let (gamma, beta) = (numbers(count, 3), numbers(count, 4));
-            let channels = Channels::of(&x, count, cells, 1e-5);
-            let y = channels.normalise(&x, &gamma, &beta);
-            let [to_x, to_gamma, to_beta] = channels.pull_back(&x, &gamma, &g);
+            let statistics = BatchStatistics::new(&x, count, cells, 1e-5);
+            let y = statistics.normalise(&x, &gamma, &beta);
+            let [to_x, to_gamma, to_beta] = statistics.gradients(&x, &gamma, &g);
             for channel in 0..count {
                 let of = |values: &[f32]| -> Vec<f64> {
                     let planes = values.chunks(cells).skip(channel).step_by(count);
@@ -150,8 +150,8 @@ mod tests {
                 let mean_of = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
                 let mean = mean_of(&own);
                 let variance = mean_of(&own.iter().map(|x| (x - mean).powi(2)).collect::<Vec<_>>());
-                near(&channels.mean[channel..=channel], [mean].into_iter());
-                near(&channels.variance[channel..=channel], [variance].into_iter());
+                near(&statistics.mean[channel..=channel], [mean].into_iter());
+                near(&statistics.variance[channel..=channel], [variance].into_iter());
                 let scale = (variance + 1e-5).sqrt().recip();
                 let normalised: Vec<f64> = own.iter().map(|x| (x - mean) * scale).collect();
                 let shifted = |x: &f64| x * own_gamma + f64::from(beta[channel]);
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_gives_nothing() {
-        let channels = Channels::of(&[], 2, 3, 1e-5);
-        assert!(channels.normalise(&[], &[1.0; 2], &[0.0; 2]).is_empty());
-        assert_eq!(channels.pull_back(&[], &[1.0; 2], &[]), [vec![], vec![0.0; 2], vec![0.0; 2]]);
+    fn an_empty_batch_is_allowed() {
+        let statistics = BatchStatistics::new(&[], 2, 3, 1e-5);
+        assert!(statistics.normalise(&[], &[1.0; 2], &[0.0; 2]).is_empty());
+        assert_eq!(statistics.gradients(&[], &[1.0; 2], &[]), [vec![], vec![0.0; 2], vec![0.0; 2]]);
     }
 }

@@ -1,45 +1,45 @@
-//! Kernels of a frozen network's layers in f32, written so that the compiler can vectorise them, and run with the widest
-//! instructions of the machine.
+//! Element-wise kernels and row reductions in f32: GELU, softmax, layer normalisation, bias and ReLU.
 //!
-//! Sums are kept in `LANES` partial sums: their order does not depend on the machine or the number of threads.
+//! The compiler vectorises them; they run with the widest SIMD instructions of the machine. Reductions use `LANES` partial
+//! sums, so that the order of additions depends neither on the machine nor on the number of threads.
 
 use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 /// Partial sums of a reduction: one AVX-512 register.
 const LANES: usize = 16;
-/// Values a thread takes at a time, about half of an L2 cache with what is written beside them.
+/// Values that a thread processes at a time: about half of an L2 cache, including what is written.
 const BLOCK: usize = 1 << 15;
 
-/// x to gelu(x) = x P(X <= x) for a standard normal X, in place.
+/// GELU in place: x P(X <= x) for a standard normal X.
 ///
 /// P by the rational approximation 7.1.26 of Abramowitz and Stegun (1964); the error is below 4e-7 max(1, |x|).
 pub fn gelu(x: &mut [f32]) {
     x.par_chunks_mut(BLOCK).for_each(|x| {
-        widest(
+        with_simd(
             #[inline(always)]
             || x.iter_mut().for_each(|x| *x = gelu_and_slope(*x).0),
         )
     });
 }
 
-/// As [`gelu`], and its derivative at every x to `slope`, which has the length of x.
+/// [`gelu`], and its derivative at every x in `slope`, which has the length of x.
 pub fn gelu_with_slope(x: &mut [f32], slope: &mut [f32]) {
     x.par_chunks_mut(BLOCK).zip(slope.par_chunks_mut(BLOCK)).for_each(|(x, slope)| {
-        widest(
+        with_simd(
             #[inline(always)]
             || x.iter_mut().zip(&mut *slope).for_each(|(x, slope)| (*x, *slope) = gelu_and_slope(*x)),
         )
     });
 }
 
-/// Rows x of length `row` to softmax(scale x), in place.
+/// softmax(scale x) of each row of length `row`, in place.
 pub fn softmax(x: &mut [f32], row: usize, scale: f32) {
     if row == 0 {
         return;
     }
     x.par_chunks_mut(row * rows(row)).for_each(|x| {
-        widest(
+        with_simd(
             #[inline(always)]
             || {
                 for x in x.chunks_exact_mut(row) {
@@ -50,15 +50,15 @@ pub fn softmax(x: &mut [f32], row: usize, scale: f32) {
     });
 }
 
-/// The gradient with respect to softmax(scale x) in `gradient` to that with respect to x, in place, for the rows
-/// `softmax` of that function.
+/// Gradient of [`softmax`], in place: `gradient` holds the gradient with respect to the output `softmax` and receives the
+/// gradient with respect to x.
 pub fn softmax_gradient(softmax: &[f32], gradient: &mut [f32], row: usize, scale: f32) {
     if row == 0 {
         return;
     }
     let block = row * rows(row);
     gradient.par_chunks_mut(block).zip(softmax.par_chunks(block)).for_each(|(gradient, softmax)| {
-        widest(
+        with_simd(
             #[inline(always)]
             || {
                 for (gradient, softmax) in gradient.chunks_exact_mut(row).zip(softmax.chunks_exact(row)) {
@@ -70,8 +70,8 @@ pub fn softmax_gradient(softmax: &[f32], gradient: &mut [f32], row: usize, scale
     });
 }
 
-/// The gradient with respect to `gamma (x - mean) / sqrt(variance + epsilon) + beta` in `gradient` to that with respect
-/// to x, in place; rows of the length of `gamma`.
+/// Gradient of layer normalisation `gamma (x - mean) / sqrt(variance + epsilon) + beta`, in place: `gradient` holds the
+/// gradient with respect to the output and receives the gradient with respect to x. Rows have the length of `gamma`.
 pub fn layer_norm_gradient(x: &[f32], gamma: &[f32], epsilon: f32, gradient: &mut [f32]) {
     let row = gamma.len();
     if row == 0 {
@@ -79,7 +79,7 @@ pub fn layer_norm_gradient(x: &[f32], gamma: &[f32], epsilon: f32, gradient: &mu
     }
     let block = row * rows(row);
     gradient.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(gradient, x)| {
-        widest(
+        with_simd(
             #[inline(always)]
             || {
                 for (gradient, x) in gradient.chunks_exact_mut(row).zip(x.chunks_exact(row)) {
@@ -90,14 +90,15 @@ pub fn layer_norm_gradient(x: &[f32], gamma: &[f32], epsilon: f32, gradient: &mu
     });
 }
 
-/// Planes x of `plane` values, one a channel in turn, to min(max(x + bias, 0), limit), in place. NaN stays NaN.
-pub fn rectify(x: &mut [f32], bias: &[f32], plane: usize, limit: f32) {
+/// Bias and ReLU in place: min(max(x + bias, 0), limit), for planes of `plane` values whose channels cycle through `bias`. NaN
+/// stays NaN.
+pub fn bias_relu(x: &mut [f32], bias: &[f32], plane: usize, limit: f32) {
     if plane == 0 || bias.is_empty() {
         return;
     }
     let planes = rows(plane);
     x.par_chunks_mut(plane * planes).enumerate().for_each(|(block, x)| {
-        widest(
+        with_simd(
             #[inline(always)]
             || {
                 for (i, x) in x.chunks_exact_mut(plane).enumerate() {
@@ -109,25 +110,26 @@ pub fn rectify(x: &mut [f32], bias: &[f32], plane: usize, limit: f32) {
     });
 }
 
-/// Keeps `gradient` where the rectified y is inside (0, limit), and where it is NaN; sets the rest to 0.
-pub fn rectify_gradient(y: &[f32], gradient: &mut [f32], limit: f32) {
+/// Gradient of [`bias_relu`] with respect to x, in place: zero where its output y is not inside (0, limit). A NaN output
+/// keeps its gradient.
+pub fn relu_gradient(y: &[f32], gradient: &mut [f32], limit: f32) {
     gradient.par_chunks_mut(BLOCK).zip(y.par_chunks(BLOCK)).for_each(|(gradient, y)| {
-        widest(
+        with_simd(
             #[inline(always)]
             || gradient.iter_mut().zip(y).for_each(|(g, y)| *g = if *y <= 0.0 || *y >= limit { 0.0 } else { *g }),
         )
     });
 }
 
-/// Planes x of `plane` values, one a channel in turn, to x + bias, in place.
-pub fn shift(x: &mut [f32], bias: &[f32], plane: usize) {
+/// x + bias in place, for planes of `plane` values whose channels cycle through `bias`.
+pub fn bias_add(x: &mut [f32], bias: &[f32], plane: usize) {
     if plane == 0 || bias.is_empty() {
         return;
     }
     let channels = bias.len();
     let planes = rows(plane).next_multiple_of(channels);
     x.par_chunks_mut(plane * planes).for_each(|x| {
-        widest(
+        with_simd(
             #[inline(always)]
             || {
                 for x in x.chunks_exact_mut(plane * channels) {
@@ -144,8 +146,8 @@ pub fn shift(x: &mut [f32], bias: &[f32], plane: usize) {
     });
 }
 
-/// Runs `kernel`, a closure marked `#[inline(always)]`, with the widest instructions of the machine.
-pub fn widest(kernel: impl FnMut()) {
+/// Runs `kernel`, a closure marked `#[inline(always)]`, with the widest SIMD instructions of the machine.
+pub fn with_simd(kernel: impl FnMut()) {
     /// Calls the closure's body: the shim that makes an `FnOnce` of it would not be inlined, and so not vectorised.
     struct Body<F>(F);
 
@@ -161,7 +163,7 @@ pub fn widest(kernel: impl FnMut()) {
     Arch::new().dispatch(Body(kernel))
 }
 
-/// Rows of this length that make a block.
+/// Rows of length `row` in a block.
 fn rows(row: usize) -> usize {
     (BLOCK / row.max(1)).max(1)
 }
@@ -200,7 +202,7 @@ pub(crate) fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The largest value of a row; NaN if there is one, so that a broken value shows.
+/// The largest value of a row; NaN if the row has one.
 #[inline(always)]
 fn largest(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if a >= b || a.is_nan() { a } else { b };
@@ -267,7 +269,7 @@ mod tests {
 
     #[test]
     fn gelu_and_its_slope_follow_the_normal_distribution() {
-        // Integrates the density in f64 by Simpson's rule: nothing of the formula under test.
+        // The density integrated in f64 by Simpson's rule, independent of the formula under test.
         let density = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let cdf = |x: f64| {
             let (from, steps) = (-12.0, 4000);
@@ -321,17 +323,17 @@ mod tests {
     }
 
     #[test]
-    fn rectified_planes_take_their_channel_s_bias_and_a_gradient_inside_the_limits() {
+    fn bias_relu_and_its_gradient_are_the_definition() {
         let mut x = vec![-2.0, -1.0, 0.5, 7.0, -2.0, -1.0, 0.5, f32::NAN];
-        rectify(&mut x, &[1.0, 2.0], 2, 6.0);
+        bias_relu(&mut x, &[1.0, 2.0], 2, 6.0);
         assert_eq!(x[..7], [0.0, 0.0, 2.5, 6.0, 0.0, 0.0, 2.5]);
         assert!(x[7].is_nan());
         let mut gradient = vec![3.0; 8];
-        rectify_gradient(&x, &mut gradient, 6.0);
-        // At 0 and at the limit as PyTorch's relu6: none.
+        relu_gradient(&x, &mut gradient, 6.0);
+        // At 0 and at the limit the gradient is zero, as in PyTorch's relu6.
         assert_eq!(gradient, [0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 3.0, 3.0]);
         let mut open = vec![5.0, 0.0, 1e30];
-        rectify(&mut open, &[0.0], 3, f32::INFINITY);
+        bias_relu(&mut open, &[0.0], 3, f32::INFINITY);
         assert_eq!(open, [5.0, 0.0, 1e30]);
     }
 
@@ -340,12 +342,12 @@ mod tests {
         softmax(&mut [], 0, 1.0);
         softmax_gradient(&[], &mut [], 0, 1.0);
         layer_norm_gradient(&[], &[], 1e-6, &mut []);
-        rectify(&mut [], &[], 0, 6.0);
-        shift(&mut [], &[], 0);
+        bias_relu(&mut [], &[], 0, 6.0);
+        bias_add(&mut [], &[], 0);
     }
 
     #[test]
-    fn a_broken_value_breaks_its_row_only() {
+    fn nan_stays_in_its_row() {
         let mut x = range(-1.0, 1.0, 64);
         x[35] = f32::NAN;
         softmax(&mut x, 32, 1.0);
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn layer_norm_s_gradient_is_the_slope() {
+    fn layer_norm_gradient_is_that_of_finite_differences() {
         let row = 21;
         let x: Vec<f32> = (0..2 * row).map(|i| ((i * 104_729) % 97) as f32 / 20.0).collect();
         let gamma = range(0.5, 2.0, row);

@@ -1,41 +1,42 @@
-//! One small filter over each plane of a batch: the loops of a depthwise convolution and of its input gradient.
+//! One small kernel over each plane of a batch: depthwise convolution, its input gradient, and the windows of max pooling.
 //!
-//! A plane is copied into a padded buffer, its rows and columns dealt out by their remainder on division by the stride.
-//! There every tap of the filter is a shift by a constant number of values, whatever the stride, so that the outputs of
-//! all rows are one long row: the compiler vectorises it, and narrow planes fill the registers as well as wide ones.
+//! A plane is copied into a padded buffer in which rows and columns are grouped by their remainder modulo the stride
+//! (phases). In that layout every kernel position is a shift by a constant number of values, whatever the stride, so that
+//! the outputs of all rows form one long row. The compiler vectorises it, and narrow planes fill the registers as well as
+//! wide ones.
 
 use rayon::prelude::*;
 
-use crate::elements::widest;
+use crate::elements::with_simd;
 
-/// Outputs that are summed at a time, small enough to stay in the first cache with the inputs of one filter row.
+/// Outputs that are summed at a time: they stay in the L1 cache together with the inputs of one kernel row.
 const BLOCK: usize = 1 << 10;
-/// Output values a thread takes at a time.
+/// Output values that a thread computes at a time.
 const SHARE: usize = 1 << 14;
 
-/// How a square filter runs over a plane.
+/// The geometry of a square kernel over a padded plane.
 #[derive(Clone, Copy, Debug)]
 pub struct Stencil {
     /// Height and width of the input.
     pub input: [usize; 2],
     /// Height and width of the output.
     pub output: [usize; 2],
-    /// Zeros before the first row and the first column. As many as needed come after the last.
-    pub before: [usize; 2],
-    /// Side of the filter.
+    /// Padding before the first row and before the first column. After the last there is as much as the outputs need.
+    pub padding: [usize; 2],
+    /// Side of the kernel.
     pub kernel: usize,
-    /// Step between the filter's places.
+    /// Stride, at least 1.
     pub stride: usize,
-    /// Step between the inputs: `spread - 1` zeros stand between two of them.
-    pub spread: usize,
+    /// Dilation of the input, as in a transposed convolution: `input_dilation - 1` zeros between two inputs. At least 1.
+    pub input_dilation: usize,
 }
 
 impl Stencil {
-    /// Filters the planes `x`: `output[y][x]` is the sum over i, j of `filter[i][j] padded[stride y + i][stride x + j]`, row
-    /// by row. `filters` holds `kernel * kernel` values a channel; plane p takes those of channel p modulo their number.
+    /// Depthwise convolution of the planes `x`: `output[y][x]` is the sum over i, j of
+    /// `filter[i][j] padded[stride y + i][stride x + j]`. `filters` is `[C,k,k]`; plane p belongs to channel p modulo C.
     pub fn run(&self, x: &[f32], filters: &[f32], output: &mut [f32]) {
-        let [from, to, taps] = [self.input, self.output, [self.kernel; 2]].map(|[rows, columns]| rows * columns);
-        let channels = filters.len() / taps.max(1);
+        let [from, to, area] = [self.input, self.output, [self.kernel; 2]].map(|[rows, columns]| rows * columns);
+        let channels = filters.len() / area.max(1);
         if from == 0 || to == 0 || channels == 0 {
             return;
         }
@@ -46,8 +47,8 @@ impl Stencil {
             |(padded, sums), (job, (output, x))| {
                 for (i, (output, x)) in output.chunks_exact_mut(to).zip(x.chunks_exact(from)).enumerate() {
                     let channel = (job * planes + i) % channels;
-                    let filter = &filters[channel * taps..][..taps];
-                    widest(
+                    let filter = &filters[channel * area..][..area];
+                    with_simd(
                         #[inline(always)]
                         || {
                             self.pad(x, padded);
@@ -60,22 +61,23 @@ impl Stencil {
         );
     }
 
-    /// Columns of the padded plane with one remainder.
+    /// Columns of one phase of the padded plane.
     #[inline(always)]
     pub(crate) fn width(&self) -> usize {
         self.output[1] + (self.kernel - 1) / self.stride
     }
 
-    /// Values of the padded plane with one remainder of rows and one of columns.
+    /// Values of one phase of the padded plane.
     #[inline(always)]
     fn phase(&self) -> usize {
         (self.output[0] + (self.kernel - 1) / self.stride) * self.width()
     }
 
-    /// Where the padded plane has the value that a tap sees from the first output; those of the others follow.
+    /// Offset in the padded plane of the value that a kernel position reads for the first output; those for the other
+    /// outputs follow.
     #[inline(always)]
-    pub(crate) fn shift(&self, tap: usize) -> usize {
-        let [row, column] = [tap / self.kernel, tap % self.kernel];
+    pub(crate) fn shift(&self, position: usize) -> usize {
+        let [row, column] = [position / self.kernel, position % self.kernel];
         let phases = row % self.stride * self.stride + column % self.stride;
         phases * self.phase() + row / self.stride * self.width() + column / self.stride
     }
@@ -86,39 +88,39 @@ impl Stencil {
         self.stride * self.stride * self.phase()
     }
 
-    /// Values from the first output to the last, those between the rows included.
+    /// Values from the first output to the last, including the gaps between rows.
     #[inline(always)]
     pub(crate) fn row(&self) -> usize {
         (self.output[0] - 1) * self.width() + self.output[1]
     }
 
-    /// Deals the plane out. What is padding stays as it is.
+    /// Copies a plane into its phases. Padding is left as it is.
     #[inline(always)]
     pub(crate) fn pad(&self, x: &[f32], padded: &mut [f32]) {
-        let (stride, spread) = (self.stride, self.spread);
+        let (stride, input_dilation) = (self.stride, self.input_dilation);
         let [rows, columns] = self.output.map(|side| (side - 1) * stride + self.kernel);
         for (i, x) in x.chunks_exact(self.input[1]).enumerate() {
-            let row = self.before[0] + i * spread;
+            let row = self.padding[0] + i * input_dilation;
             if row >= rows {
                 break;
             }
             let from = row % stride * stride * self.phase() + row / stride * self.width();
-            let count = columns.saturating_sub(self.before[1]).div_ceil(spread).min(x.len());
+            let count = columns.saturating_sub(self.padding[1]).div_ceil(input_dilation).min(x.len());
             if stride == 1 {
-                let to = &mut padded[from + self.before[1]..];
-                deal(&x[..count], 1, to, spread);
+                let to = &mut padded[from + self.padding[1]..];
+                copy_strided(&x[..count], 1, to, input_dilation);
                 continue;
             }
-            // Columns that are `stride` apart on the padded plane are as far apart in x.
+            // Columns `stride` apart in the padded plane are `stride` apart in x, too.
             for first in 0..stride.min(count) {
-                let column = self.before[1] + first * spread;
+                let column = self.padding[1] + first * input_dilation;
                 let to = &mut padded[from + column % stride * self.phase() + column / stride..];
-                deal(&x[first..count], stride, to, spread);
+                copy_strided(&x[first..count], stride, to, input_dilation);
             }
         }
     }
 
-    /// The outputs without what lies between the rows.
+    /// The outputs without the gaps between rows.
     #[inline(always)]
     pub(crate) fn gather(&self, sums: &[f32], output: &mut [f32]) {
         let (count, width) = (self.output[1], self.width());
@@ -133,25 +135,25 @@ impl Stencil {
             sums.fill(0.0);
             for (i, weights) in filter.chunks_exact(self.kernel).enumerate() {
                 let row = i % self.stride * self.stride * self.phase() + i / self.stride * self.width() + block * BLOCK;
-                let tap = |j: usize| &padded[row + j % self.stride * self.phase() + j / self.stride..];
+                let inputs = |j: usize| &padded[row + j % self.stride * self.phase() + j / self.stride..];
                 match self.kernel {
-                    3 => add::<3>(sums, weights, tap),
-                    5 => add::<5>(sums, weights, tap),
-                    _ => (0..self.kernel).for_each(|j| add::<1>(sums, &weights[j..], |_| tap(j))),
+                    3 => add::<3>(sums, weights, inputs),
+                    5 => add::<5>(sums, weights, inputs),
+                    _ => (0..self.kernel).for_each(|j| add::<1>(sums, &weights[j..], |_| inputs(j))),
                 }
             }
         }
     }
 }
 
-/// Every `apart`-th value of `x`, from the first, to every `spread`-th of `to`.
+/// Copies every `step`-th value of `x`, from the first, to every `input_dilation`-th of `to`.
 #[inline(always)]
-fn deal(x: &[f32], apart: usize, to: &mut [f32], spread: usize) {
-    let count = x.len().div_ceil(apart);
+fn copy_strided(x: &[f32], step: usize, to: &mut [f32], input_dilation: usize) {
+    let count = x.len().div_ceil(step);
     if count == 0 {
         return;
     }
-    match (apart, spread) {
+    match (step, input_dilation) {
         (1, 1) => to[..count].copy_from_slice(x),
         (2, 1) => {
             let (pairs, last) = x.as_chunks::<2>();
@@ -164,23 +166,23 @@ fn deal(x: &[f32], apart: usize, to: &mut [f32], spread: usize) {
             to.iter_mut().zip(x).for_each(|(to, x)| to[0] = *x);
             end.copy_from_slice(&x[count - 1..]);
         }
-        _ => (0..count).for_each(|i| to[i * spread] = x[i * apart]),
+        _ => (0..count).for_each(|i| to[i * input_dilation] = x[i * step]),
     }
 }
 
-/// Adds the sum over j < N of `weights[j] * tap(j)` to `sums`.
+/// Adds the sum over j < N of `weights[j] * inputs(j)` to `sums`.
 #[inline(always)]
-fn add<'a, const N: usize>(sums: &mut [f32], weights: &[f32], tap: impl Fn(usize) -> &'a [f32]) {
+fn add<'a, const N: usize>(sums: &mut [f32], weights: &[f32], inputs: impl Fn(usize) -> &'a [f32]) {
     let count = sums.len();
-    let mut taps = [&[][..]; N];
-    for (j, values) in taps.iter_mut().enumerate() {
-        *values = &tap(j)[..count];
+    let mut shifted = [&[][..]; N];
+    for (j, values) in shifted.iter_mut().enumerate() {
+        *values = &inputs(j)[..count];
     }
     let weights = &weights[..N];
     for i in 0..count {
         let mut sum = sums[i];
         for j in 0..N {
-            sum += weights[j] * taps[j][i];
+            sum += weights[j] * shifted[j][i];
         }
         sums[i] = sum;
     }
@@ -192,12 +194,12 @@ mod tests {
 
     /// The definition, one output at a time.
     fn by_definition(stencil: Stencil, x: &[f32], filters: &[f32]) -> Vec<f32> {
-        let Stencil { input, output, before, kernel, stride, spread } = stencil;
+        let Stencil { input, output, padding, kernel, stride, input_dilation } = stencil;
         let channels = filters.len() / (kernel * kernel);
         let at = |plane: &[f32], place: [usize; 2]| {
             let place: Option<Vec<usize>> = (0..2)
-                .map(|axis| place[axis].checked_sub(before[axis]))
-                .map(|p| p.filter(|p| p.is_multiple_of(spread)).map(|p| p / spread))
+                .map(|axis| place[axis].checked_sub(padding[axis]))
+                .map(|p| p.filter(|p| p.is_multiple_of(input_dilation)).map(|p| p / input_dilation))
                 .collect();
             match place.as_deref() {
                 Some([y, x]) if *y < input[0] && *x < input[1] => plane[y * input[1] + x],
@@ -209,9 +211,9 @@ mod tests {
             let filter = &filters[p % channels * kernel * kernel..][..kernel * kernel];
             for y in 0..output[0] {
                 for x in 0..output[1] {
-                    let taps = (0..kernel * kernel).map(|t| [t / kernel, t % kernel]);
+                    let positions = (0..kernel * kernel).map(|t| [t / kernel, t % kernel]);
                     all.push(
-                        taps.map(|[i, j]| filter[i * kernel + j] * at(plane, [y * stride + i, x * stride + j])).sum(),
+                        positions.map(|[i, j]| filter[i * kernel + j] * at(plane, [y * stride + i, x * stride + j])).sum(),
                     );
                 }
             }
@@ -222,13 +224,13 @@ mod tests {
     #[test]
     fn every_filter_is_its_definition() {
         for kernel in [1, 3, 4, 5, 7] {
-            for (stride, spread) in [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (2, 3)] {
-                for (input, before) in [([9, 9], [1, 1]), ([8, 5], [0, 2]), ([1, 1], [3, 0]), ([40, 61], [2, 1])] {
+            for (stride, input_dilation) in [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (2, 3)] {
+                for (input, padding) in [([9, 9], [1, 1]), ([8, 5], [0, 2]), ([1, 1], [3, 0]), ([40, 61], [2, 1])] {
                     let output = [0, 1].map(|axis| {
-                        let padded: usize = (input[axis] - 1) * spread + 1 + 2 * before[axis] + 1;
+                        let padded: usize = (input[axis] - 1) * input_dilation + 1 + 2 * padding[axis] + 1;
                         padded.saturating_sub(kernel) / stride + 1
                     });
-                    let stencil = Stencil { input, output, before, kernel, stride, spread };
+                    let stencil = Stencil { input, output, padding, kernel, stride, input_dilation };
                     // Numbers without a pattern in -0.5..0.5.
                     let signed = |from: usize, n: usize| -> Vec<f32> {
                         (from..from + n).map(|i| ((i * i) as f64 * 0.618_034).fract() as f32 - 0.5).collect()
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn empty_planes_are_no_planes() {
-        let stencil = Stencil { input: [0, 4], output: [1, 4], before: [1, 1], kernel: 3, stride: 1, spread: 1 };
+        let stencil = Stencil { input: [0, 4], output: [1, 4], padding: [1, 1], kernel: 3, stride: 1, input_dilation: 1 };
         stencil.run(&[], &[0.0; 9], &mut []);
     }
 }

@@ -1,4 +1,4 @@
-//! Matrix products of f32 on a CPU, written where they are wanted.
+//! MatrixView products of f32 on a CPU, written where they are wanted.
 //!
 //! Burn's CPU backend multiplies with gemm, too, but clears its result before and copies it afterwards, both on one thread: for
 //! a layer with few inputs that takes as long as the product. It cannot add to what is there either, nor write into a part of a
@@ -14,31 +14,31 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 use target::{Target, filled};
-pub use view::Matrix;
+pub use view::MatrixView;
 
-/// Multiplications from which on threads share a product.
+/// Multiplications from which on one product runs on several threads.
 const SHARED: usize = 192 * 192 * 192;
-/// Multiplications from which on threads share the products of a batch.
+/// Multiplications from which on the products of a batch run on several threads.
 const SHARED_BATCH: usize = 128 * 128 * 128;
-/// Products from which on each is made by one thread.
+/// Products from which on each runs on one thread of its own.
 const MANY: usize = 4;
 
-/// `a` `[M,K]` times `b` `[K,N]`: `[M,N]`, row by row.
+/// `a` `[M,K]` times `b` `[K,N]`: `[M,N]`, row-major.
 ///
 /// # Panics
-/// If the columns of `a` are not as many as the rows of `b`.
-pub fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+/// Unless `a` has as many columns as `b` has rows.
+pub fn product(a: MatrixView<'_>, b: MatrixView<'_>) -> Vec<f32> {
     products(1, [a.rows(), b.columns()], |_| (a, b))
 }
 
-/// The products of `count` pairs of matrices, `[M,N]` each, one behind the other.
+/// The products of `count` pairs of matrices: `[count,M,N]`.
 ///
 /// # Panics
-/// If a pair does not make such a product.
+/// If the sizes of a pair do not fit.
 pub fn products<'a>(
     count: usize,
     [rows, columns]: [usize; 2],
-    pair: impl Fn(usize) -> (Matrix<'a>, Matrix<'a>) + Sync,
+    pair: impl Fn(usize) -> (MatrixView<'a>, MatrixView<'a>) + Sync,
 ) -> Vec<f32> {
     filled(count, rows, columns, |targets| {
         let each = if count == 0 { 0 } else { rows * columns * pair(0).0.columns() };
@@ -54,23 +54,23 @@ pub fn products<'a>(
     })
 }
 
-/// Adds `a` `[M,K]` times `b` `[K,N]` to `y` `[M,N]`, row by row.
+/// Adds `a` `[M,K]` times `b` `[K,N]` to `y` `[M,N]`, row-major.
 ///
 /// # Panics
 /// If the sizes do not fit.
-pub fn add_product(a: Matrix<'_>, b: Matrix<'_>, y: &mut [f32]) {
+pub fn add_product(a: MatrixView<'_>, b: MatrixView<'_>, y: &mut [f32]) {
     let [rows, columns] = [a.rows(), b.columns()];
-    Target::added(y, rows, columns).write(a, b, parallelism(rows * columns * a.columns()));
+    Target::accumulate(y, rows, columns).write(a, b, parallelism(rows * columns * a.columns()));
 }
 
-/// `a` `[M,K]` times `count` matrices `[K,N]`, N being `columns`, that are made `width` columns at a time: `block(i, range)` is the
-/// `i`th matrix's columns in a range, row by row. `[count,M,N]`; as many blocks are held at a time as there are threads.
+/// `a` `[M,K]` times `count` matrices `[K,N]`, N = `columns`, of which `width` columns exist at a time: `block(i, range)` returns
+/// the columns `range` of matrix `i`, row-major. The result is `[count,M,N]`; each thread holds one block at a time.
 ///
 /// # Panics
 /// If a block has another size.
 pub fn products_by_columns(
     count: usize,
-    a: Matrix<'_>,
+    a: MatrixView<'_>,
     columns: usize,
     width: usize,
     block: impl Fn(usize, Range<usize>) -> Vec<f32> + Sync,
@@ -82,7 +82,7 @@ pub fn products_by_columns(
         }
         let write = |(i, range, target): (usize, Range<usize>, Target<'_>), parallelism| {
             let made = block(i, range.clone());
-            target.write(a, Matrix::new(&made, [a.columns(), range.len()]), parallelism)
+            target.write(a, MatrixView::new(&made, [a.columns(), range.len()]), parallelism)
         };
         if parts.len() >= rayon::current_num_threads().max(2) {
             parts.into_par_iter().map(|part| write(part, Parallelism::None)).sum()
@@ -93,7 +93,7 @@ pub fn products_by_columns(
     })
 }
 
-/// How a product of so many multiplications is made.
+/// The parallelism of a product with this number of multiplications.
 fn parallelism(multiplications: usize) -> Parallelism {
     if multiplications >= SHARED { Parallelism::Rayon(0) } else { Parallelism::None }
 }
@@ -125,11 +125,11 @@ mod tests {
         }
     }
 
-    fn turned(x: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    fn transpose(x: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
         (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
     }
 
-    /// Enough that gemm takes each of its ways: one row, one column, few values to sum, a small result, several blocks.
+    /// Sizes that reach each of gemm's code paths: one row, one column, few terms, a small result, several blocks.
     const SIZES: [[usize; 3]; 10] = [
         [1, 1, 1],
         [3, 5, 7],
@@ -145,24 +145,24 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "values written of 2 products of 3 by 4")]
-    fn a_product_that_was_not_written_is_not_handed_out() {
+    fn a_result_that_was_not_written_is_refused() {
         let (a, b) = (numbers(15, 1), numbers(20, 2));
-        let (a, b) = (Matrix::new(&a, [3, 5]), Matrix::new(&b, [5, 4]));
+        let (a, b) = (MatrixView::new(&a, [3, 5]), MatrixView::new(&b, [5, 4]));
         filled(2, 3, 4, |targets| {
             targets.into_iter().skip(1).map(|target| target.write(a, b, Parallelism::None)).sum()
         });
     }
 
     #[test]
-    fn what_was_in_memory_is_never_read() {
+    fn uninitialised_memory_is_never_read() {
         for size in SIZES {
             let [rows, inner, columns] = size;
             let (a, b) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
-            let (across_a, across_b) = (turned(&a, [rows, inner]), turned(&b, [inner, columns]));
-            for a in [Matrix::new(&a, [rows, inner]), Matrix::new(&across_a, [inner, rows]).transposed()] {
-                for b in [Matrix::new(&b, [inner, columns]), Matrix::new(&across_b, [columns, inner]).transposed()] {
+            let (across_a, across_b) = (transpose(&a, [rows, inner]), transpose(&b, [inner, columns]));
+            for a in [MatrixView::new(&a, [rows, inner]), MatrixView::new(&across_a, [inner, rows]).transposed()] {
+                for b in [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()] {
                     let mut y = vec![MaybeUninit::new(f32::NAN); rows * columns];
-                    Target::unwritten(&mut y, rows, columns).write(a, b, Parallelism::Rayon(0));
+                    Target::uninit(&mut y, rows, columns).write(a, b, Parallelism::Rayon(0));
                     #[allow(unsafe_code, reason = "the values are NaN where they are not written")]
                     // SAFETY: all of them were initialised.
                     let written = y.iter().all(|value| unsafe { value.assume_init() }.is_finite());
@@ -178,9 +178,9 @@ mod tests {
             let [rows, inner, columns] = size;
             let (a, b) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
             let wanted = expected(&a, &b, size);
-            let (across_a, across_b) = (turned(&a, [rows, inner]), turned(&b, [inner, columns]));
-            for a in [Matrix::new(&a, [rows, inner]), Matrix::new(&across_a, [inner, rows]).transposed()] {
-                for b in [Matrix::new(&b, [inner, columns]), Matrix::new(&across_b, [columns, inner]).transposed()] {
+            let (across_a, across_b) = (transpose(&a, [rows, inner]), transpose(&b, [inner, columns]));
+            for a in [MatrixView::new(&a, [rows, inner]), MatrixView::new(&across_a, [inner, rows]).transposed()] {
+                for b in [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()] {
                     near(&product(a, b), &wanted, inner);
                     let mut sum = vec![2.0; rows * columns];
                     add_product(a, b, &mut sum);
@@ -191,7 +191,7 @@ mod tests {
                 b.chunks(columns).flat_map(|row| row[range.clone()].iter().copied()).collect::<Vec<_>>()
             };
             for (count, width) in [(0, 1), (1, 0), (2, 1), (1, 3), (3, columns), (2, columns + 5)] {
-                let found = products_by_columns(count, Matrix::new(&a, [rows, inner]), columns, width, block);
+                let found = products_by_columns(count, MatrixView::new(&a, [rows, inner]), columns, width, block);
                 assert_eq!(found.len(), count * rows * columns);
                 found.chunks(rows * columns).for_each(|y| near(y, &wanted, inner));
             }
@@ -204,8 +204,8 @@ mod tests {
             for size in SIZES {
                 let [rows, inner, columns] = size;
                 let (a, b) = (numbers(rows * inner, 1), numbers(count * inner * columns, 2));
-                let a = Matrix::new(&a, [rows, inner]);
-                let one = |i: usize| (a, Matrix::new(&b[i * inner * columns..][..inner * columns], [inner, columns]));
+                let a = MatrixView::new(&a, [rows, inner]);
+                let one = |i: usize| (a, MatrixView::new(&b[i * inner * columns..][..inner * columns], [inner, columns]));
                 let found = products(count, [rows, columns], one);
                 let alone: Vec<f32> = (0..count).flat_map(|i| product(one(i).0, one(i).1)).collect();
                 assert_eq!(found, alone, "{count} of {size:?}");
@@ -220,7 +220,7 @@ mod tests {
         let (a, b) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
         let run = |threads: usize| {
             pool(threads).install(|| {
-                let (a, b) = (Matrix::new(&a, [rows, inner]), Matrix::new(&b, [inner, columns]));
+                let (a, b) = (MatrixView::new(&a, [rows, inner]), MatrixView::new(&b, [inner, columns]));
                 let mut y = product(a, b);
                 add_product(a, b, &mut y);
                 y
@@ -232,8 +232,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "rows, what is summed over, and columns of a product")]
+    #[should_panic(expected = "rows, inner size and columns of a product")]
     fn sizes_that_do_not_fit_are_refused() {
-        product(Matrix::new(&[1.0; 6], [2, 3]), Matrix::new(&[1.0; 4], [2, 2]));
+        product(MatrixView::new(&[1.0; 6], [2, 3]), MatrixView::new(&[1.0; 4], [2, 2]));
     }
 }

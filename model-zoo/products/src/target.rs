@@ -1,4 +1,4 @@
-//! Where a product goes: the only place that hands pointers to gemm.
+//! The destination of a product: the only place that passes pointers to gemm.
 
 #![allow(unsafe_code, reason = "gemm takes pointers")]
 
@@ -8,38 +8,38 @@ use std::ops::Range;
 
 use gemm::Parallelism;
 
-use crate::view::Matrix;
+use crate::view::MatrixView;
 
-/// Columns of a matrix that lies row by row in memory that nothing else reads or writes in the meantime.
+/// Columns of a row-major matrix, with exclusive access to their memory.
 #[derive(Debug)]
 pub struct Target<'a> {
     at: *mut f32,
     rows: usize,
     columns: usize,
     /// From one row to the next.
-    step: usize,
-    /// Whether the product is added to the values that are there. They are, then.
-    added: bool,
+    stride: usize,
+    /// Whether the memory is initialised, and the product is added to it.
+    accumulate: bool,
     memory: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a target is a part of a mutable slice of numbers, which may be sent.
+// SAFETY: a target is a part of a mutable slice of numbers, which is `Send`.
 unsafe impl Send for Target<'_> {}
 
 impl<'a> Target<'a> {
     /// `y` as a matrix to which the product is added.
-    pub fn added(y: &'a mut [f32], rows: usize, columns: usize) -> Self {
+    pub fn accumulate(y: &'a mut [f32], rows: usize, columns: usize) -> Self {
         Self::new(y.as_mut_ptr(), y.len(), rows, columns, true)
     }
 
-    /// `y` as a matrix without values.
-    pub fn unwritten(y: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
+    /// `y` as an uninitialised matrix.
+    pub fn uninit(y: &'a mut [MaybeUninit<f32>], rows: usize, columns: usize) -> Self {
         Self::new(y.as_mut_ptr().cast(), y.len(), rows, columns, false)
     }
 
-    fn new(at: *mut f32, length: usize, rows: usize, columns: usize, added: bool) -> Self {
+    fn new(at: *mut f32, length: usize, rows: usize, columns: usize, accumulate: bool) -> Self {
         assert_eq!(Some(length), rows.checked_mul(columns), "values of a product of {rows} by {columns}");
-        Self { at, rows, columns, step: columns, added, memory: PhantomData }
+        Self { at, rows, columns, stride: columns, accumulate, memory: PhantomData }
     }
 
     /// Its columns, `width` at a time.
@@ -47,27 +47,28 @@ impl<'a> Target<'a> {
         let width = width.max(1);
         let part = |block: usize| {
             let range = block * width..self.columns.min((block + 1) * width);
-            // Inside the first row, where there is one. No two parts share a column, and the whole is gone when the parts are.
+            // The offset is inside the first row. No two parts share a column, and splitting consumes the whole.
             let at = self.at.wrapping_add(range.start);
             (range.clone(), Self { at, columns: range.len(), ..self })
         };
         (0..self.columns.div_ceil(width)).map(part).collect()
     }
 
-    /// Writes `a` times `b`: how many values that were.
+    /// Writes `a` times `b`, or adds it. Returns the number of values written.
     ///
     /// # Panics
     /// If the sizes do not fit.
-    pub fn write(self, a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) -> usize {
+    pub fn write(self, a: MatrixView<'_>, b: MatrixView<'_>, parallelism: Parallelism) -> usize {
         let inner = a.columns();
         assert_eq!(
             [a.rows(), inner, b.columns()],
             [self.rows, b.rows(), self.columns],
-            "rows, what is summed over, and columns of a product"
+            "rows, inner size and columns of a product"
         );
-        let ([a_row, a_column], [b_row, b_column]) = (a.steps(), b.steps());
-        // SAFETY: `a` and `b` have as many values as their sizes and steps ask for (`Matrix`), this target has its rows and
-        // columns to itself, with values where they are read, and the sizes are those of a product.
+        let ([a_row, a_column], [b_row, b_column]) = (a.strides(), b.strides());
+        self.initialise_vector();
+        // SAFETY: `MatrixView` checks that the values of `a` and `b` cover their sizes and strides. This target has exclusive
+        // access to its rows and columns; they are initialised where gemm reads them or makes a slice of them. The sizes fit.
         unsafe {
             gemm::gemm(
                 self.rows,
@@ -75,8 +76,8 @@ impl<'a> Target<'a> {
                 inner,
                 self.at,
                 1,
-                self.step as isize,
-                self.added,
+                self.stride as isize,
+                self.accumulate,
                 a.values().as_ptr(),
                 a_column,
                 a_row,
@@ -93,22 +94,36 @@ impl<'a> Target<'a> {
         }
         self.rows * self.columns
     }
+
+    /// Zeroes a result of one row or one column. For a product with a vector gemm 0.19 makes a `&mut [f32]` of the result before
+    /// it writes it (`gemm_common::gemv`), which is only allowed for initialised memory.
+    fn initialise_vector(&self) {
+        if self.accumulate || self.rows > 1 && self.columns > 1 {
+            return;
+        }
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                // SAFETY: the position is one of this target's, to which it has exclusive access.
+                unsafe { self.at.add(row * self.stride + column).write(0.0) };
+            }
+        }
+    }
 }
 
-/// A vector of `count` matrices `[rows, columns]`, which `write` has to write, all of them; it says how many values it wrote.
+/// A vector of `count` matrices `[rows, columns]`. `write` must write all of them; it returns the number of values written.
 ///
 /// # Panics
-/// If they are fewer than there are.
+/// If `write` wrote fewer values than there are.
 pub fn filled(count: usize, rows: usize, columns: usize, write: impl FnOnce(Vec<Target<'_>>) -> usize) -> Vec<f32> {
-    // No memory has room for as many as saturate.
+    // A size that saturates is more than any memory holds: the allocation fails.
     let each = rows.saturating_mul(columns);
     let length = count.saturating_mul(each);
     let mut values = Vec::<f32>::with_capacity(length);
     let room = &mut values.spare_capacity_mut()[..length];
-    let written = write(room.chunks_mut(each.max(1)).map(|y| Target::unwritten(y, rows, columns)).collect());
+    let written = write(room.chunks_mut(each.max(1)).map(|y| Target::uninit(y, rows, columns)).collect());
     assert_eq!(written, length, "values written of {count} products of {rows} by {columns}");
-    // SAFETY: there is room for as many. No two targets share a value and each is written once at most, so that as many written
-    // values are all of them.
+    // SAFETY: the capacity is `length`. No two targets share a value and each is written at most once, so that `length` written
+    // values are all values.
     unsafe { values.set_len(length) };
     values
 }

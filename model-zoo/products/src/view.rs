@@ -1,29 +1,29 @@
-//! A matrix in a slice.
+//! A matrix as a view of a slice.
 
-/// A matrix in a slice that is long enough for it.
+/// A matrix as a view of a slice, whose length is checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
+pub struct MatrixView<'a> {
     values: &'a [f32],
     rows: usize,
     columns: usize,
-    /// From one row to the next, and from one column to the next.
-    steps: [usize; 2],
+    /// Strides: from one row to the next, and from one column to the next.
+    strides: [usize; 2],
 }
 
-impl<'a> Matrix<'a> {
-    /// `[rows, columns]` row by row.
+impl<'a> MatrixView<'a> {
+    /// A row-major matrix `[rows, columns]`.
     ///
     /// # Panics
-    /// If `values` are not as many.
+    /// Unless `values` holds rows times columns values.
     pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
         assert_eq!(Some(values.len()), rows.checked_mul(columns), "values of a matrix of {rows} by {columns}");
-        Self { values, rows, columns, steps: [columns, 1] }
+        Self { values, rows, columns, strides: [columns, 1] }
     }
 
-    /// Rows and columns exchanged; nothing moves.
+    /// The transposed matrix, without a copy.
     pub fn transposed(self) -> Self {
-        let [row, column] = self.steps;
-        Self { values: self.values, rows: self.columns, columns: self.rows, steps: [column, row] }
+        let [row, column] = self.strides;
+        Self { values: self.values, rows: self.columns, columns: self.rows, strides: [column, row] }
     }
 
     /// Number of rows.
@@ -36,14 +36,14 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
-    /// All values: `(rows - 1) * steps[0] + (columns - 1) * steps[1]` is the last of them, where there are any.
+    /// All values; the last has index `(rows - 1) * strides[0] + (columns - 1) * strides[1]`.
     pub(crate) fn values(&self) -> &'a [f32] {
         self.values
     }
 
-    /// From one row to the next, and from one column to the next.
-    pub(crate) fn steps(&self) -> [isize; 2] {
-        // A slice is shorter than `isize::MAX` bytes, and its rows are no longer than it is.
-        self.steps.map(|step| step as isize)
+    /// Strides: from one row to the next, and from one column to the next.
+    pub(crate) fn strides(&self) -> [isize; 2] {
+        // A slice has at most `isize::MAX` bytes, and no stride is longer than the slice.
+        self.strides.map(|stride| stride as isize)
     }
 }

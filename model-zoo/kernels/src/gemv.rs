@@ -1,29 +1,30 @@
-//! A few rows times a large matrix, of which each value is read once. A general product would copy all of the matrix first.
+//! Products of a few rows with a large matrix (gemv). Each value of the matrix is read once; a general matrix product would
+//! copy the whole matrix first.
 
 use rayon::prelude::*;
 
-use crate::elements::widest;
+use crate::elements::with_simd;
 
-/// Partial sums of a product of two rows: enough that no addition waits for the one before it. Their order depends neither on the
+/// Partial sums of a dot product: enough that no addition waits for the previous one. Their order depends neither on the
 /// machine nor on the number of threads.
 const LANES: usize = 64;
-/// Rows of the matrix that a thread takes at a time.
+/// Rows of the matrix that a thread processes at a time.
 const ROWS: usize = 32;
-/// Columns of the matrix that a thread takes at a time: what it adds to one or two rows stays in its nearest cache.
+/// Columns of the matrix that a thread processes at a time: the partial results of one or two rows stay in the L1 cache.
 const COLUMNS: usize = 1 << 11;
 
 /// x `[R,I]` times the transposed `matrix` `[O,I]`: `[R,O]`.
 pub fn times_transposed(x: &[f32], matrix: &[f32], inputs: usize) -> Vec<f32> {
     let inputs = inputs.max(1);
     let (rows, outputs) = (x.len() / inputs, matrix.len() / inputs);
-    let mut turned = vec![0.0; rows * outputs];
+    let mut transposed = vec![0.0; rows * outputs];
     let block = ROWS * rows.max(1);
-    turned.par_chunks_mut(block).zip(matrix.par_chunks(ROWS * inputs)).for_each(|(y, matrix)| {
-        widest(
+    transposed.par_chunks_mut(block).zip(matrix.par_chunks(ROWS * inputs)).for_each(|(y, matrix)| {
+        with_simd(
             #[inline(always)]
             || {
                 for (y, weights) in y.chunks_exact_mut(rows).zip(matrix.chunks_exact(inputs)) {
-                    // A loop, and no closure: what is called from one would not be compiled for the widest instructions.
+                    // A loop, not a closure: code called from a closure would not be compiled for the widest instructions.
                     for (y, x) in y.iter_mut().zip(x.chunks_exact(inputs)) {
                         *y = dot(x, weights);
                     }
@@ -31,7 +32,7 @@ pub fn times_transposed(x: &[f32], matrix: &[f32], inputs: usize) -> Vec<f32> {
             },
         )
     });
-    (0..rows).flat_map(|row| turned.iter().skip(row).step_by(rows).copied()).collect()
+    (0..rows).flat_map(|row| transposed.iter().skip(row).step_by(rows).copied()).collect()
 }
 
 /// x `[R,O]` times `matrix` `[O,I]`: `[R,I]`.
@@ -44,7 +45,7 @@ pub fn times(x: &[f32], matrix: &[f32], inputs: usize) -> Vec<f32> {
         .map(|block| {
             let columns = block * COLUMNS..inputs.min((block + 1) * COLUMNS);
             let mut y = vec![0.0; rows * columns.len()];
-            widest(
+            with_simd(
                 #[inline(always)]
                 || {
                     for (output, weights) in matrix.chunks_exact(inputs).enumerate() {
@@ -90,7 +91,7 @@ mod tests {
         (0..count).map(|i| (((i + seed) * 7919) % 1013) as f32 / 500.0 - 1.0).collect()
     }
 
-    /// The sum over `terms` in f64, against which `found` may be off by what so many roundings make.
+    /// Asserts that `found` is the sum over `terms` up to rounding; the sum is taken in f64.
     fn near(found: f32, terms: impl Iterator<Item = (f32, f32)>) {
         let (mut sum, mut size) = (0.0, 0.0);
         for (a, b) in terms {
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_s_bits_depend_neither_on_threads_nor_on_other_rows() {
+    fn a_row_s_result_depends_neither_on_threads_nor_on_other_rows() {
         let (outputs, inputs) = (100, 5000);
         let matrix = numbers(outputs * inputs, 1);
         let (x, g) = (numbers(3 * inputs, 2), numbers(3 * outputs, 3));
