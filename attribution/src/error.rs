@@ -31,9 +31,7 @@ pub enum AttributionError {
     #[error(transparent)]
     NotSquare(#[from] NotSquare),
     /// The classifier has no layer to tap.
-    #[error(
-        "{method} reads the feature maps of a layer, but backbone {backbone} has no taps; choose another method"
-    )]
+    #[error("{method} reads the feature maps of a layer, but backbone {backbone} has no taps; choose another method")]
     NoLayer {
         /// The method.
         method: &'static str,

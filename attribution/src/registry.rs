@@ -180,7 +180,8 @@ pub fn names() -> Vec<String> {
 
 /// All methods as a Markdown table: name, title, family, paper, what they need, passes.
 pub fn table() -> String {
-    let mut table = String::from("| name | method | family | paper | needs | passes an image |\n|---|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| name | method | family | paper | needs | passes an image |\n|---|---|---|---|---|---|\n");
     for info in methods() {
         let default = info.parameter.map_or(String::new(), |(_, default)| format!(", n = {default}"));
         let paper = if info.paper.is_empty() { "-" } else { info.paper };

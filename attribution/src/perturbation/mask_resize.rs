@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn the_adjoint_is_exact_and_constants_are_kept() {
         let device = Device::default();
-        for resize in [MaskResize::bilinear([3, 4], [13, 20], &device), MaskResize::gaussian([3, 4], [13, 20], 5, 4.0, &device)]
+        for resize in
+            [MaskResize::bilinear([3, 4], [13, 20], &device), MaskResize::gaussian([3, 4], [13, 20], 5, 4.0, &device)]
         {
             let (small, large) = (normal([2, 1, 3, 4], 1, "a", 0, &device), normal([2, 1, 13, 20], 1, "b", 0, &device));
             let there = values((resize.apply(small.clone()) * large.clone()).sum())[0];

@@ -113,8 +113,7 @@ impl Im2col {
     fn inside(&self, position: usize) -> (Range<usize>, usize) {
         let missing = self.padding[1].saturating_sub(position);
         let start = missing.div_ceil(self.stride);
-        let end =
-            (self.input[1] + self.padding[1]).saturating_sub(position).div_ceil(self.stride).min(self.output[1]);
+        let end = (self.input[1] + self.padding[1]).saturating_sub(position).div_ceil(self.stride).min(self.output[1]);
         (start..end.max(start), (start * self.stride + position).saturating_sub(self.padding[1]))
     }
 }

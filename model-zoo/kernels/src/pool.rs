@@ -128,7 +128,8 @@ mod tests {
                     let mut found: Option<usize> = None;
                     for position in 0..kernel * kernel {
                         let row = (row * stride + position / kernel).checked_sub(padding).filter(|row| *row < input[0]);
-                        let column = (column * stride + position % kernel).checked_sub(padding).filter(|at| *at < input[1]);
+                        let column =
+                            (column * stride + position % kernel).checked_sub(padding).filter(|at| *at < input[1]);
                         if let (Some(row), Some(column)) = (row, column) {
                             let at = (plane * input[0] + row) * input[1] + column;
                             let best = found.map_or(f32::NEG_INFINITY, |found| x[found]);

@@ -213,7 +213,9 @@ mod tests {
                 for x in 0..output[1] {
                     let positions = (0..kernel * kernel).map(|t| [t / kernel, t % kernel]);
                     all.push(
-                        positions.map(|[i, j]| filter[i * kernel + j] * at(plane, [y * stride + i, x * stride + j])).sum(),
+                        positions
+                            .map(|[i, j]| filter[i * kernel + j] * at(plane, [y * stride + i, x * stride + j]))
+                            .sum(),
                     );
                 }
             }
@@ -248,7 +250,8 @@ mod tests {
 
     #[test]
     fn empty_planes_are_no_planes() {
-        let stencil = Stencil { input: [0, 4], output: [1, 4], padding: [1, 1], kernel: 3, stride: 1, input_dilation: 1 };
+        let stencil =
+            Stencil { input: [0, 4], output: [1, 4], padding: [1, 1], kernel: 3, stride: 1, input_dilation: 1 };
         stencil.run(&[], &[0.0; 9], &mut []);
     }
 }

@@ -160,7 +160,9 @@ mod tests {
             let (a, b) = (numbers(rows * inner, 1), numbers(inner * columns, 2));
             let (across_a, across_b) = (transpose(&a, [rows, inner]), transpose(&b, [inner, columns]));
             for a in [MatrixView::new(&a, [rows, inner]), MatrixView::new(&across_a, [inner, rows]).transposed()] {
-                for b in [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()] {
+                for b in
+                    [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()]
+                {
                     let mut y = vec![MaybeUninit::new(f32::NAN); rows * columns];
                     Target::uninit(&mut y, rows, columns).write(a, b, Parallelism::Rayon(0));
                     #[allow(unsafe_code, reason = "the values are NaN where they are not written")]
@@ -180,7 +182,9 @@ mod tests {
             let wanted = expected(&a, &b, size);
             let (across_a, across_b) = (transpose(&a, [rows, inner]), transpose(&b, [inner, columns]));
             for a in [MatrixView::new(&a, [rows, inner]), MatrixView::new(&across_a, [inner, rows]).transposed()] {
-                for b in [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()] {
+                for b in
+                    [MatrixView::new(&b, [inner, columns]), MatrixView::new(&across_b, [columns, inner]).transposed()]
+                {
                     near(&product(a, b), &wanted, inner);
                     let mut sum = vec![2.0; rows * columns];
                     add_product(a, b, &mut sum);
@@ -205,7 +209,8 @@ mod tests {
                 let [rows, inner, columns] = size;
                 let (a, b) = (numbers(rows * inner, 1), numbers(count * inner * columns, 2));
                 let a = MatrixView::new(&a, [rows, inner]);
-                let one = |i: usize| (a, MatrixView::new(&b[i * inner * columns..][..inner * columns], [inner, columns]));
+                let one =
+                    |i: usize| (a, MatrixView::new(&b[i * inner * columns..][..inner * columns], [inner, columns]));
                 let found = products(count, [rows, columns], one);
                 let alone: Vec<f32> = (0..count).flat_map(|i| product(one(i).0, one(i).1)).collect();
                 assert_eq!(found, alone, "{count} of {size:?}");

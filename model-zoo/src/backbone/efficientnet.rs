@@ -114,11 +114,11 @@ impl EfficientNet {
 }
 
 impl Network for EfficientNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
         let mut x = self.stem.activated(images, Activation::Relu6);
         for (i, blocks) in self.stages.iter().enumerate() {
             x = blocks.iter().fold(x, |x, block| block.forward(x));
-            x = watch.map(&format!("blocks.{i}"), x);
+            x = hook.map(&format!("blocks.{i}"), x);
         }
         self.classifier.forward(global_average(self.head.activated(x, Activation::Relu6)))
     }

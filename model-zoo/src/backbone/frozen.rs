@@ -2,20 +2,19 @@
 
 use burn::tensor::Tensor;
 
-use super::attended::{AttentionHook, BlockAttention};
+use super::attention::{AttentionHook, BlockAttention};
 use super::bf16::Bf16Network;
 use super::network::{Network, NoHook, Tap, TapHook, cat};
 use super::spec::{Architecture, BackboneSpec};
-use super::workers::{Workers, split};
+use super::worker_pool::{WorkerPool, split};
 use super::{Backbone, BackboneError, BackboneOutput, Cotangent, TapId, Vjp};
 use crate::device::{Compute, Precision};
 use crate::image::Preprocessing;
 use crate::weights::WeightReader;
 
-/// Images a worker takes through the network at a time.
+/// Images of a chunk.
 const CHUNK: usize = 2;
-/// Features of one image that a worker takes through the part of the network behind their tap at a time. The part
-/// before it runs once for all of them.
+/// Features of a chunk in [`Backbone::vjp_at`], all of one image: the part of the network before the tap runs once for them.
 const SHARED_CHUNK: usize = 8;
 
 /// A network on a Burn device, frozen.
@@ -23,12 +22,12 @@ const SHARED_CHUNK: usize = 8;
 pub struct Frozen {
     network: Box<dyn Network>,
     spec: BackboneSpec,
-    workers: Workers,
+    workers: WorkerPool,
     tensors: Vec<String>,
 }
 
 impl Frozen {
-    /// Builds an architecture from weights; `sha256` is that of the file they come from.
+    /// Builds an architecture from weights; `sha256` is that of their file.
     ///
     /// # Errors
     /// [`BackboneError::Weights`] lists every missing, mis-shaped or superfluous tensor.
@@ -47,8 +46,8 @@ impl Frozen {
         };
         let tensors = reader.finish(architecture.name)?;
         let workers = match compute.is_cpu() {
-            true => Workers::new(compute.threads, CHUNK)?,
-            false => Workers::none(),
+            true => WorkerPool::new(compute.threads, CHUNK)?,
+            false => WorkerPool::inline(),
         };
         let names = |taps: &[&str]| taps.iter().map(ToString::to_string).collect();
         let spec = BackboneSpec {
@@ -63,26 +62,26 @@ impl Frozen {
         Ok(Self { network, spec, workers, tensors })
     }
 
-    /// A network that is there already, with the spec that describes it. A batch goes through it whole.
+    /// An engine for a network with this spec. A batch is not split.
     pub(super) fn from_network(network: Box<dyn Network>, spec: BackboneSpec) -> Self {
-        Self { network, spec, workers: Workers::none(), tensors: Vec::new() }
+        Self { network, spec, workers: WorkerPool::inline(), tensors: Vec::new() }
     }
 
     pub(super) fn set_preprocessing(&mut self, preprocessing: Preprocessing) {
         self.spec.preprocessing = preprocessing;
     }
 
-    /// Names of its tensors in the order in which it reads them, which is from the image to the logits by blocks.
+    /// Names of the weight tensors in the order of reading: by blocks, from the image to the logits.
     pub fn tensors(&self) -> &[String] {
         &self.tensors
     }
 
-    /// The network itself, for what the trait does not offer.
+    /// The network itself, for a hook of one's own.
     pub fn network(&self) -> &dyn Network {
         self.network.as_ref()
     }
 
-    /// Runs `job` on parts of `rows` features, the same number for each of `count` images.
+    /// Runs `job` on chunks of `rows` features, the same number for each of `count` images.
     fn run_features<R: Send>(
         &self,
         count: usize,
@@ -90,16 +89,16 @@ impl Frozen {
         job: impl Fn(std::ops::Range<usize>) -> R + Sync,
     ) -> Vec<R> {
         let each = rows.div_ceil(count).max(1);
-        if each == 1 || self.workers.is_none() {
+        if each == 1 || self.workers.is_inline() {
             return self.workers.run(rows, job);
         }
-        let own = |image: usize| split(image * each..rows.min((image + 1) * each), SHARED_CHUNK);
-        self.workers.run_chunks((0..count).flat_map(own).collect(), job)
+        let of_image = |image: usize| split(image * each..rows.min((image + 1) * each), SHARED_CHUNK);
+        self.workers.run_chunks((0..count).flat_map(of_image).collect(), job)
     }
 
-    /// Stacks the answers of chunks.
-    fn stack(answers: Vec<(Tensor<2>, Tap)>) -> Vjp {
-        let (logits, gradients): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    /// Concatenates the results of chunks.
+    fn concatenate(results: Vec<(Tensor<2>, Tap)>) -> Vjp {
+        let (logits, gradients): (Vec<_>, Vec<_>) = results.into_iter().unzip();
         let logits = cat(logits);
         let gradient = Tap::stack(gradients).unwrap_or_else(|| Tap::Map(Tensor::zeros([0, 0, 0, 0], &logits.device())));
         Vjp { logits, gradient }
@@ -115,25 +114,25 @@ impl Backbone for Frozen {
         let images = images.without_autodiff();
         let names: Vec<&str> = taps.iter().map(|id| self.tap(*id).name.as_str()).collect();
         let chunks = self.workers.run(images.dims()[0], |range| {
-            let mut collect = Collect { names: &names, taps: vec![None; names.len()] };
+            let mut collect = CollectTaps { names: &names, taps: vec![None; names.len()] };
             let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut collect);
             (logits, collect.taps)
         });
-        let mut seen: Vec<Vec<Tap>> = vec![Vec::new(); taps.len()];
+        let mut parts: Vec<Vec<Tap>> = vec![Vec::new(); taps.len()];
         let mut logits = Vec::new();
         for (part, found) in chunks {
             logits.push(part);
-            seen.iter_mut().zip(found).for_each(|(all, tap)| all.extend(tap));
+            parts.iter_mut().zip(found).for_each(|(all, tap)| all.extend(tap));
         }
-        BackboneOutput { logits: cat(logits), taps: seen.into_iter().filter_map(Tap::stack).collect() }
+        BackboneOutput { logits: cat(logits), taps: parts.into_iter().filter_map(Tap::stack).collect() }
     }
 
     fn vjp(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Vjp {
         let images = images.without_autodiff();
-        Self::stack(self.workers.run(images.dims()[0], |range| {
+        Self::concatenate(self.workers.run(images.dims()[0], |range| {
             let leaf = images.clone().narrow(0, range.start, range.len()).autodiff().require_grad();
             let logits = self.network.forward(leaf.clone(), &mut NoHook);
-            let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+            let (logits, gradient) = pullback(logits, range, cotangent, &leaf);
             (logits, Tap::Map(gradient))
         }))
     }
@@ -148,21 +147,21 @@ impl Backbone for Frozen {
             match feature.rows(range.start, range.len()) {
                 Tap::Map(x) => {
                     let leaf = x.without_autodiff().autodiff().require_grad();
-                    let mut replace = Replace { name, map: Some(leaf.clone()), tokens: None };
+                    let mut replace = ReplaceTap { name, map: Some(leaf.clone()), tokens: None };
                     let logits = self.network.forward(images, &mut replace);
-                    let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+                    let (logits, gradient) = pullback(logits, range, cotangent, &leaf);
                     (logits, Tap::Map(gradient))
                 }
                 Tap::Tokens(x) => {
                     let leaf = x.without_autodiff().autodiff().require_grad();
-                    let mut replace = Replace { name, map: None, tokens: Some(leaf.clone()) };
+                    let mut replace = ReplaceTap { name, map: None, tokens: Some(leaf.clone()) };
                     let logits = self.network.forward(images, &mut replace);
-                    let (logits, gradient) = pull_back(logits, range, cotangent, &leaf);
+                    let (logits, gradient) = pullback(logits, range, cotangent, &leaf);
                     (logits, Tap::Tokens(gradient))
                 }
             }
         };
-        Self::stack(self.run_features(count, rows, job))
+        Self::concatenate(self.run_features(count, rows, job))
     }
 
     fn forward_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
@@ -173,8 +172,8 @@ impl Backbone for Frozen {
         cat(self.run_features(count, rows, |range| {
             let images = owners(&images, &range, each);
             let mut replace = match feature.rows(range.start, range.len()) {
-                Tap::Map(x) => Replace { name, map: Some(x.without_autodiff()), tokens: None },
-                Tap::Tokens(x) => Replace { name, map: None, tokens: Some(x.without_autodiff()) },
+                Tap::Map(x) => ReplaceTap { name, map: Some(x.without_autodiff()), tokens: None },
+                Tap::Tokens(x) => ReplaceTap { name, map: None, tokens: Some(x.without_autodiff()) },
             };
             self.network.forward(images, &mut replace)
         }))
@@ -183,16 +182,16 @@ impl Backbone for Frozen {
     fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<BlockAttention>> {
         let images = images.without_autodiff();
         let chunks = self.workers.run(images.dims()[0], |range| {
-            let mut attend = AttentionHook::new(cotangent.is_some());
-            let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut attend);
-            attend.finish(logits, range, cotangent)
+            let mut hook = AttentionHook::new(cotangent.is_some());
+            let logits = self.network.forward(images.clone().narrow(0, range.start, range.len()), &mut hook);
+            hook.finish(logits, range, cotangent)
         });
         BlockAttention::stack(chunks)
     }
 }
 
-/// The images that the features `rows` belong to, `each` of them to an image: one alone where it is the same for all,
-/// whose activations then broadcast over its features.
+/// The images of the features `rows`, with `each` features to an image. A single image if all belong to it: its activations
+/// then broadcast over the features.
 fn owners(images: &Tensor<4>, rows: &std::ops::Range<usize>, each: usize) -> Tensor<4> {
     let (first, last) = (rows.start / each, rows.end.saturating_sub(1) / each);
     let images = images.clone().narrow(0, first, last + 1 - first);
@@ -203,8 +202,8 @@ fn owners(images: &Tensor<4>, rows: &std::ops::Range<usize>, each: usize) -> Ten
     images.unsqueeze_dim::<5>(1).repeat_dim(1, each).reshape([count * each, channels, height, width])
 }
 
-/// Plain logits, and the gradient of <logits, cotangent(logits)> with respect to `leaf`.
-fn pull_back<const D: usize>(
+/// Logits without a graph, and the gradient of <logits, cotangent(logits)> with respect to `leaf`.
+fn pullback<const D: usize>(
     logits: Tensor<2>,
     range: std::ops::Range<usize>,
     cotangent: Cotangent<'_>,
@@ -213,29 +212,29 @@ fn pull_back<const D: usize>(
     let plain = logits.clone().without_autodiff();
     let seed = cotangent(plain.clone(), range).without_autodiff();
     let gradients = (logits * seed.autodiff()).sum().backward();
-    // No path from the leaf to the logits means that they do not react to it.
+    // Without a path from the leaf to the logits the gradient is zero.
     let gradient = leaf.grad(&gradients).unwrap_or_else(|| leaf.clone().without_autodiff().zeros_like());
     (plain, gradient.without_autodiff())
 }
 
-/// Keeps the taps of these names.
-struct Collect<'a> {
+/// A hook that collects the taps of these names.
+struct CollectTaps<'a> {
     names: &'a [&'a str],
     taps: Vec<Option<Tap>>,
 }
 
-impl Collect<'_> {
+impl CollectTaps<'_> {
     fn keep(&mut self, name: &str, tap: impl Fn() -> Tap) {
-        for (wanted, slot) in self.names.iter().zip(&mut self.taps) {
-            if *wanted == name {
+        for (requested, slot) in self.names.iter().zip(&mut self.taps) {
+            if *requested == name {
                 *slot = Some(tap());
             }
         }
     }
 }
 
-impl TapHook for Collect<'_> {
-    fn watches(&self, name: &str) -> bool {
+impl TapHook for CollectTaps<'_> {
+    fn needs(&self, name: &str) -> bool {
         self.names.contains(&name)
     }
 
@@ -250,15 +249,15 @@ impl TapHook for Collect<'_> {
     }
 }
 
-/// Puts another feature in the place of one tap.
-struct Replace<'a> {
+/// A hook that replaces the feature map of one tap.
+struct ReplaceTap<'a> {
     name: &'a str,
     map: Option<Tensor<4>>,
     tokens: Option<Tensor<3>>,
 }
 
-impl TapHook for Replace<'_> {
-    fn watches(&self, name: &str) -> bool {
+impl TapHook for ReplaceTap<'_> {
+    fn needs(&self, name: &str) -> bool {
         name == self.name
     }
 

@@ -118,16 +118,16 @@ impl MnasNet {
 }
 
 impl Network for MnasNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
         let mut x = separable(&self.stem, images);
         for (i, blocks) in self.stacks.iter().enumerate() {
             x = blocks.iter().fold(x, |x, block| block.forward(x));
-            x = watch.map(&format!("layers.{}", FIRST_STACK + i), x);
+            x = hook.map(&format!("layers.{}", FIRST_STACK + i), x);
         }
-        let x = watch.map("layers.14", self.last.forward(x));
+        let x = hook.map("layers.14", self.last.forward(x));
         // torchvision's ReLU works in place: who taps layers.15 there, as P-TAME does, gets the rectified map.
-        let x = watch.map("layers.15", activation::relu(self.last_norm.forward(x)));
-        let x = watch.map("layers.16", x);
+        let x = hook.map("layers.15", activation::relu(self.last_norm.forward(x)));
+        let x = hook.map("layers.16", x);
         self.classifier.forward(global_average(x))
     }
 }

@@ -139,13 +139,13 @@ impl MobileNet {
 }
 
 impl Network for MobileNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
-        let mut x = watch.map("features.0", self.stem.activated(images, Activation::HardSwish));
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
+        let mut x = hook.map("features.0", self.stem.activated(images, Activation::HardSwish));
         for (i, block) in self.blocks.iter().enumerate() {
-            x = watch.map(&format!("features.{}", i + 1), block.forward(x));
+            x = hook.map(&format!("features.{}", i + 1), block.forward(x));
         }
         let x = self.last.activated(x, Activation::HardSwish);
-        let x = watch.map(&format!("features.{}", self.blocks.len() + 1), x);
+        let x = hook.map(&format!("features.{}", self.blocks.len() + 1), x);
         let [hidden, last] = &self.classifier;
         let y = hidden.forward(global_average(x));
         last.forward(y.clone() * hard_sigmoid(y))

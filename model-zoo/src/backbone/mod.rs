@@ -1,11 +1,11 @@
-//! Frozen image classifiers: the [`Backbone`] trait, its engine on Burn ([`Frozen`]) with the architectures, and
-//! LibTorch's ([`torchscript`]).
+//! Frozen image classifiers: the trait [`Backbone`], its engine on Burn ([`Frozen`]) with the architectures, closures
+//! ([`ClosureBackbone`]), and the engine on LibTorch ([`torchscript`]).
 //!
-//! A backbone answers two questions. [`Backbone::forward`]: what does it see (logits and tapped feature maps, no
-//! graph)? [`Backbone::vjp`]: how do its logits react to a change of its input (a gradient, computed inside)?
-//! Nothing outside holds its weights or its graph, so any engine can stand behind the trait.
+//! A backbone has two operations. [`Backbone::forward`] returns logits and tapped feature maps, without a graph.
+//! [`Backbone::vjp`] returns the gradient of a function of the logits with respect to the input (a vector-Jacobian
+//! product). Weights and graph stay inside, so that any engine can implement the trait.
 
-mod attended;
+mod attention;
 mod bf16;
 mod cascade;
 mod closure;
@@ -23,7 +23,7 @@ mod spec;
 pub mod torchscript;
 mod vgg;
 pub mod vit;
-mod workers;
+mod worker_pool;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-pub use attended::{BlockAttention, BlockAttentionGradient};
+pub use attention::{BlockAttention, BlockAttentionGradient};
 pub use cascade::cascade;
 pub use closure::ClosureBackbone;
 pub use counted::{CountedBackbone, Passes};
@@ -49,71 +49,71 @@ use crate::weights::source::WeightSourceError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TapId(usize);
 
-/// What a backbone sees in a batch of images.
+/// The output of a forward pass over a batch of images.
 #[derive(Clone, Debug)]
 pub struct BackboneOutput {
     /// `[B,K]`
     pub logits: Tensor<2>,
-    /// One for each tap asked for, in that order.
+    /// The requested taps, in the order of the request.
     pub taps: Vec<Tap>,
 }
 
-/// How a backbone answers to an input, and how the answer reacts to it.
+/// The result of a vector-Jacobian product (pullback).
 #[derive(Clone, Debug)]
 pub struct Vjp {
     /// `[B,K]`
     pub logits: Tensor<2>,
-    /// Gradient of <logits, cotangent> with respect to the input, in the input's shape.
+    /// The gradient of <logits, cotangent> with respect to the input, in the input's shape.
     pub gradient: Tap,
 }
 
-/// Given logits `[n,K]` of the images `range` of a batch, dL/dlogits of the same shape.
+/// The cotangent dL/dlogits `[n,K]`, given the logits `[n,K]` of the images `range` of a batch (`grad_outputs` in PyTorch).
 ///
-/// It is called for parts of a batch, possibly from several threads at once, so that an engine needs to hold the
-/// activations of a few images at a time only: a batch's memory does not grow with its size.
+/// It is called for chunks of a batch, possibly from several threads at once. An engine therefore holds the activations of a
+/// few images at a time, whatever the size of the batch.
 pub type Cotangent<'a> = &'a (dyn Fn(Tensor<2>, Range<usize>) -> Tensor<2> + Sync);
 
 /// A frozen image classifier. Its weights never receive a gradient and never change.
 pub trait Backbone: Debug + Send + Sync {
-    /// Taps, preprocessing, classes.
+    /// Name, taps, preprocessing and number of classes.
     fn spec(&self) -> &BackboneSpec;
 
-    /// Normalised images `[B,3,H,W]` to logits and the taps asked for; no graph is kept.
+    /// Normalised images `[B,3,H,W]` to logits `[B,K]` and the requested taps. No graph is kept.
     fn forward(&self, images: Tensor<4>, taps: &[TapId]) -> BackboneOutput;
 
     /// Logits of normalised images `[B,3,H,W]` and the gradient with respect to them (a [`Tap::Map`]).
     fn vjp(&self, images: Tensor<4>, cotangent: Cotangent<'_>) -> Vjp;
 
-    /// The same where `feature` replaces what `tap` shows for these images; the gradient is with respect to `feature`.
+    /// [`Backbone::vjp`] with the feature map of `tap` replaced by `feature`; the gradient is with respect to `feature`.
     ///
-    /// There may be several features an image, the same number for each: those of the first image, then those of the
-    /// second, and so on. The part of the network before the tap is then shared among them. The cotangent's range
-    /// counts features.
+    /// There may be several features for each image, the same number for all: those of the first image, then those of the
+    /// second, and so on. The part of the network before the tap then runs once for them. The cotangent's range counts
+    /// features.
     fn vjp_at(&self, images: Tensor<4>, tap: TapId, feature: Tap, cotangent: Cotangent<'_>) -> Vjp;
 
-    /// The logits alone of [`Backbone::vjp_at`], `[n,K]`, without a backward pass where the engine can do without.
+    /// The logits `[n,K]` of [`Backbone::vjp_at`] alone. Engines override it to save the backward pass.
     fn forward_at(&self, images: Tensor<4>, tap: TapId, feature: Tap) -> Tensor<2> {
         self.vjp_at(images, tap, feature, &|logits, _| logits.zeros_like()).logits
     }
 
-    /// The attention of every block, first to last, for normalised images `[B,3,H,W]`; with a cotangent also the gradient
-    /// of <logits, cotangent> with respect to it. All blocks of all images are in memory at once.
+    /// The attention of every block, from first to last, for normalised images `[B,3,H,W]`; with a cotangent also the
+    /// gradient of <logits, cotangent> with respect to it. All blocks of all images are in memory at once.
     ///
-    /// `None` for a network without attention, or an engine that cannot show it.
+    /// `None` for a network without attention, and for an engine that does not provide it.
     fn attention(&self, images: Tensor<4>, cotangent: Option<Cotangent<'_>>) -> Option<Vec<BlockAttention>> {
         let _ = (images, cotangent);
         None
     }
 
-    /// Whether [`Backbone::vjp_at`] can put a feature in the place of a tap. A network of this crate can.
+    /// Whether taps can be replaced ([`Backbone::vjp_at`]). True for the networks of this crate.
     fn can_replace_taps(&self) -> bool {
         true
     }
 
-    /// Why a call since the last time this was asked could not be answered: what it returned is NaN throughout.
+    /// The first failure since the last call of this function. A call that fails returns NaN throughout.
     ///
-    /// Networks of this crate answer always. An engine that runs a program of someone else's cannot promise that, and
-    /// whoever calls it asks at the end of what belongs together, such as a training step.
+    /// Networks of this crate do not fail. An engine that runs a foreign program may: call this at the end of a unit of work,
+    /// such as a training step.
     fn failure(&self) -> Option<BackboneError> {
         None
     }
@@ -121,7 +121,7 @@ pub trait Backbone: Debug + Send + Sync {
     /// The taps of these names.
     ///
     /// # Errors
-    /// [`BackboneError::UnknownTap`] names the first that does not exist and lists those that do.
+    /// [`BackboneError::UnknownTap`] names the first tap that does not exist and lists those that do.
     fn taps(&self, names: &[String]) -> Result<Vec<TapId>, BackboneError> {
         let spec = self.spec();
         let find = |name: &String| {
@@ -134,13 +134,13 @@ pub trait Backbone: Debug + Send + Sync {
         names.iter().map(find).collect()
     }
 
-    /// What is known of a tap.
+    /// The specification of a tap.
     fn tap(&self, id: TapId) -> &TapSpec {
         &self.spec().taps[id.0]
     }
 }
 
-/// Whether all of `backbones` have answered since the last time they were asked.
+/// Checks that no call of `backbones` has failed since the last check.
 ///
 /// # Errors
 /// The first [`Backbone::failure`].
@@ -148,15 +148,15 @@ pub fn check_failures<'a>(backbones: impl IntoIterator<Item = &'a Arc<dyn Backbo
     backbones.into_iter().find_map(|backbone| backbone.failure()).map_or(Ok(()), Err)
 }
 
-/// Why a backbone cannot be had, or cannot answer.
+/// Why a backbone cannot be loaded, or cannot compute.
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneError {
     /// No architecture of this name.
     #[error("unknown backbone {name:?}; known are {}", known.join(", "))]
     UnknownBackbone {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// The registry.
+        /// The registry's names.
         known: Vec<&'static str>,
     },
     /// No tap of this name.
@@ -164,7 +164,7 @@ pub enum BackboneError {
     UnknownTap {
         /// The backbone.
         backbone: String,
-        /// What was asked for.
+        /// The name given.
         tap: String,
         /// Its taps.
         known: Vec<String>,
@@ -189,7 +189,7 @@ pub enum BackboneError {
     /// The worker threads cannot be started.
     #[error("cannot start {threads} worker threads: {reason}; try fewer with --threads")]
     Threads {
-        /// How many were asked for.
+        /// Number of threads.
         threads: usize,
         /// The operating system's reason.
         reason: String,

@@ -1,15 +1,15 @@
-//! What an architecture has to provide: one forward function that shows its feature maps on the way.
+//! What an architecture has to provide: one forward function that passes its feature maps through a hook.
 
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
-/// A feature map as a network makes it.
+/// A feature map as a network returns it.
 #[derive(Clone, Debug)]
 pub enum Tap {
     /// A convolutional feature map `[B,C,H,W]`.
     Map(Tensor<4>),
-    /// Transformer tokens `[B,N,C]`: the prefix (class token, registers), then patches in row-major order.
+    /// Transformer tokens `[B,N,C]`: prefix tokens (class token, registers), then patches in row-major order.
     Tokens(Tensor<3>),
 }
 
@@ -30,7 +30,7 @@ impl Tap {
         }
     }
 
-    /// Stacks batches on top of each other; they must be of one kind and shape. `None` for no parts or mixed kinds.
+    /// Concatenates batches of one kind and shape. `None` for no parts or for mixed kinds.
     pub fn stack(parts: Vec<Self>) -> Option<Self> {
         let mut maps = Vec::new();
         let mut tokens = Vec::new();
@@ -48,7 +48,7 @@ impl Tap {
     }
 }
 
-/// Concatenates along the batch; one part is handed through without a copy.
+/// Concatenates along the batch. A single part is returned without a copy.
 pub(crate) fn cat<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
     match (parts.len(), parts.pop()) {
         (1, Some(only)) => only,
@@ -59,13 +59,13 @@ pub(crate) fn cat<const D: usize>(mut parts: Vec<Tensor<D>>) -> Tensor<D> {
     }
 }
 
-/// Sees every named feature map while a network runs, and may put another tensor in its place.
+/// A hook that gets every tapped feature map during a forward pass and returns the tensor to go on with.
 ///
-/// Returning something else than what was shown is how a gradient is taken with respect to a feature map, and how a
-/// masked feature map is classified.
+/// Returning another tensor replaces the feature map: this is how a gradient with respect to a feature map is taken, and how
+/// a masked feature map is classified.
 pub trait TapHook {
-    /// Whether it looks at the feature map of this name, or replaces it: the others need not be shown.
-    fn watches(&self, name: &str) -> bool {
+    /// Whether the hook reads or replaces the feature map of this name. Others need not be passed to it.
+    fn needs(&self, name: &str) -> bool {
         let _ = name;
         true
     }
@@ -82,36 +82,36 @@ pub trait TapHook {
         x
     }
 
-    /// Whether it looks at attention. Only for a watch that does a network computes the weights as a tensor of their own,
-    /// which takes more time and memory than the attended values alone.
-    fn attends(&self) -> bool {
+    /// Whether the hook reads attention. Only then a network computes the attention weights as a tensor, which takes more time
+    /// and memory than the output alone.
+    fn needs_attention(&self) -> bool {
         false
     }
 
-    /// How a block's tokens attend to each other, each of H heads: weights `[B,H,N,N]`, whose rows sum to 1, and values
-    /// `[B,H,N,d]`. Called where [`TapHook::attends`].
-    fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
+    /// The attention of a block: weights `[B,H,N,N]`, whose rows sum to 1, and values `[B,H,N,d]`. Called if
+    /// [`TapHook::needs_attention`].
+    fn attention_weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
         let _ = values;
         weights
     }
 
-    /// What the heads of the same block see, side by side: weights times values, `[B,N,H d]`. Called after
-    /// [`TapHook::weights`].
-    fn heads(&mut self, seen: Tensor<3>) -> Tensor<3> {
-        seen
+    /// The output of the same block's heads, concatenated: weights times values, `[B,N,H d]`. Called after
+    /// [`TapHook::attention_weights`].
+    fn attention_output(&mut self, output: Tensor<3>) -> Tensor<3> {
+        output
     }
 }
 
-/// Watches nothing.
+/// A hook that reads nothing.
 pub struct NoHook;
 impl TapHook for NoHook {
-    fn watches(&self, _: &str) -> bool {
+    fn needs(&self, _: &str) -> bool {
         false
     }
 }
 
-/// A frozen network: weights are constants, so with an autodiff image the gradient reaches the image alone.
+/// A frozen network. Weights are constants: with an autodiff image only the image gets a gradient.
 pub trait Network: Debug + Send + Sync {
-    /// Normalised images `[B,3,H,W]` to logits `[B,K]`, showing every tap of the architecture to `watch` by its name.
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2>;
+    /// Normalised images `[B,3,H,W]` to logits `[B,K]`. Every tap of the architecture passes through `hook` by its name.
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2>;
 }

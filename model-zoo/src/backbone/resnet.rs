@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, global_average, max_pool};
+use super::layers::{Activation, Conv2d, ConvSpec, Linear, PoolSpec, global_average, max_pool};
 use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::image::Preprocessing;
@@ -172,16 +172,16 @@ impl ResNet {
 }
 
 impl Network for ResNet {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
         let mut x = self.stem.activated(images, Activation::Relu);
         if self.pool {
-            x = max_pool(x, Windows { side: 3, stride: 2, padding: 1 });
+            x = max_pool(x, PoolSpec { kernel: 3, stride: 2, padding: 1 });
         }
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, block) in blocks.iter().enumerate() {
-                x = watch.map(&format!("layer{}.{j}", i + 1), block.forward(x));
+                x = hook.map(&format!("layer{}.{j}", i + 1), block.forward(x));
             }
-            x = watch.map(&format!("layer{}", i + 1), x);
+            x = hook.map(&format!("layer{}", i + 1), x);
         }
         self.fc.forward(global_average(x))
     }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::adaptive_avg_pool2d;
 
-use super::layers::{Activation, Conv2d, ConvSpec, Linear, Windows, max_pool};
+use super::layers::{Activation, Conv2d, ConvSpec, Linear, PoolSpec, max_pool};
 use super::network::{Network, TapHook};
 use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
@@ -109,7 +109,7 @@ impl Vgg {
 }
 
 impl Network for Vgg {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
         let (mut x, mut index, mut convs) = (images, 0, self.convs.iter());
         for layer in LAYOUT {
             x = match (layer, convs.len()) {
@@ -117,9 +117,9 @@ impl Network for Vgg {
                     index += 1;
                     convs.next().map_or(x.clone(), |conv| conv.activated(x, Activation::Relu))
                 }
-                _ => max_pool(x, Windows { side: 2, stride: 2, padding: 0 }),
+                _ => max_pool(x, PoolSpec { kernel: 2, stride: 2, padding: 0 }),
             };
-            x = watch.map(&format!("features.{index}"), x);
+            x = hook.map(&format!("features.{index}"), x);
             index += 1;
         }
         let [batch, channels, height, width] = x.dims();

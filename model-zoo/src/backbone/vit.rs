@@ -132,9 +132,9 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, name: &str, watch: &mut dyn TapHook) -> Tensor<3> {
-        let normed = watch.tokens(&format!("{name}.norm1"), self.norm1.forward(x.clone()));
-        let x = x + self.attention.forward(normed, watch);
+    fn forward(&self, x: Tensor<3>, name: &str, hook: &mut dyn TapHook) -> Tensor<3> {
+        let normed = hook.tokens(&format!("{name}.norm1"), self.norm1.forward(x.clone()));
+        let x = x + self.attention.forward(normed, hook);
         let hidden = gelu(self.fc1.forward(self.norm2.forward(x.clone())));
         x + self.fc2.forward(hidden)
     }
@@ -164,17 +164,17 @@ impl Vit {
 }
 
 impl Network for Vit {
-    fn forward(&self, images: Tensor<4>, watch: &mut dyn TapHook) -> Tensor<2> {
+    fn forward(&self, images: Tensor<4>, hook: &mut dyn TapHook) -> Tensor<2> {
         let [batch, ..] = images.dims();
         let [_, _, width] = self.class_token.dims();
         let class = self.class_token.clone().expand([batch, PREFIX, width]);
         let mut x = Tensor::cat(vec![class, self.embed(images)], 1) + self.positions.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             let name = format!("blocks.{i}");
-            let y = block.forward(x, &name, watch);
-            x = watch.tokens(&name, y);
+            let y = block.forward(x, &name, hook);
+            x = hook.tokens(&name, y);
         }
-        let x = watch.tokens("norm", self.norm.forward(x));
+        let x = hook.tokens("norm", self.norm.forward(x));
         let [batch, ..] = x.dims(); // a feature put in on the way may have brought its own
         self.head.forward(x.narrow(1, 0, 1).reshape([batch, width]))
     }

@@ -1,4 +1,4 @@
-//! Batch normalisation in training as passes over memory that all threads share.
+//! Batch normalisation in training, on all threads.
 
 use std::sync::Arc;
 
@@ -9,72 +9,83 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::module::batch_norm_train;
 use burn::tensor::{Shape, Tensor};
-use explainer_kernels::batch_norm::Channels;
+use explainer_kernels::batch_norm::BatchStatistics;
 
-use super::has_own_gradients;
-use super::plain::{Plain, contiguous, plain, tensor, values};
+use super::flex::{FlexTensor, contiguous, tensor, to_flex, values};
+use super::has_custom_ops;
 
-/// Values from which on threads gain anything.
+/// Number of values from which on threads pay off.
 const MANY: usize = 1 << 20;
 
-/// x `[B,C,H,W]` normalised by its own mean and variance, times gamma `[C]` plus beta `[C]`: the output, and without a graph the mean
-/// and the biased variance `[C]`.
-pub fn normalise(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
-    let large = x.shape().num_elements() >= MANY && has_own_gradients(&x);
-    match large.then(|| plain(&x)).flatten() {
-        Some(plain) => own(x, &contiguous(plain), gamma, beta, epsilon),
+/// Batch normalisation in training: x `[B,C,H,W]`, normalised by its batch statistics, times gamma `[C]` plus beta `[C]`. Returns
+/// the output and, without a graph, the mean and the biased variance `[C]`.
+pub fn batch_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
+    let large = x.shape().num_elements() >= MANY && has_custom_ops(&x);
+    match large.then(|| to_flex(&x)).flatten() {
+        Some(flex) => custom(x, &contiguous(flex), gamma, beta, epsilon),
         None => {
-            let of = batch_norm_train(x, gamma, beta, epsilon);
-            (of.output, [of.mean, of.variance])
+            let normed = batch_norm_train(x, gamma, beta, epsilon);
+            (normed.output, [normed.mean, normed.variance])
         }
     }
 }
 
-/// The same, `plain` being x without its graph.
-fn own(x: Tensor<4>, plain: &Plain, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
+/// [`batch_norm`] by the custom operation; `flex` is x without its graph.
+fn custom(
+    x: Tensor<4>,
+    flex: &FlexTensor,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> (Tensor<4>, [Tensor<1>; 2]) {
     let ([_, count, height, width], device) = (x.dims(), x.device());
-    let channels = Arc::new(Channels::of(values(plain), count, height * width, epsilon));
-    let statistics = [&channels.mean, &channels.variance].map(|part| Tensor::from_floats(&part[..], &device));
+    let statistics = Arc::new(BatchStatistics::new(values(flex), count, height * width, epsilon));
+    let moments = [&statistics.mean, &statistics.variance].map(|part| Tensor::from_floats(&part[..], &device));
     let [gamma, beta] = [gamma, beta].map(Tensor::into_dispatch);
-    (Tensor::from_dispatch(Dispatch::by_channel(x.into_dispatch(), gamma, beta, channels)), statistics)
+    (Tensor::from_dispatch(Dispatch::normalise_by(x.into_dispatch(), gamma, beta, statistics)), moments)
 }
 
-/// The operation, by backend, for f32.
+/// The operation for f32, by backend.
 #[backend_extension(Flex, Autodiff)]
 pub trait BatchNorm: Backend {
-    /// x `[B,C,H,W]`, gamma and beta `[C]`, and what `channels` found of x, to `[B,C,H,W]`.
-    fn by_channel(
+    /// x `[B,C,H,W]`, gamma and beta `[C]`, and the statistics of x, to `[B,C,H,W]`.
+    fn normalise_by(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        channels: Arc<Channels>,
+        statistics: Arc<BatchStatistics>,
     ) -> FloatTensor<Self>;
 }
 
 impl BatchNorm for Flex {
-    fn by_channel(x: Plain, gamma: Plain, beta: Plain, channels: Arc<Channels>) -> Plain {
+    fn normalise_by(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        statistics: Arc<BatchStatistics>,
+    ) -> FlexTensor {
         let [x, gamma, beta] = [x, gamma, beta].map(contiguous);
-        tensor(channels.normalise(values(&x), values(&gamma), values(&beta)), x.shape())
+        tensor(statistics.normalise(values(&x), values(&gamma), values(&beta)), x.shape())
     }
 }
 
 impl<C: CheckpointStrategy> BatchNorm for Autodiff<Flex, C> {
-    fn by_channel(
+    fn normalise_by(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        channels: Arc<Channels>,
+        statistics: Arc<BatchStatistics>,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToAll;
 
         impl Backward<Flex, 3> for ToAll {
-            type State = (Plain, Plain, Arc<Channels>);
+            type State = (FlexTensor, FlexTensor, Arc<BatchStatistics>);
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-                let (x, gamma, channels) = ops.state;
-                let parts = channels.pull_back(values(&x), values(&gamma), values(&gradient));
+                let (x, gamma, statistics) = ops.state;
+                let parts = statistics.gradients(values(&x), values(&gamma), values(&gradient));
                 let [to_x, to_gamma, to_beta] = parts;
                 let shapes = [x.shape(), gamma.shape(), Shape::from(vec![to_beta.len()])];
                 for ((parent, part), shape) in ops.parents.into_iter().zip([to_x, to_gamma, to_beta]).zip(shapes) {
@@ -88,9 +99,9 @@ impl<C: CheckpointStrategy> BatchNorm for Autodiff<Flex, C> {
         let ((x, node), (gamma, gamma_node), (beta, beta_node)) =
             (x.into_parts(), gamma.into_parts(), beta.into_parts());
         let [x, gamma] = [x, gamma].map(contiguous);
-        let y = Flex::by_channel(x.clone(), gamma.clone(), beta, channels.clone());
+        let y = Flex::normalise_by(x.clone(), gamma.clone(), beta, statistics.clone());
         match ToAll.prepare::<C>([node, gamma_node, beta_node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, gamma, channels), y),
+            OpsKind::Tracked(prep) => prep.finish((x, gamma, statistics), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -117,12 +128,12 @@ mod tests {
                 let x = stored.clone().reshape([images, count, width, height]).swap_dims(2, 3);
                 let (y, statistics) = match special {
                     true => {
-                        let plain = contiguous(plain(&x).unwrap());
-                        own(x, &plain, gamma.clone(), beta.clone(), 1e-5)
+                        let flex = contiguous(to_flex(&x).unwrap());
+                        custom(x, &flex, gamma.clone(), beta.clone(), 1e-5)
                     }
                     false => {
-                        let of = batch_norm_train(x, gamma.clone(), beta.clone(), 1e-5);
-                        (of.output, [of.mean, of.variance])
+                        let normed = batch_norm_train(x, gamma.clone(), beta.clone(), 1e-5);
+                        (normed.output, [normed.mean, normed.variance])
                     }
                 };
                 let seed = TensorData::new(uniform(1, "g", y.shape().num_elements()), y.dims());

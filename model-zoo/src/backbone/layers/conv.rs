@@ -1,4 +1,4 @@
-//! Convolutions of a frozen network, batch normalisation folded in.
+//! Convolutions of a frozen network, with batch normalisation folded in.
 
 use std::sync::Arc;
 
@@ -6,22 +6,23 @@ use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 
-use super::dense::{Filters, dense};
-use super::depthwise::{Steps, depthwise};
-use super::plain::plain;
+use super::bias_add::bias_add;
+use super::bias_relu::bias_relu;
+use super::depthwise::depthwise;
+use super::flex::to_flex;
+use super::geometry::ConvGeometry;
+use super::im2col_conv::{Filters, im2col_conv};
 use super::pointwise::pointwise;
-use super::rectify::rectify;
-use super::shift::shift;
-use super::{Activation, has_own_gradients};
+use super::{Activation, has_custom_ops};
 use crate::weights::WeightReader;
 
-/// Channels times cells of an output plane from which on a matrix product is filled and Burn's convolution is the slower one.
-const MANY: usize = 25_000;
+/// Channels times positions of an output plane from which on im2col is faster than Burn's convolution.
+const IM2COL_MIN: usize = 25_000;
 
-/// How a convolution pads its input.
+/// Padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// As many zeros on every side.
+    /// This many zeros on every side.
     Each(usize),
     /// TensorFlow's `SAME`: output side = ceil(input side / stride), the odd zero at the end.
     Same,
@@ -36,7 +37,7 @@ pub struct ConvSpec {
     pub output: usize,
     /// Side of the square kernel.
     pub kernel: usize,
-    /// Step between outputs.
+    /// Stride.
     pub stride: usize,
     /// Zeros around the input.
     pub padding: Padding,
@@ -45,17 +46,17 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    /// A dense convolution that keeps the side at stride 1 (odd kernels).
+    /// An ungrouped convolution that keeps the side at stride 1 (odd kernels).
     pub fn new(input: usize, output: usize, kernel: usize, stride: usize) -> Self {
         Self { input, output, kernel, stride, padding: Padding::Each(kernel / 2), groups: 1 }
     }
 
-    /// One filter a channel.
+    /// A depthwise convolution: one filter for each channel.
     pub fn depthwise(channels: usize, kernel: usize, stride: usize) -> Self {
         Self { groups: channels, ..Self::new(channels, channels, kernel, stride) }
     }
 
-    /// The same with TensorFlow's padding.
+    /// The same convolution with TensorFlow's padding.
     pub fn same(self) -> Self {
         Self { padding: Padding::Same, ..self }
     }
@@ -67,7 +68,7 @@ pub struct Conv2d {
     spec: ConvSpec,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
-    /// The weight's memory as [`Filters`], if it is dense and in f32 on the CPU.
+    /// The same weight for [`im2col_conv`], if it is ungrouped and in f32 on the CPU.
     filters: Option<Arc<Filters>>,
 }
 
@@ -79,8 +80,8 @@ impl Conv2d {
         Self::new(reader, spec, weight, bias)
     }
 
-    /// Reads `{name}.weight` and folds the batch normalisation `{norm}.*` that follows it into weight and bias:
-    /// with running statistics it is a scale and a shift of each output channel.
+    /// Reads `{name}.weight` and folds the batch normalisation `{norm}.*` that follows into weight and bias: with running
+    /// statistics it is a scale and a shift of each output channel.
     pub fn read_normalised(reader: &mut WeightReader, name: &str, norm: &str, spec: ConvSpec, epsilon: f64) -> Self {
         let shape = Self::weight_shape(spec);
         let mut weight = reader.values(&format!("{name}.weight"), &shape);
@@ -89,7 +90,7 @@ impl Conv2d {
         let (mean, variance) = (channel("running_mean"), channel("running_var"));
         let mut bias = Vec::with_capacity(spec.output);
         for (o, filter) in weight.chunks_mut(shape[1..].iter().product()).enumerate() {
-            // f64: the fold must not cost accuracy that the unfolded network has.
+            // In f64, so that folding costs no accuracy.
             let scale = f64::from(gamma[o]) / (f64::from(variance[o]) + epsilon).sqrt();
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
             bias.push((f64::from(beta[o]) - f64::from(mean[o]) * scale) as f32);
@@ -100,8 +101,8 @@ impl Conv2d {
 
     fn new(reader: &WeightReader, spec: ConvSpec, weight: Vec<f32>, bias: Option<Tensor<1>>) -> Self {
         let weight: Tensor<4> = reader.place(weight, Self::weight_shape(spec));
-        let suits = spec.groups == 1 && (spec.kernel > 1 || spec.stride > 1);
-        let own = suits.then(|| plain(&weight)).flatten();
+        let suitable = spec.groups == 1 && (spec.kernel > 1 || spec.stride > 1);
+        let own = suitable.then(|| to_flex(&weight)).flatten();
         Self { spec, weight, bias, filters: own.map(|own| Arc::new(Filters::new(own))) }
     }
 
@@ -112,12 +113,12 @@ impl Conv2d {
     /// `[B,input,H,W]` to `[B,output,H',W']`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.bias {
-            Some(bias) if has_own_gradients(&x) => shift(self.convolution(x, None), bias.clone(), 1),
+            Some(bias) if has_custom_ops(&x) => bias_add(self.convolution(x, None), bias.clone(), 1),
             bias => self.convolution(x, bias.clone()),
         }
     }
 
-    /// The convolution and the non-linearity behind it.
+    /// The convolution and the activation after it.
     pub fn activated(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
         let limit = match activation {
             Activation::Relu => f32::INFINITY,
@@ -125,7 +126,7 @@ impl Conv2d {
             Activation::Identity | Activation::HardSwish => return activation.forward(self.forward(x)),
         };
         match &self.bias {
-            Some(bias) if has_own_gradients(&x) => rectify(self.convolution(x, None), bias.clone(), limit),
+            Some(bias) if has_custom_ops(&x) => bias_relu(self.convolution(x, None), bias.clone(), limit),
             _ => activation.forward(self.forward(x)),
         }
     }
@@ -144,15 +145,15 @@ impl Conv2d {
                 (total / 2, total - total / 2)
             }),
         };
-        let steps = Steps { stride: spec.stride, padding };
-        let alone = bias.is_none() && has_own_gradients(&x);
-        if alone && spec.groups == spec.input && spec.groups == spec.output {
-            return depthwise(x, self.weight.clone(), steps);
+        let geometry = ConvGeometry { stride: spec.stride, padding };
+        let custom = bias.is_none() && has_custom_ops(&x);
+        if custom && spec.groups == spec.input && spec.groups == spec.output {
+            return depthwise(x, self.weight.clone(), geometry);
         }
-        let cells = height.div_ceil(spec.stride) * width.div_ceil(spec.stride);
-        let many = spec.input.min(spec.output) * cells >= MANY;
-        if let Some(filters) = self.filters.as_ref().filter(|_| alone && many) {
-            return dense(x, filters.clone(), steps);
+        let positions = height.div_ceil(spec.stride) * width.div_ceil(spec.stride);
+        let large = spec.input.min(spec.output) * positions >= IM2COL_MIN;
+        if let Some(filters) = self.filters.as_ref().filter(|_| custom && large) {
+            return im2col_conv(x, filters.clone(), geometry);
         }
         let options = ConvOptions::new_with_padding([spec.stride; 2], padding, [1, 1], spec.groups);
         conv2d(x, self.weight.clone(), bias, options)

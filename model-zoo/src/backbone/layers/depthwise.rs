@@ -1,7 +1,7 @@
-//! A depthwise convolution whose gradient is a depthwise convolution.
+//! Depthwise convolution, whose input gradient is another one.
 //!
-//! The gradient of a convolution with respect to its input is the convolution of the output's gradient, spread out by
-//! the stride, with the mirrored kernel. For one filter a channel both are the same loop over planes.
+//! The input gradient of a convolution is the convolution of the output's gradient, dilated by the stride, with the kernel
+//! rotated by 180 degrees. With one filter a channel both are the same loop over planes.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -11,54 +11,46 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Shape, Tensor};
 use explainer_kernels::Stencil;
 
-use super::plain::{Plain, contiguous, tensor, values};
+use super::flex::{FlexTensor, contiguous, tensor, values};
+use super::geometry::ConvGeometry;
 
-/// The step and the zeros of a convolution.
-#[derive(Clone, Copy, Debug)]
-pub struct Steps {
-    /// Step between outputs.
-    pub stride: usize,
-    /// Zeros before and after the rows, and before and after the columns; each less than the kernel's side.
-    pub padding: [(usize, usize); 2],
-}
-
-/// The operation, by backend, for f32. The weights are constants: they get no gradient.
+/// The operation for f32, by backend. The weights are constants and get no gradient.
 #[backend_extension(Flex, Autodiff)]
 pub trait Depthwise: Backend {
     /// x `[B,C,H,W]`, weight `[C,1,k,k]` to `[B,C,H',W']`.
-    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, steps: Steps) -> FloatTensor<Self>;
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: ConvGeometry) -> FloatTensor<Self>;
 }
 
 impl Depthwise for Flex {
-    fn depthwise(x: Plain, weight: Plain, steps: Steps) -> Plain {
+    fn depthwise(x: FlexTensor, weight: FlexTensor, geometry: ConvGeometry) -> FlexTensor {
         let (x, weight) = (contiguous(x), contiguous(weight));
-        let stencil = steps.forward(&x.shape(), &weight.shape());
-        filtered(&x, values(&weight), stencil)
+        let stencil = stencil(geometry, &x.shape(), &weight.shape());
+        convolve(&x, values(&weight), stencil)
     }
 }
 
 impl<C: CheckpointStrategy> Depthwise for Autodiff<Flex, C> {
-    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, steps: Steps) -> FloatTensor<Self> {
+    fn depthwise(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: ConvGeometry) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
         impl Backward<Flex, 1> for ToInput {
-            type State = (Plain, Stencil);
+            type State = (FlexTensor, Stencil);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let (weight, forward) = ops.state;
                 unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
                     let side = forward.kernel * forward.kernel;
-                    let mirrored: Vec<f32> =
+                    let rotated: Vec<f32> =
                         values(&weight).chunks_exact(side).flat_map(|filter| filter.iter().rev().copied()).collect();
-                    filtered(&contiguous(gradient), &mirrored, transposed(forward))
+                    convolve(&contiguous(gradient), &rotated, transposed(forward))
                 });
             }
         }
 
         let ((x, node), weight) = (x.into_parts(), contiguous(weight.into_primitive()));
-        let stencil = steps.forward(&x.shape(), &weight.shape());
-        let y = Flex::depthwise(x, weight.clone(), steps);
+        let stencil = stencil(geometry, &x.shape(), &weight.shape());
+        let y = Flex::depthwise(x, weight.clone(), geometry);
         match ToInput.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((weight, stencil), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -66,44 +58,33 @@ impl<C: CheckpointStrategy> Depthwise for Autodiff<Flex, C> {
     }
 }
 
-impl Steps {
-    /// Height and width of the output, for an input of that size and a square kernel.
-    pub fn output(self, input: [usize; 2], kernel: usize) -> [usize; 2] {
-        [0, 1].map(|axis| {
-            let (before, after) = self.padding[axis];
-            (input[axis] + before + after).saturating_sub(kernel) / self.stride.max(1) + 1
-        })
-    }
-
-    /// The filter over planes of x `[B,C,H,W]` with weight `[C,1,k,k]`.
-    fn forward(self, x: &Shape, weight: &Shape) -> Stencil {
-        let (input, kernel) = ([x[2], x[3]], weight[3]);
-        let output = self.output(input, kernel);
-        Stencil {
-            input,
-            output,
-            before: self.padding.map(|(before, _)| before),
-            kernel,
-            stride: self.stride,
-            spread: 1,
-        }
+/// The geometry over planes of x `[B,C,H,W]` with weight `[C,1,k,k]`.
+fn stencil(geometry: ConvGeometry, x: &Shape, weight: &Shape) -> Stencil {
+    let (input, kernel) = ([x[2], x[3]], weight[3]);
+    Stencil {
+        input,
+        output: geometry.output(input, kernel),
+        padding: geometry.padding.map(|(before, _)| before),
+        kernel,
+        stride: geometry.stride,
+        input_dilation: 1,
     }
 }
 
-/// The filter that takes the output's gradient to the input's, its kernel mirrored.
+/// The geometry of the input gradient; its kernel is rotated.
 fn transposed(forward: Stencil) -> Stencil {
     Stencil {
         input: forward.output,
         output: forward.input,
-        before: forward.before.map(|before| forward.kernel - 1 - before),
+        padding: forward.padding.map(|before| forward.kernel - 1 - before),
         kernel: forward.kernel,
         stride: 1,
-        spread: forward.stride,
+        input_dilation: forward.stride,
     }
 }
 
-/// The planes of a contiguous x `[B,C,H,W]`, filtered.
-fn filtered(x: &Plain, filters: &[f32], stencil: Stencil) -> Plain {
+/// The depthwise convolution of a contiguous x `[B,C,H,W]`.
+fn convolve(x: &FlexTensor, filters: &[f32], stencil: Stencil) -> FlexTensor {
     let [height, width] = stencil.output;
     let shape = Shape::from(vec![x.shape()[0], x.shape()[1], height, width]);
     let mut output = vec![0.0; shape.num_elements()];
@@ -112,8 +93,8 @@ fn filtered(x: &Plain, filters: &[f32], stencil: Stencil) -> Plain {
 }
 
 /// x `[B,C,H,W]`, weight `[C,1,k,k]` to `[B,C,H',W']`.
-pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, steps: Steps) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::depthwise(x.into_dispatch(), weight.into_dispatch(), steps))
+pub fn depthwise(x: Tensor<4>, weight: Tensor<4>, geometry: ConvGeometry) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::depthwise(x.into_dispatch(), weight.into_dispatch(), geometry))
 }
 
 #[cfg(test)]
@@ -126,7 +107,7 @@ mod tests {
     use crate::weights::random::uniform;
 
     #[test]
-    fn value_and_gradient_are_the_general_convolutions() {
+    fn value_and_gradient_are_those_of_burn_s_convolution() {
         let device = Device::flex().autodiff();
         let tensor = |name: &str, shape: [usize; 4]| {
             let values = uniform(1, name, shape.iter().product());
@@ -137,12 +118,12 @@ mod tests {
         {
             for side in [8, 9] {
                 let weight = tensor("w", [4, 1, kernel, kernel]);
-                let steps = Steps { stride, padding: [padding; 2] };
+                let geometry = ConvGeometry { stride, padding: [padding; 2] };
                 let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 4);
                 let run = |special: bool| {
                     let x = tensor("x", [2, 4, side, side]).require_grad();
                     let y = match special {
-                        true => depthwise(x.clone(), weight.clone(), steps),
+                        true => depthwise(x.clone(), weight.clone(), geometry),
                         false => conv2d(x.clone(), weight.clone(), None, options.clone()),
                     };
                     let seed = tensor("g", y.dims());

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use burn::tensor::module::linear;
 
-use super::matrix::{Matrix, product};
-use super::plain::plain;
-use super::shift::shift;
+use super::bias_add::bias_add;
+use super::flex::to_flex;
+use super::matrix::{FrozenMatrix, frozen_matmul};
 use crate::weights::WeightReader;
 
-/// Weights from which on it matters in which order they are read.
+/// Number of weights from which on [`FrozenMatrix`] is the faster one.
 const LARGE: usize = 1 << 16;
 
 /// `y = x W^T + b` over the last axis.
@@ -22,22 +22,22 @@ pub struct Linear {
 
 #[derive(Clone, Debug)]
 enum Weight {
-    /// `[input, output]`, a view of what was read, as Burn's `linear` wants it.
+    /// `[input, output]`, a transposed view, for Burn's `linear`.
     Burn(Tensor<2>),
-    /// A large one on the CPU in f32.
-    Own(Arc<Matrix>),
+    /// A large matrix in f32 on the CPU.
+    Frozen(Arc<FrozenMatrix>),
 }
 
 impl Linear {
-    /// Reads `{name}.weight` `[output, input]` and `{name}.bias` `[output]` of a layer that sees one vector of each image.
+    /// Reads `{name}.weight` `[output, input]` and `{name}.bias` `[output]` of a layer that gets one vector for each image.
     pub fn read(reader: &mut WeightReader, name: &str, input: usize, output: usize) -> Self {
         let weight: Tensor<2> = reader.tensor(&format!("{name}.weight"), [output, input]);
         let bias = reader.tensor(&format!("{name}.bias"), [output]);
-        Self { weight: Weight::new(weight, Matrix::vectors), bias }
+        Self { weight: Weight::new(weight, FrozenMatrix::vectors), bias }
     }
 
-    /// The same of a layer that sees the tokens of a transformer. Its outputs are multiplied by the values `scale` `[output]` names,
-    /// if it does: a layer scale.
+    /// Reads a layer that gets the tokens of a transformer. If `scale` names a tensor `[output]`, the layer scale, the outputs
+    /// are multiplied by it.
     pub fn read_tokens(
         reader: &mut WeightReader,
         name: &str,
@@ -52,15 +52,15 @@ impl Linear {
             weight = weight * scale.clone().reshape([output, 1]);
             bias = bias * scale;
         }
-        Self { weight: Weight::new(weight, Matrix::tokens), bias }
+        Self { weight: Weight::new(weight, FrozenMatrix::tokens), bias }
     }
 
     /// `[..., input]` to `[..., output]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match &self.weight {
-            Weight::Own(matrix) => shift(product(x, matrix.clone()), self.bias.clone(), D - 1),
-            Weight::Burn(weight) if super::has_own_gradients(&x) => {
-                shift(linear(x, weight.clone(), None), self.bias.clone(), D - 1)
+            Weight::Frozen(matrix) => bias_add(frozen_matmul(x, matrix.clone()), self.bias.clone(), D - 1),
+            Weight::Burn(weight) if super::has_custom_ops(&x) => {
+                bias_add(linear(x, weight.clone(), None), self.bias.clone(), D - 1)
             }
             Weight::Burn(weight) => linear(x, weight.clone(), Some(self.bias.clone())),
         }
@@ -68,11 +68,11 @@ impl Linear {
 }
 
 impl Weight {
-    /// Of `weight` `[output, input]`.
-    fn new(weight: Tensor<2>, matrix: fn(super::plain::Plain) -> Matrix) -> Self {
+    /// The representation of `weight` `[output, input]`.
+    fn new(weight: Tensor<2>, matrix: fn(super::flex::FlexTensor) -> FrozenMatrix) -> Self {
         let large = weight.shape().num_elements() >= LARGE;
-        match large.then(|| plain(&weight)).flatten() {
-            Some(own) => Self::Own(Arc::new(matrix(own))),
+        match large.then(|| to_flex(&weight)).flatten() {
+            Some(own) => Self::Frozen(Arc::new(matrix(own))),
             None => Self::Burn(weight.transpose()),
         }
     }

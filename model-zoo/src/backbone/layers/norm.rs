@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm;
 
-use super::{has_own_gradients, transformer};
+use super::{has_custom_ops, transformer};
 use crate::weights::WeightReader;
 
 /// Layer normalisation over the last axis.
@@ -27,14 +27,14 @@ impl LayerNorm {
     /// `[..., width]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (gamma, beta) = (self.gamma.clone(), self.beta.clone());
-        match has_own_gradients(&x) {
+        match has_custom_ops(&x) {
             true => transformer::layer_norm(x, gamma, beta, self.epsilon),
             false => layer_norm(x, gamma, Some(beta), self.epsilon),
         }
     }
 }
 
-/// Batch normalisation with running statistics that stands alone: a scale and a shift of each channel.
+/// Batch normalisation with running statistics that is not folded into a convolution: a scale and a shift of each channel.
 #[derive(Clone, Debug)]
 pub struct ChannelAffine {
     scale: Tensor<4>,

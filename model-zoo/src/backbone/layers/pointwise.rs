@@ -1,4 +1,4 @@
-//! A 1x1 convolution as matrix products, whose gradients are products too.
+//! 1x1 convolution by matrix products; its gradients are products, too.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -6,17 +6,17 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
-use explainer_products::{Matrix, add_product, products};
+use explainer_products::{MatrixView, add_product, products};
 
-use super::has_own_gradients;
-use super::plain::{Plain, contiguous, tensor, values};
+use super::flex::{FlexTensor, contiguous, tensor, values};
+use super::has_custom_ops;
 
 /// x `[B,C,H,W]`, weight `[O,C,1,1]`, bias `[O]` to `[B,O,H,W]`. All three get gradients.
 pub fn pointwise(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
     let [output, ..] = weight.dims();
-    let product = match has_own_gradients(&x) && has_own_gradients(&weight) {
-        true => Tensor::from_dispatch(Dispatch::mix(x.into_dispatch(), weight.into_dispatch())),
+    let product = match has_custom_ops(&x) && has_custom_ops(&weight) {
+        true => Tensor::from_dispatch(Dispatch::pointwise_conv(x.into_dispatch(), weight.into_dispatch())),
         false => {
             let weight = weight.reshape([1, output, channels]);
             let product = weight.matmul(x.reshape([batch, channels, height * width]));
@@ -29,33 +29,33 @@ pub fn pointwise(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Te
     }
 }
 
-/// The operation, by backend, for f32.
+/// The operation for f32, by backend.
 #[backend_extension(Flex, Autodiff)]
 pub trait Pointwise: Backend {
     /// x `[B,C,H,W]`, weight `[O,C,1,1]` to `[B,O,H,W]`.
-    fn mix(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn pointwise_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl Pointwise for Flex {
-    fn mix(x: Plain, weight: Plain) -> Plain {
+    fn pointwise_conv(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let (x, weight) = (contiguous(x), contiguous(weight));
-        mixed(matrix(&weight), &x)
+        multiply(matrix(&weight), &x)
     }
 }
 
 impl<C: CheckpointStrategy> Pointwise for Autodiff<Flex, C> {
-    fn mix(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn pointwise_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToBoth;
 
         impl Backward<Flex, 2> for ToBoth {
-            /// What the gradients need: the weight for that of x, x for that of the weight.
-            type State = (Option<Plain>, Option<Plain>);
+            /// The weight, for the gradient of x; x, for the gradient of the weight.
+            type State = (Option<FlexTensor>, Option<FlexTensor>);
 
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let (weight, x) = ops.state;
                 let to_x = |gradient| match weight {
-                    Some(weight) => mixed(matrix(&weight).transposed(), &contiguous(gradient)),
+                    Some(weight) => multiply(matrix(&weight).transposed(), &contiguous(gradient)),
                     None => gradient,
                 };
                 let to_weight = |gradient| match x {
@@ -69,7 +69,7 @@ impl<C: CheckpointStrategy> Pointwise for Autodiff<Flex, C> {
         let (tracked_x, tracked_weight) = (x.is_tracked(), weight.is_tracked());
         let ((x, node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         let (x, weight) = (contiguous(x), contiguous(weight));
-        let y = Flex::mix(x.clone(), weight.clone());
+        let y = Flex::pointwise_conv(x.clone(), weight.clone());
         match ToBoth.prepare::<C>([node, weight_node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((tracked_x.then_some(weight), tracked_weight.then_some(x)), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -78,28 +78,28 @@ impl<C: CheckpointStrategy> Pointwise for Autodiff<Flex, C> {
 }
 
 /// `[O,C,1,1]` as a matrix.
-fn matrix(weight: &Plain) -> Matrix<'_> {
-    Matrix::new(values(weight), [weight.shape()[0], weight.shape()[1]])
+fn matrix(weight: &FlexTensor) -> MatrixView<'_> {
+    MatrixView::new(values(weight), [weight.shape()[0], weight.shape()[1]])
 }
 
 /// The matrix `[O,C]` times each image of x `[B,C,H,W]`: `[B,O,H,W]`.
-fn mixed(matrix: Matrix<'_>, x: &Plain) -> Plain {
+fn multiply(matrix: MatrixView<'_>, x: &FlexTensor) -> FlexTensor {
     let shape = x.shape();
     let [images, channels, height, width] = [shape[0], shape[1], shape[2], shape[3]];
     let (planes, cells) = (channels * height * width, height * width);
-    let image = |i: usize| (matrix, Matrix::new(&values(x)[i * planes..][..planes], [channels, cells]));
+    let image = |i: usize| (matrix, MatrixView::new(&values(x)[i * planes..][..planes], [channels, cells]));
     tensor(products(images, [matrix.rows(), cells], image), Shape::from(vec![images, matrix.rows(), height, width]))
 }
 
 /// The gradient of the weight `[O,C,1,1]`, from that of the outputs `[B,O,H,W]`: each image's is added to the one before, so that there
 /// are never as many as images.
-fn weight_gradient(gradient: &Plain, x: &Plain) -> Plain {
+fn weight_gradient(gradient: &FlexTensor, x: &FlexTensor) -> FlexTensor {
     let (shape, outputs) = (x.shape(), gradient.shape()[1]);
     let [channels, cells] = [shape[1], shape[2] * shape[3]];
     let mut sum = vec![0.0; outputs * channels];
     let images = values(gradient).chunks_exact((outputs * cells).max(1));
     for (g, x) in images.zip(values(x).chunks_exact((channels * cells).max(1))) {
-        let (g, x) = (Matrix::new(g, [outputs, cells]), Matrix::new(x, [channels, cells]));
+        let (g, x) = (MatrixView::new(g, [outputs, cells]), MatrixView::new(x, [channels, cells]));
         add_product(g, x.transposed(), &mut sum);
     }
     tensor(sum, Shape::from(vec![outputs, channels, 1, 1]))

@@ -1,4 +1,4 @@
-//! Max pooling whose gradient is found again from the input.
+//! Max pooling; its gradient is recomputed from the input.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -10,61 +10,61 @@ use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Shape, Tensor};
 use explainer_kernels::Stencil;
 
-use super::has_own_gradients;
-use super::plain::{Plain, contiguous, tensor, values};
+use super::flex::{FlexTensor, contiguous, tensor, values};
+use super::has_custom_ops;
 
-/// Square windows over planes.
+/// Square pooling windows.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows {
+pub struct PoolSpec {
     /// Side of a window.
-    pub side: usize,
-    /// Step between windows.
+    pub kernel: usize,
+    /// Stride.
     pub stride: usize,
-    /// Rows and columns around a plane, at most half a side, in which nothing is the largest.
+    /// Padding of minus infinity on every side, at most half a window.
     pub padding: usize,
 }
 
-/// The largest value of each window: x `[B,C,H,W]`, at least as large as a window, to `[B,C,H',W']`.
-pub fn max_pool(x: Tensor<4>, windows: Windows) -> Tensor<4> {
-    if has_own_gradients(&x) {
-        return Tensor::from_dispatch(Dispatch::largest(x.into_dispatch(), windows));
+/// Max pooling of x `[B,C,H,W]`, at least as large as a window, to `[B,C,H',W']`.
+pub fn max_pool(x: Tensor<4>, spec: PoolSpec) -> Tensor<4> {
+    if has_custom_ops(&x) {
+        return Tensor::from_dispatch(Dispatch::custom_max_pool(x.into_dispatch(), spec));
     }
-    let Windows { side, stride, padding } = windows;
-    max_pool2d(x, MaxPoolOptions::new([side; 2]).with_stride([stride; 2]).with_padding([padding; 2]))
+    let PoolSpec { kernel, stride, padding } = spec;
+    max_pool2d(x, MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]))
 }
 
-/// The operation, by backend, for f32.
+/// The operation for f32, by backend.
 #[backend_extension(Flex, Autodiff)]
 pub trait MaxPool: Backend {
     /// x `[B,C,H,W]` to `[B,C,H',W']`.
-    fn largest(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self>;
+    fn custom_max_pool(x: FloatTensor<Self>, spec: PoolSpec) -> FloatTensor<Self>;
 }
 
 impl MaxPool for Flex {
-    fn largest(x: Plain, windows: Windows) -> Plain {
+    fn custom_max_pool(x: FlexTensor, spec: PoolSpec) -> FlexTensor {
         let x = contiguous(x);
-        let (shape, stencil) = (x.shape(), windows.over(&x));
+        let (shape, stencil) = (x.shape(), spec.stencil(&x));
         let shape = Shape::from(vec![shape[0], shape[1], stencil.output[0], stencil.output[1]]);
         let mut y = vec![0.0; shape.num_elements()];
-        stencil.largest(values(&x), &mut y);
+        stencil.max_pool(values(&x), &mut y);
         tensor(y, shape)
     }
 }
 
 impl<C: CheckpointStrategy> MaxPool for Autodiff<Flex, C> {
-    fn largest(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self> {
+    fn custom_max_pool(x: FloatTensor<Self>, spec: PoolSpec) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
         impl Backward<Flex, 1> for ToInput {
-            type State = (Plain, Windows);
+            type State = (FlexTensor, PoolSpec);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let (x, windows) = ops.state;
+                let (x, spec) = ops.state;
                 unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
                     let (shape, gradient) = (x.shape(), contiguous(gradient));
                     let mut back = vec![0.0; shape.num_elements()];
-                    windows.over(&x).largest_pull_back(values(&x), values(&gradient), &mut back);
+                    spec.stencil(&x).max_pool_gradient(values(&x), values(&gradient), &mut back);
                     tensor(back, shape)
                 });
             }
@@ -72,20 +72,20 @@ impl<C: CheckpointStrategy> MaxPool for Autodiff<Flex, C> {
 
         let (x, node) = x.into_parts();
         let x = contiguous(x);
-        let y = Flex::largest(x.clone(), windows);
+        let y = Flex::custom_max_pool(x.clone(), spec);
         match ToInput.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, windows), y),
+            OpsKind::Tracked(prep) => prep.finish((x, spec), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 }
 
-impl Windows {
-    fn over(self, x: &Plain) -> Stencil {
+impl PoolSpec {
+    fn stencil(self, x: &FlexTensor) -> Stencil {
         let input = [x.shape()[2], x.shape()[3]];
-        let output = input.map(|side| (side + 2 * self.padding).saturating_sub(self.side) / self.stride.max(1) + 1);
-        let before = [self.padding; 2];
-        Stencil { input, output, before, kernel: self.side, stride: self.stride.max(1), spread: 1 }
+        let output = input.map(|side| (side + 2 * self.padding).saturating_sub(self.kernel) / self.stride.max(1) + 1);
+        let padding = [self.padding; 2];
+        Stencil { input, output, padding, kernel: self.kernel, stride: self.stride.max(1), input_dilation: 1 }
     }
 }
 
@@ -99,16 +99,16 @@ mod tests {
     #[test]
     fn value_and_gradient_are_burn_s() {
         let device = Device::flex().autodiff();
-        for (side, stride, padding) in [(2, 2, 0), (3, 2, 1), (3, 1, 1)] {
+        for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 1), (3, 1, 1)] {
             let run = |own: bool| {
-                // A few values, so that some are equal, behind a view: the operation must respect offset and strides.
+                // Few distinct values, so that some are equal, as a view: the operation must respect offset and strides.
                 let numbers = uniform(1, "x", 2 * 4 * 7 * 10).into_iter().map(|value| (value * 8.0).round()).collect();
                 let leaf = Tensor::<4>::from_data(TensorData::new::<f32, _>(numbers, [2, 4, 7, 10]), &device);
                 let leaf = leaf.require_grad();
                 let x = leaf.clone().narrow(1, 1, 3).swap_dims(2, 3);
-                let options = MaxPoolOptions::new([side; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+                let options = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
                 let y = match own {
-                    true => max_pool(x, Windows { side, stride, padding }),
+                    true => max_pool(x, PoolSpec { kernel, stride, padding }),
                     false => max_pool2d(x, options),
                 };
                 let numbers = TensorData::new(uniform(1, "g", y.shape().num_elements()), y.dims());

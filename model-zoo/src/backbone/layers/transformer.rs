@@ -1,8 +1,7 @@
-//! The operations of a frozen transformer with gradients of their own.
+//! GELU, layer normalisation and attention of a frozen transformer, each as one operation with one gradient.
 //!
-//! Burn differentiates layer normalisation, GELU and attention through the elementary operations they are made of, each
-//! a pass over memory of its own. Here each is one operation, whose gradient with respect to its input is one more. The
-//! weights are constants: they get no gradient.
+//! Burn differentiates them through the elementary operations they consist of, each a pass over memory. Weights are constants
+//! and get no gradient.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -13,12 +12,12 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Shape, Slice, Tensor};
 use explainer_kernels::elements;
 
-use super::plain::{Plain, contiguous, tensor, values, values_mut};
+use super::flex::{FlexTensor, contiguous, tensor, values, values_mut};
 
-/// The operations, by backend, for f32.
+/// The operations for f32, by backend.
 #[backend_extension(Flex, Autodiff)]
 pub trait Transformer: Backend {
-    /// x of any shape to x P(X <= x) for a standard normal X.
+    /// GELU of x of any shape: x P(X <= x) for a standard normal X.
     fn frozen_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// x `[..., W]`, gamma and beta `[W]` to the same shape.
@@ -29,22 +28,22 @@ pub trait Transformer: Backend {
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
-    /// Queries, keys and values of all heads side by side `[B,N,3W]` to softmax(Q K^T / sqrt(d)) V `[B,N,W]`.
+    /// Attention: queries, keys and values of all heads, packed as `[B,N,3W]`, to softmax(Q K^T / sqrt(d)) V `[B,N,W]`.
     fn frozen_attention(packed: FloatTensor<Self>, heads: usize) -> FloatTensor<Self>;
 }
 
 impl Transformer for Flex {
-    fn frozen_gelu(x: Plain) -> Plain {
+    fn frozen_gelu(x: FlexTensor) -> FlexTensor {
         let mut x = contiguous(x);
         elements::gelu(values_mut(&mut x));
         x
     }
 
-    fn frozen_layer_norm(x: Plain, gamma: Plain, beta: Plain, epsilon: f64) -> Plain {
+    fn frozen_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, epsilon: f64) -> FlexTensor {
         Self::layer_norm(x, gamma, Some(beta), epsilon)
     }
 
-    fn frozen_attention(packed: Plain, heads: usize) -> Plain {
+    fn frozen_attention(packed: FlexTensor, heads: usize) -> FlexTensor {
         Heads::new(packed, heads).attend().0
     }
 }
@@ -55,7 +54,7 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
         struct Gelu;
 
         impl Backward<Flex, 1> for Gelu {
-            type State = Plain;
+            type State = FlexTensor;
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let slope = ops.state;
@@ -86,7 +85,7 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
         struct LayerNorm;
 
         impl Backward<Flex, 1> for LayerNorm {
-            type State = (Plain, Plain, f64);
+            type State = (FlexTensor, FlexTensor, f64);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let (x, gamma, epsilon) = ops.state;
@@ -113,7 +112,7 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
         struct Attention;
 
         impl Backward<Flex, 1> for Attention {
-            type State = (Heads, Plain);
+            type State = (Heads, FlexTensor);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let (heads, weights) = ops.state;
@@ -134,14 +133,14 @@ impl<C: CheckpointStrategy> Transformer for Autodiff<Flex, C> {
 /// Views of packed queries, keys and values, each `[B,H,N,d]`.
 #[derive(Clone, Debug)]
 struct Heads {
-    query: Plain,
-    key: Plain,
-    value: Plain,
+    query: FlexTensor,
+    key: FlexTensor,
+    value: FlexTensor,
 }
 
 impl Heads {
     /// `packed` is `[B,N,3W]`; `heads` divides W.
-    fn new(packed: Plain, heads: usize) -> Self {
+    fn new(packed: FlexTensor, heads: usize) -> Self {
         let shape = packed.shape();
         let [batch, tokens, width] = [shape[0], shape[1], shape[2] / 3];
         let split = Flex::float_reshape(packed, Shape::from(vec![batch, tokens, 3 * heads, width / heads]));
@@ -158,17 +157,17 @@ impl Heads {
         (self.query.shape()[3] as f32).sqrt().recip()
     }
 
-    /// The attended values `[B,N,W]`, and the weights softmax(Q K^T / sqrt(d)) `[B,H,N,N]`.
-    fn attend(&self) -> (Plain, Plain) {
+    /// The output `[B,N,W]`, and the weights softmax(Q K^T / sqrt(d)) `[B,H,N,N]`.
+    fn attend(&self) -> (FlexTensor, FlexTensor) {
         let tokens = self.query.shape()[2];
         let mut weights = contiguous(Flex::float_matmul(self.query.clone(), transposed(self.key.clone())));
         elements::softmax(values_mut(&mut weights), tokens, self.scale());
-        let seen = Flex::float_matmul(weights.clone(), self.value.clone());
-        (merged(seen), weights)
+        let output = Flex::float_matmul(weights.clone(), self.value.clone());
+        (merge_heads(output), weights)
     }
 
-    /// The gradient with respect to the packed input `[B,N,3W]`, from that with respect to the attended values.
-    fn gradient(self, weights: Plain, gradient: Plain) -> Plain {
+    /// The gradient with respect to the packed input, `[B,N,3W]`, given that of the output `[B,N,W]`.
+    fn gradient(self, weights: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let shape = self.query.shape();
         let [batch, heads, tokens, depth] = [shape[0], shape[1], shape[2], shape[3]];
         let gradient = Flex::float_reshape(gradient, Shape::from(vec![batch, tokens, heads, depth]));
@@ -178,20 +177,20 @@ impl Heads {
         elements::softmax_gradient(values(&weights), values_mut(&mut to_scores), tokens, self.scale());
         let to_query = Flex::float_matmul(to_scores.clone(), self.key);
         let to_key = Flex::float_matmul(transposed(to_scores), self.query);
-        merged(Flex::float_cat(vec![to_query, to_key, to_value], 1))
+        merge_heads(Flex::float_cat(vec![to_query, to_key, to_value], 1))
     }
 }
 
-/// The last two axes exchanged.
-fn transposed(x: Plain) -> Plain {
+/// Swaps the last two axes.
+fn transposed(x: FlexTensor) -> FlexTensor {
     Flex::float_swap_dims(x, 2, 3)
 }
 
 /// `[B,H,N,d]` to `[B,N,H*d]`.
-fn merged(x: Plain) -> Plain {
+fn merge_heads(x: FlexTensor) -> FlexTensor {
     let shape = x.shape();
-    let merged = Shape::from(vec![shape[0], shape[2], shape[1] * shape[3]]);
-    Flex::float_reshape(Flex::float_swap_dims(x, 1, 2), merged)
+    let shape = Shape::from(vec![shape[0], shape[2], shape[1] * shape[3]]);
+    Flex::float_reshape(Flex::float_swap_dims(x, 1, 2), shape)
 }
 
 /// See [`Transformer::frozen_gelu`].
@@ -225,7 +224,7 @@ mod tests {
     /// Value and input gradient of both, for an input of this shape.
     fn agree(shape: [usize; 3], ours: impl Fn(Tensor<3>) -> Tensor<3>, burn: impl Fn(Tensor<3>) -> Tensor<3>) {
         let run = |function: &dyn Fn(Tensor<3>) -> Tensor<3>| {
-            // A view of a larger tensor: operations must respect offset and strides.
+            // A view of a larger tensor: the operations must respect offset and strides.
             let leaf = tensor("x", [shape[0], shape[2], shape[1] + 1]).require_grad();
             let x = leaf.clone().narrow(2, 1, shape[1]).swap_dims(1, 2) * 3.0;
             let y = function(x);
@@ -258,8 +257,8 @@ mod tests {
             let [batch, tokens, width] = x.dims();
             let packed = x.reshape([batch, tokens, 9, width / 9]).swap_dims(1, 2);
             let part = |i: usize| packed.clone().narrow(1, 3 * i, 3);
-            let seen = module::attention(part(0), part(1), part(2), None, None, Default::default());
-            seen.swap_dims(1, 2).reshape([batch, tokens, width / 3])
+            let output = module::attention(part(0), part(1), part(2), None, None, Default::default());
+            output.swap_dims(1, 2).reshape([batch, tokens, width / 3])
         };
         agree([2, 19, 72], |x| attention(x, 3), composed);
     }

@@ -12,7 +12,7 @@ use super::output::{Output, kind_of, reason};
 use super::packed::{Packed, agree};
 use super::shape::tap_spec;
 use super::{NAME, TorchScriptError, record};
-use crate::backbone::workers::split;
+use crate::backbone::worker_pool::split;
 use crate::backbone::{Backbone, BackboneError, BackboneOutput, BackboneSpec, Cotangent, Tap, TapId, TapSpec, Vjp};
 use crate::device::Compute;
 use crate::image::Preprocessing;

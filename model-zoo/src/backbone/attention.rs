@@ -1,4 +1,4 @@
-//! What the heads of a transformer attend to.
+//! The attention of a transformer's blocks.
 
 use std::ops::Range;
 
@@ -7,28 +7,28 @@ use burn::tensor::Tensor;
 use super::Cotangent;
 use super::network::{TapHook, cat};
 
-/// One block's attention, for B images of N tokens, the class token and others of the prefix first.
+/// The attention of one block, for B images of N tokens; prefix tokens come first.
 #[derive(Clone, Debug)]
 pub struct BlockAttention {
-    /// softmax(Q K^T / sqrt(d)), `[B,H,N,N]`: row i is how much token i takes of each token.
+    /// softmax(Q K^T / sqrt(d)), `[B,H,N,N]`: row i is the attention of token i to each token.
     pub weights: Tensor<4>,
     /// V, `[B,H,N,d]`.
     pub values: Tensor<4>,
-    /// Gradients of <logits, cotangent>, where they were asked for.
+    /// Gradients of <logits, cotangent>, if a cotangent was given.
     pub gradient: Option<BlockAttentionGradient>,
 }
 
-/// How the logits react to a block's attention.
+/// Gradients with respect to a block's attention.
 #[derive(Clone, Debug)]
 pub struct BlockAttentionGradient {
     /// With respect to the weights, `[B,H,N,N]`.
     pub weights: Tensor<4>,
-    /// With respect to what the heads see, weights times values side by side, `[B,N,H d]`.
+    /// With respect to the heads' output, weights times values, concatenated, `[B,N,H d]`.
     pub heads: Tensor<3>,
 }
 
 impl BlockAttention {
-    /// The blocks of all chunks, chunk after chunk; `None` for a network without attention.
+    /// Concatenates the blocks of all chunks along the batch; `None` for a network without attention.
     pub(super) fn stack(chunks: Vec<Vec<Self>>) -> Option<Vec<Self>> {
         let blocks = chunks.first().map_or(0, Vec::len);
         let mut parts: Vec<Vec<Self>> = (0..blocks).map(|_| Vec::new()).collect();
@@ -50,10 +50,10 @@ impl BlockAttention {
     }
 }
 
-/// Keeps the attention of every block.
+/// A hook that collects the attention of every block.
 ///
-/// For gradients a leaf of zeros is added to what the network goes on with: the gradient with respect to it is that with
-/// respect to the sum, which is no leaf itself.
+/// For gradients it adds a leaf of zeros to each tensor: the gradient with respect to the leaf is that with respect to the
+/// sum, which itself is not a leaf.
 pub(super) struct AttentionHook {
     gradients: bool,
     blocks: Vec<BlockAttention>,
@@ -61,12 +61,12 @@ pub(super) struct AttentionHook {
 }
 
 impl AttentionHook {
-    /// With or without gradients.
+    /// A hook with or without gradients.
     pub(super) fn new(gradients: bool) -> Self {
         Self { gradients, blocks: Vec::new(), leaves: Vec::new() }
     }
 
-    /// The blocks, given the logits of the images `range`.
+    /// The blocks with their gradients, given the logits of the images `range`.
     pub(super) fn finish(
         mut self,
         logits: Tensor<2>,
@@ -77,7 +77,7 @@ impl AttentionHook {
             let seed = cotangent(logits.clone().without_autodiff(), range).without_autodiff();
             let gradients = (logits * seed.autodiff()).sum().backward();
             for (block, (weights, heads)) in self.blocks.iter_mut().zip(self.leaves) {
-                // No path from the leaf to the logits means that they do not react to it.
+                // Without a path from the leaf to the logits the gradient is zero.
                 let to_weights = weights.grad(&gradients).unwrap_or_else(|| block.weights.zeros_like());
                 let to_heads = heads.map(|heads| {
                     let zeros = || heads.clone().without_autodiff().zeros_like();
@@ -92,15 +92,15 @@ impl AttentionHook {
 }
 
 impl TapHook for AttentionHook {
-    fn watches(&self, _: &str) -> bool {
+    fn needs(&self, _: &str) -> bool {
         false
     }
 
-    fn attends(&self) -> bool {
+    fn needs_attention(&self) -> bool {
         true
     }
 
-    fn weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
+    fn attention_weights(&mut self, weights: Tensor<4>, values: &Tensor<4>) -> Tensor<4> {
         let plain = weights.clone().without_autodiff();
         let values = values.clone().without_autodiff();
         self.blocks.push(BlockAttention { weights: plain.clone(), values, gradient: None });
@@ -112,10 +112,10 @@ impl TapHook for AttentionHook {
         weights + leaf
     }
 
-    fn heads(&mut self, seen: Tensor<3>) -> Tensor<3> {
-        let Some((_, slot)) = self.leaves.last_mut() else { return seen };
-        let leaf = seen.clone().without_autodiff().zeros_like().autodiff().require_grad();
+    fn attention_output(&mut self, output: Tensor<3>) -> Tensor<3> {
+        let Some((_, slot)) = self.leaves.last_mut() else { return output };
+        let leaf = output.clone().without_autodiff().zeros_like().autodiff().require_grad();
         *slot = Some(leaf.clone());
-        seen + leaf
+        output + leaf
     }
 }

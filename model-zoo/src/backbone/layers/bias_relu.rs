@@ -1,4 +1,4 @@
-//! A bias and a rectifier in one pass over memory, with a gradient in one pass.
+//! Bias and ReLU in one pass over memory, and their gradient in one pass.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -8,44 +8,44 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::Tensor;
 use explainer_kernels::elements;
 
-use super::plain::{Plain, contiguous, values, values_mut};
+use super::flex::{FlexTensor, contiguous, values, values_mut};
 
-/// The operation, by backend, for f32. The bias is a constant: it gets no gradient.
+/// The operation for f32, by backend. The bias is a constant and gets no gradient.
 #[backend_extension(Flex, Autodiff)]
-pub trait Rectify: Backend {
+pub trait BiasRelu: Backend {
     /// x `[B,C,H,W]`, bias `[C]` to min(max(x + bias, 0), limit).
-    fn rectify(x: FloatTensor<Self>, bias: FloatTensor<Self>, limit: f32) -> FloatTensor<Self>;
+    fn bias_relu(x: FloatTensor<Self>, bias: FloatTensor<Self>, limit: f32) -> FloatTensor<Self>;
 }
 
-impl Rectify for Flex {
-    fn rectify(x: Plain, bias: Plain, limit: f32) -> Plain {
+impl BiasRelu for Flex {
+    fn bias_relu(x: FlexTensor, bias: FlexTensor, limit: f32) -> FlexTensor {
         let (mut x, bias) = (contiguous(x), contiguous(bias));
         let shape = x.shape();
-        elements::rectify(values_mut(&mut x), values(&bias), shape[2] * shape[3], limit);
+        elements::bias_relu(values_mut(&mut x), values(&bias), shape[2] * shape[3], limit);
         x
     }
 }
 
-impl<C: CheckpointStrategy> Rectify for Autodiff<Flex, C> {
-    fn rectify(x: FloatTensor<Self>, bias: FloatTensor<Self>, limit: f32) -> FloatTensor<Self> {
+impl<C: CheckpointStrategy> BiasRelu for Autodiff<Flex, C> {
+    fn bias_relu(x: FloatTensor<Self>, bias: FloatTensor<Self>, limit: f32) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
         impl Backward<Flex, 1> for ToInput {
-            type State = (Plain, f32);
+            type State = (FlexTensor, f32);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
                 let (y, limit) = ops.state;
                 unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
                     let (y, mut gradient) = (contiguous(y), contiguous(gradient));
-                    elements::rectify_gradient(values(&y), values_mut(&mut gradient), limit);
+                    elements::relu_gradient(values(&y), values_mut(&mut gradient), limit);
                     gradient
                 });
             }
         }
 
         let (x, node) = x.into_parts();
-        let y = Flex::rectify(x, bias.into_primitive(), limit);
+        let y = Flex::bias_relu(x, bias.into_primitive(), limit);
         match ToInput.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((y.clone(), limit), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -53,9 +53,9 @@ impl<C: CheckpointStrategy> Rectify for Autodiff<Flex, C> {
     }
 }
 
-/// See [`Rectify::rectify`].
-pub fn rectify(x: Tensor<4>, bias: Tensor<1>, limit: f32) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::rectify(x.into_dispatch(), bias.into_dispatch(), limit))
+/// See [`BiasRelu::bias_relu`].
+pub fn bias_relu(x: Tensor<4>, bias: Tensor<1>, limit: f32) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::bias_relu(x.into_dispatch(), bias.into_dispatch(), limit))
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
             let run = |ours: bool| {
                 let leaf = tensor("x").require_grad();
                 let y = match ours {
-                    true => rectify(leaf.clone() * 1.0, bias.clone(), limit),
+                    true => bias_relu(leaf.clone() * 1.0, bias.clone(), limit),
                     false if limit.is_finite() => (leaf.clone() + bias.clone().reshape([1, 3, 1, 1])).clamp(0.0, limit),
                     false => activation::relu(leaf.clone() + bias.clone().reshape([1, 3, 1, 1])),
                 };

@@ -1,4 +1,4 @@
-//! A bias that is added in place, with a gradient that passes unchanged.
+//! A bias that is added in place; its gradient passes unchanged.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -8,26 +8,26 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::Tensor;
 use explainer_kernels::elements;
 
-use super::plain::{Plain, contiguous, values, values_mut};
+use super::flex::{FlexTensor, contiguous, values, values_mut};
 
-/// The operation, by backend, for f32. The bias is a constant: it gets no gradient.
+/// The operation for f32, by backend. The bias is a constant and gets no gradient.
 #[backend_extension(Flex, Autodiff)]
-pub trait Shift: Backend {
+pub trait BiasAdd: Backend {
     /// x of any shape plus the bias `[C]` along `axis`, whose length is C.
-    fn shift(x: FloatTensor<Self>, bias: FloatTensor<Self>, axis: usize) -> FloatTensor<Self>;
+    fn bias_add(x: FloatTensor<Self>, bias: FloatTensor<Self>, axis: usize) -> FloatTensor<Self>;
 }
 
-impl Shift for Flex {
-    fn shift(x: Plain, bias: Plain, axis: usize) -> Plain {
+impl BiasAdd for Flex {
+    fn bias_add(x: FlexTensor, bias: FlexTensor, axis: usize) -> FlexTensor {
         let (mut x, bias) = (contiguous(x), contiguous(bias));
         let plane = x.shape()[axis + 1..].iter().product();
-        elements::shift(values_mut(&mut x), values(&bias), plane);
+        elements::bias_add(values_mut(&mut x), values(&bias), plane);
         x
     }
 }
 
-impl<C: CheckpointStrategy> Shift for Autodiff<Flex, C> {
-    fn shift(x: FloatTensor<Self>, bias: FloatTensor<Self>, axis: usize) -> FloatTensor<Self> {
+impl<C: CheckpointStrategy> BiasAdd for Autodiff<Flex, C> {
+    fn bias_add(x: FloatTensor<Self>, bias: FloatTensor<Self>, axis: usize) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Unchanged;
 
@@ -40,7 +40,7 @@ impl<C: CheckpointStrategy> Shift for Autodiff<Flex, C> {
         }
 
         let (x, node) = x.into_parts();
-        let y = Flex::shift(x, bias.into_primitive(), axis);
+        let y = Flex::bias_add(x, bias.into_primitive(), axis);
         match Unchanged.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -48,9 +48,9 @@ impl<C: CheckpointStrategy> Shift for Autodiff<Flex, C> {
     }
 }
 
-/// See [`Shift::shift`].
-pub fn shift<const D: usize>(x: Tensor<D>, bias: Tensor<1>, axis: usize) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::shift(x.into_dispatch(), bias.into_dispatch(), axis))
+/// See [`BiasAdd::bias_add`].
+pub fn bias_add<const D: usize>(x: Tensor<D>, bias: Tensor<1>, axis: usize) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::bias_add(x.into_dispatch(), bias.into_dispatch(), axis))
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
             let run = |ours: bool| {
                 let leaf = tensor("x").require_grad();
                 let y = match ours {
-                    true => shift(leaf.clone() * 1.0, bias.clone(), axis),
+                    true => bias_add(leaf.clone() * 1.0, bias.clone(), axis),
                     false => leaf.clone() + bias.clone().reshape(shape),
                 };
                 let gradients = (y.clone() * tensor("g")).sum().backward();

@@ -1,7 +1,7 @@
-//! A dense convolution as matrix products, whose gradient is products too.
+//! A dense (ungrouped) convolution by im2col and matrix products; its gradient is products and col2im.
 //!
-//! Burn's own converts images, filters and results between layouts in every call, and takes another way back. With the taps of
-//! a channel side by side ([`Columns`]) filters and planes stay as they are.
+//! Burn's convolution converts images, filters and results between layouts in every call. With [`Im2col`] filters and planes
+//! keep their layout.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -13,32 +13,32 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
-use explainer_kernels::columns::{Columns, turned};
-use explainer_products::{Matrix, product, products_by_columns};
+use explainer_kernels::im2col::{Im2col, rotate_filters};
+use explainer_products::{MatrixView, product, products_by_columns};
 use rayon::prelude::*;
 
-use super::depthwise::Steps;
-use super::plain::{Plain, contiguous, tensor, values};
-use crate::backbone::workers::split;
+use super::flex::{FlexTensor, contiguous, tensor, values};
+use super::geometry::ConvGeometry;
+use crate::backbone::worker_pool::split;
 
-/// Inputs, f32, that are laid out at a time: about what the cache next to a core holds.
+/// Values of a block of im2col: they fit the L2 cache.
 const BLOCK: usize = 1 << 18;
 
-/// Frozen filters `[O,C,k,k]`, and those of the gradient, made when it is first asked for.
+/// Frozen filters `[O,C,k,k]`, and those of the input gradient, which are made on first use.
 #[derive(Debug)]
 pub struct Filters {
     /// `[1,O,C k k]`
-    forward: Plain,
-    /// `[1,C,O k k]`, each filter turned around, for convolutions that keep the planes' size.
-    backward: OnceLock<Plain>,
+    forward: FlexTensor,
+    /// `[1,C,O k k]`, each kernel rotated by 180 degrees, for convolutions with "same" padding.
+    backward: OnceLock<FlexTensor>,
     /// O and C.
     channels: [usize; 2],
     kernel: usize,
 }
 
 impl Filters {
-    /// Of `weight` `[O,C,k,k]`, whose memory they share.
-    pub fn new(weight: Plain) -> Self {
+    /// Filters that share the memory of `weight` `[O,C,k,k]`.
+    pub fn new(weight: FlexTensor) -> Self {
         let weight = contiguous(weight);
         let shape = weight.shape();
         let [outputs, inputs, kernel] = [shape[0], shape[1], shape[2]];
@@ -46,89 +46,90 @@ impl Filters {
         Self { forward, backward: OnceLock::new(), channels: [outputs, inputs], kernel }
     }
 
-    fn columns(&self, input: [usize; 2], steps: Steps) -> Columns {
-        let before = steps.padding.map(|(before, _)| before);
-        Columns {
+    fn im2col(&self, input: [usize; 2], geometry: ConvGeometry) -> Im2col {
+        Im2col {
             input,
-            output: steps.output(input, self.kernel),
+            output: geometry.output(input, self.kernel),
             kernel: self.kernel,
-            stride: steps.stride.max(1),
-            before,
+            stride: geometry.stride.max(1),
+            padding: geometry.padding.map(|(before, _)| before),
         }
     }
 
     /// x `[B,C,H,W]` to `[B,O,H',W']`.
-    fn convolve(&self, x: Plain, steps: Steps) -> Plain {
+    fn convolve(&self, x: FlexTensor, geometry: ConvGeometry) -> FlexTensor {
         let [outputs, _] = self.channels;
-        let columns = self.columns([x.shape()[2], x.shape()[3]], steps);
-        multiply(columns, x, &self.forward, outputs)
+        let im2col = self.im2col([x.shape()[2], x.shape()[3]], geometry);
+        multiply(im2col, x, &self.forward, outputs)
     }
 
-    /// The output's gradient `[B,O,H',W']` to that of inputs of the size `input`, `[B,C,H,W]`.
-    fn pull_back(&self, gradient: Plain, input: [usize; 2], steps: Steps) -> Plain {
+    /// The gradient with respect to inputs of size `input` (rows, columns), `[B,C,H,W]`, given that of the output
+    /// `[B,O,H',W']`.
+    fn input_gradient(&self, gradient: FlexTensor, input: [usize; 2], geometry: ConvGeometry) -> FlexTensor {
         let [outputs, inputs] = self.channels;
-        let columns = self.columns(input, steps);
-        if !columns.is_same() {
-            return self.scatter(columns, gradient);
+        let im2col = self.im2col(input, geometry);
+        if !im2col.is_same() {
+            return self.scatter(im2col, gradient);
         }
         let shape = || Shape::from(vec![1, inputs, outputs * self.kernel * self.kernel]);
-        let filters = self.backward.get_or_init(|| tensor(turned(values(&self.forward), self.channels), shape()));
-        multiply(columns, gradient, filters, inputs)
+        let filters =
+            self.backward.get_or_init(|| tensor(rotate_filters(values(&self.forward), self.channels), shape()));
+        multiply(im2col, gradient, filters, inputs)
     }
 
-    /// The same where planes do not keep their size: what each tap gives back, added up.
-    fn scatter(&self, columns: Columns, gradient: Plain) -> Plain {
+    /// The input gradient for any stride and padding: a product, then col2im.
+    fn scatter(&self, im2col: Im2col, gradient: FlexTensor) -> FlexTensor {
         let gradient = contiguous(gradient);
-        let ([height, width], [out_height, out_width]) = (columns.input, columns.output);
+        let ([height, width], [out_height, out_width]) = (im2col.input, im2col.output);
         let ([outputs, inputs], images) = (self.channels, gradient.shape()[0]);
         let shape = Shape::from(vec![images, inputs, height, width]);
         let mut x = vec![0.0; shape.num_elements()];
-        let taps = self.forward.shape()[2];
-        let filters = Matrix::new(values(&self.forward), [outputs, taps]).transposed();
-        let blocks = blocks(images, out_height, taps * out_width);
-        let given_back = |(image, rows): &(usize, Range<usize>)| {
+        let inner = self.forward.shape()[2];
+        let filters = MatrixView::new(values(&self.forward), [outputs, inner]).transposed();
+        let blocks = blocks(images, out_height, inner * out_width);
+        let columns_of = |(image, rows): &(usize, Range<usize>)| {
             let count = rows.len() * out_width;
             let mut part = Vec::with_capacity(outputs * count);
             for channel in 0..outputs {
                 let from = ((image * outputs + channel) * out_height + rows.start) * out_width;
                 part.extend_from_slice(&values(&gradient)[from..][..count]);
             }
-            product(filters, Matrix::new(&part, [outputs, count]))
+            product(filters, MatrixView::new(&part, [outputs, count]))
         };
         let planes = x.len() / images.max(1);
-        in_turn(&blocks, given_back, |(image, rows), values| {
-            columns.add_to(values, rows.clone(), &mut x[image * planes..][..planes]);
+        in_order(&blocks, columns_of, |(image, rows), columns| {
+            im2col.fold_add(columns, rows.clone(), &mut x[image * planes..][..planes]);
         });
         tensor(x, shape)
     }
 }
 
-/// x `[B,I,H,W]`, laid out as `columns` say, times `filters` `[1,O,I k k]`: `[B,O,H',W']`.
-fn multiply(columns: Columns, x: Plain, filters: &Plain, outputs: usize) -> Plain {
+/// `filters` `[1,O,I k k]` times im2col of x `[B,I,H,W]`: `[B,O,H',W']`.
+fn multiply(im2col: Im2col, x: FlexTensor, filters: &FlexTensor, outputs: usize) -> FlexTensor {
     let x = contiguous(x);
-    let (images, taps, [height, width]) = (x.shape()[0], filters.shape()[2], columns.output);
+    let (images, inner, [height, width]) = (x.shape()[0], filters.shape()[2], im2col.output);
     let planes = values(&x).len() / images.max(1);
-    // Whole rows, so that no block has any of two images: what an image gives must not depend on its neighbours in the batch.
+    // Blocks are whole rows of one image: the output of an image must not depend on the others of its batch.
     let block = |image: usize, cells: Range<usize>| {
-        columns.of(&values(&x)[image * planes..][..planes], cells.start / width..cells.end / width)
+        im2col.unfold(&values(&x)[image * planes..][..planes], cells.start / width..cells.end / width)
     };
-    let filters = Matrix::new(values(filters), [outputs, taps]);
-    let y = products_by_columns(images, filters, height * width, rows_of(taps * width) * width, block);
+    let filters = MatrixView::new(values(filters), [outputs, inner]);
+    let y = products_by_columns(images, filters, height * width, rows_of(inner * width) * width, block);
     tensor(y, Shape::from(vec![images, outputs, height, width]))
 }
 
-/// Rows of `row` values in a block of about [`BLOCK`].
+/// Rows of `row` values in a block of about [`BLOCK`] values.
 fn rows_of(row: usize) -> usize {
     (BLOCK / row.max(1)).max(1)
 }
 
-/// Images and rows of them, `row` values to a row, in blocks of about [`BLOCK`] values of one image.
+/// Blocks of about [`BLOCK`] values: an image and a range of its rows of `row` values.
 fn blocks(images: usize, height: usize, row: usize) -> Vec<(usize, Range<usize>)> {
     (0..images).flat_map(|image| split(0..height, rows_of(row)).map(move |rows| (image, rows))).collect()
 }
 
-/// Makes the products of all blocks, on all threads there are, and hands them on in the blocks' order.
-fn in_turn<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Vec<f32> + Sync + Send, mut then: impl FnMut(&B, &[f32])) {
+/// Computes `product` of all blocks on all threads, and passes the results to `then` in the blocks' order.
+fn in_order<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Vec<f32> + Sync + Send, mut then: impl FnMut(&B, &[f32])) {
     if rayon::current_num_threads() == 1 {
         blocks.iter().for_each(|block| then(block, &product(block)));
     } else {
@@ -137,46 +138,48 @@ fn in_turn<B: Sync>(blocks: &[B], product: impl Fn(&B) -> Vec<f32> + Sync + Send
     }
 }
 
-/// The operation, by backend, for f32. The filters are constants: they get no gradient.
+/// The operation for f32, by backend. The filters are constants and get no gradient.
 #[backend_extension(Flex, Autodiff)]
-pub trait Dense: Backend {
+pub trait Im2colConv: Backend {
     /// x `[B,C,H,W]` to `[B,O,H',W']`.
-    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>, steps: Steps) -> FloatTensor<Self>;
+    fn im2col_conv(x: FloatTensor<Self>, filters: Arc<Filters>, geometry: ConvGeometry) -> FloatTensor<Self>;
 }
 
-impl Dense for Flex {
-    fn dense(x: Plain, filters: Arc<Filters>, steps: Steps) -> Plain {
-        filters.convolve(x, steps)
+impl Im2colConv for Flex {
+    fn im2col_conv(x: FlexTensor, filters: Arc<Filters>, geometry: ConvGeometry) -> FlexTensor {
+        filters.convolve(x, geometry)
     }
 }
 
-impl<C: CheckpointStrategy> Dense for Autodiff<Flex, C> {
-    fn dense(x: FloatTensor<Self>, filters: Arc<Filters>, steps: Steps) -> FloatTensor<Self> {
+impl<C: CheckpointStrategy> Im2colConv for Autodiff<Flex, C> {
+    fn im2col_conv(x: FloatTensor<Self>, filters: Arc<Filters>, geometry: ConvGeometry) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct ToInput;
 
         impl Backward<Flex, 1> for ToInput {
-            type State = (Arc<Filters>, [usize; 2], Steps);
+            type State = (Arc<Filters>, [usize; 2], ConvGeometry);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-                let (filters, input, steps) = ops.state;
-                unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| filters.pull_back(gradient, input, steps));
+                let (filters, input, geometry) = ops.state;
+                unary::<Flex, _>(ops.parents, ops.node, grads, |gradient| {
+                    filters.input_gradient(gradient, input, geometry)
+                });
             }
         }
 
         let (x, node) = x.into_parts();
         let input = [x.shape()[2], x.shape()[3]];
-        let y = Flex::dense(x, filters.clone(), steps);
+        let y = Flex::im2col_conv(x, filters.clone(), geometry);
         match ToInput.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((filters, input, steps), y),
+            OpsKind::Tracked(prep) => prep.finish((filters, input, geometry), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 }
 
-/// See [`Dense::dense`].
-pub fn dense(x: Tensor<4>, filters: Arc<Filters>, steps: Steps) -> Tensor<4> {
-    Tensor::from_dispatch(Dispatch::dense(x.into_dispatch(), filters, steps))
+/// See [`Im2colConv::im2col_conv`].
+pub fn im2col_conv(x: Tensor<4>, filters: Arc<Filters>, geometry: ConvGeometry) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::im2col_conv(x.into_dispatch(), filters, geometry))
 }
 
 #[cfg(test)]
@@ -189,7 +192,7 @@ mod tests {
     use crate::weights::random::uniform;
 
     #[test]
-    fn value_and_gradient_are_the_general_convolutions() {
+    fn value_and_gradient_are_those_of_burn_s_convolution() {
         let device = Device::flex().autodiff();
         let numbers = |name: &str, shape: [usize; 4]| uniform(1, name, shape.iter().product());
         for (images, [inputs, outputs], [height, width], kernel, stride, padding) in [
@@ -198,7 +201,7 @@ mod tests {
             (2, [2, 2], [1, 1], 3, 1, [(1, 1); 2]),
             (3, [64, 70], [14, 14], 3, 1, [(1, 1); 2]),
             (2, [200, 8], [40, 60], 3, 1, [(1, 1); 2]), // more than a block
-            (1, [8, 200], [40, 60], 3, 1, [(1, 1); 2]), // on the way back
+            (1, [8, 200], [40, 60], 3, 1, [(1, 1); 2]), // in the gradient
             (2, [6, 5], [9, 12], 3, 2, [(1, 1); 2]),
             (1, [3, 8], [16, 14], 3, 2, [(0, 1); 2]),
             (2, [3, 4], [16, 15], 3, 2, [(0, 1), (1, 1)]),
@@ -213,7 +216,7 @@ mod tests {
                 let x = Tensor::<4>::from_data(TensorData::new(numbers("x", x), x), &device).require_grad();
                 let y = if special {
                     let filters = Arc::new(Filters::new(tensor(filters.clone(), Shape::from(shape.to_vec()))));
-                    dense(x.clone(), filters, Steps { stride, padding })
+                    im2col_conv(x.clone(), filters, ConvGeometry { stride, padding })
                 } else {
                     let weight = Tensor::<4>::from_data(TensorData::new(filters.clone(), shape), &device);
                     let options = ConvOptions::new_with_padding([stride; 2], padding, [1; 2], 1);
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_depend_neither_on_threads_nor_on_neighbours() {
+    fn results_depend_neither_on_threads_nor_on_the_batch() {
         let numbers = |name: &str, shape: [usize; 4]| uniform(1, name, shape.iter().product());
         for (channels, side, stride) in [(64, 16, 1), (128, 28, 1), (64, 10, 1), (128, 28, 2)] {
             let shape = [channels, channels, 3, 3];
@@ -239,11 +242,11 @@ mod tests {
                 TensorData::new(numbers("x", [3, channels, side, side]), [3, channels, side, side]),
                 &Device::flex(),
             );
-            let steps = Steps { stride, padding: [(1, 1); 2] };
-            // The output and the input's gradient, each image's together.
+            let geometry = ConvGeometry { stride, padding: [(1, 1); 2] };
+            // Output and input gradient of each image.
             let run = |x: Tensor<4>| {
                 let x = Tensor::<4>::from_data(x.into_data(), &Device::flex().autodiff()).require_grad();
-                let y = dense(x.clone(), filters.clone(), steps);
+                let y = im2col_conv(x.clone(), filters.clone(), geometry);
                 let back = x.grad(&y.clone().powf_scalar(2.0).sum().backward()).unwrap();
                 let numbers = |tensor: Tensor<4>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
                 let images = (0..x.dims()[0]).map(|i| (y.clone().narrow(0, i, 1), back.clone().narrow(0, i, 1)));
