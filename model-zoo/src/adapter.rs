@@ -1,13 +1,13 @@
-//! Feature-map adapters: what a tap shows as a map that an attention head can take.
+//! Feature-map adapters: a tap as a map `[B,C,h,w]`, and back.
 
 use burn::tensor::Tensor;
 
 use crate::backbone::{Tap, TapSpec};
 
-/// A tap that is no square grid of patches.
+/// A tap whose patches do not form a square grid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "tap {tap} cuts images of {side} pixels into patches of {patch}, which does not come out even; set data.crop to a multiple"
+    "tap {tap}: images of {side} pixels are not a whole number of patches of {patch} pixels; set data.crop to a multiple of {patch}"
 )]
 pub struct NotSquare {
     /// The tap's name.
@@ -18,9 +18,9 @@ pub struct NotSquare {
     pub patch: usize,
 }
 
-/// How one tap becomes a map, for square images of one size.
+/// The adapter of one tap, for square images of one size.
 ///
-/// A convolutional map stays as it is. Tokens `[B,N,C]` lose their prefix and become `[B,C,sqrt N,sqrt N]`, patches in
+/// A convolutional map is unchanged. Tokens `[B,N,C]` lose their prefix tokens and become `[B,C,h,h]` with h^2 patches in
 /// row-major order (T-TAME's adapter for transformers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adapter {
@@ -32,7 +32,7 @@ impl Adapter {
     /// The adapter of a tap for images of `side` pixels.
     ///
     /// # Errors
-    /// [`NotSquare`] if the patches of a transformer do not tile the image.
+    /// [`NotSquare`] if the side is not a multiple of the patch size of a transformer.
     pub fn new(tap: &TapSpec, side: usize) -> Result<Self, NotSquare> {
         if tap.prefix_tokens.is_some() && !side.is_multiple_of(tap.stride) {
             return Err(NotSquare { tap: tap.name.clone(), side, patch: tap.stride });
@@ -52,8 +52,7 @@ impl Adapter {
         }
     }
 
-    /// A map put back into the place of its patches, `original` lending the prefix: the inverse of
-    /// [`Adapter::apply`].
+    /// The inverse of [`Adapter::apply`]: a map `[B,C,h,w]` as a tap. Prefix tokens are those of `original`.
     pub fn restore(&self, map: Tensor<4>, original: &Tap) -> Tap {
         match original {
             Tap::Map(_) => Tap::Map(map),
@@ -75,7 +74,7 @@ mod tests {
     use burn::tensor::{Device, Int};
 
     #[test]
-    fn patches_become_rows_and_go_back() {
+    fn tokens_become_a_map_and_back() {
         let device = Device::default();
         let tokens = Tensor::<1, Int>::arange(0..10, &device).float().reshape([1, 5, 2]);
         let adapter = Adapter::new(&TapSpec::tokens("blocks.0", 2, 14, 1), 28).unwrap();
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!(map.dims(), [1, 2, 2, 2]);
         // Token i holds the values 2i and 2i + 1; token 0 is the class token.
         assert_eq!(map.clone().into_data().try_to_vec::<f32>().unwrap(), [2.0, 4.0, 6.0, 8.0, 3.0, 5.0, 7.0, 9.0]);
-        let Tap::Tokens(back) = adapter.restore(map, &tap) else { panic!("tokens became a map") };
+        let Tap::Tokens(back) = adapter.restore(map, &tap) else { panic!("expected tokens") };
         assert_eq!(back.into_data(), tokens.into_data());
     }
 

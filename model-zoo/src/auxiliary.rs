@@ -1,5 +1,5 @@
-//! P-TAME's auxiliary: a second frozen classifier, whose feature maps the head looks at in place of the explained
-//! one's.
+//! P-TAME's auxiliary: a second frozen classifier. The head reads its feature maps instead of those of the explained
+//! classifier.
 
 use std::sync::Arc;
 
@@ -12,46 +12,46 @@ use crate::image::Preprocessing;
 /// Why a classifier cannot be the auxiliary.
 #[derive(Debug, thiserror::Error)]
 pub enum AuxiliaryError {
-    /// It cannot be had, or has no such tap.
+    /// It cannot be loaded, or has no such tap.
     #[error("as the auxiliary: {0}")]
     Backbone(#[from] BackboneError),
-    /// A tap of it cannot become a map.
+    /// One of its taps cannot become a map.
     #[error("as the auxiliary: {0}")]
     NotSquare(#[from] NotSquare),
-    /// It takes one size of image only, and the explained classifier sees another.
+    /// It takes images of one size only, which is not that of the explained classifier.
     #[error(
-        "auxiliary {name} takes images of {expected} pixels only, the explained classifier sees {found}; choose an \
+        "auxiliary {name} takes images of {expected} pixels only, those of the explained classifier have {found}; choose an \
          auxiliary without position embeddings, such as resnet18"
     )]
     Side {
         /// The auxiliary.
         name: String,
-        /// What it takes.
+        /// The side that it takes.
         expected: usize,
         /// Side of the explained classifier's images.
         found: usize,
     },
 }
 
-/// A frozen classifier that lends its feature maps, and how it sees the images of another one.
+/// A frozen classifier that provides feature maps, and the preprocessing of its images.
 #[derive(Clone, Debug)]
 pub struct Auxiliary {
-    /// The classifier. Its classes may be others than those that are explained: nothing looks at its logits.
+    /// The classifier. Its logits are not used, so its classes may differ from those of the explained classifier.
     pub backbone: Arc<dyn Backbone>,
     /// Its taps, in the head's order.
     pub taps: Vec<TapId>,
-    /// How each becomes a map.
+    /// The adapter of each tap.
     pub adapters: Vec<Adapter>,
-    /// Size and crop of the explained classifier's images; the auxiliary's own mean and standard deviation.
+    /// Size and crop of the explained classifier's images, mean and standard deviation of the auxiliary's.
     pub preprocessing: Preprocessing,
 }
 
 impl Auxiliary {
     /// The auxiliary `backbone` with its `taps`. `preprocessing` has the size and crop of the explained classifier's
-    /// images, but the mean and standard deviation of the auxiliary's: see [`Preprocessing::normalised_as`].
+    /// images, and the mean and standard deviation of the auxiliary: see [`Preprocessing::normalised_as`].
     ///
     /// # Errors
-    /// [`AuxiliaryError`] for a tap that it has not, and for images that it does not take.
+    /// [`AuxiliaryError`] for a tap that it does not have, and for an image size that it does not take.
     pub fn new(
         backbone: Arc<dyn Backbone>,
         taps: &[String],
@@ -66,15 +66,15 @@ impl Auxiliary {
         Ok(Self { backbone, taps, adapters, preprocessing })
     }
 
-    /// What is known of the taps, in the head's order.
+    /// The specifications of the taps, in the head's order.
     pub fn tap_specs(&self) -> Vec<TapSpec> {
         self.taps.iter().map(|tap| self.backbone.tap(*tap).clone()).collect()
     }
 
-    /// The feature maps `[B,C_i,h_i,w_i]` that it sees in images `[B,3,H,W]` in 0..=1, in one forward pass.
+    /// The feature maps `[B,C_i,h_i,w_i]` of images `[B,3,H,W]` in 0..=1, in one forward pass.
     pub fn features(&self, pixels: Tensor<4>) -> Vec<Tensor<4>> {
-        let seen = self.backbone.forward(self.preprocessing.normalise(pixels), &self.taps).taps;
-        self.adapters.iter().zip(seen).map(|(adapter, tap)| adapter.apply(tap)).collect()
+        let taps = self.backbone.forward(self.preprocessing.normalise(pixels), &self.taps).taps;
+        self.adapters.iter().zip(taps).map(|(adapter, tap)| adapter.apply(tap)).collect()
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         Arc::new(load(name, "random:3", None, &compute, &mut |_, _| {}).unwrap())
     }
 
-    /// Small images, as an explained classifier may have them whose mean and standard deviation are ImageNet's.
+    /// The explained classifier's preprocessing: small images, ImageNet's mean and standard deviation.
     fn explained() -> Preprocessing {
         Preprocessing { resize: 40, crop: 32, ..imagenet() }
     }
@@ -103,13 +103,13 @@ mod tests {
     }
 
     #[test]
-    fn it_sees_what_it_would_see_of_the_pixels_by_itself() {
+    fn its_images_have_its_own_normalisation() {
         let backbone = backbone("shapes_resnet");
         assert_eq!(backbone.spec().preprocessing.mean, [0.5; 3], "not the explained classifier's");
         let auxiliary = auxiliary(&backbone, &["layer1", "layer3"]).unwrap();
         let count = Tensor::<1, Int>::arange(0..2 * 3 * 32 * 32, &Device::flex()).float();
         let pixels = count.mul_scalar(0.37).sin().mul_scalar(0.5).add_scalar(0.5).reshape([2, 3, 32, 32]);
-        // Values in -1..1 are what a mean and a standard deviation of one half make of 0..1.
+        // Mean and standard deviation of 1/2 map 0..1 to -1..1.
         let own = backbone.forward(pixels.clone().mul_scalar(2.0).sub_scalar(1.0), &auxiliary.taps).taps;
         let features = auxiliary.features(pixels.clone());
         assert_eq!(features.iter().map(Tensor::dims).collect::<Vec<_>>(), [[2, 32, 8, 8], [2, 128, 2, 2]]);
@@ -120,14 +120,14 @@ mod tests {
             let largest = own.iter().fold(0.0f32, |a, b| a.max(b.abs()));
             assert!(largest > 0.0 && feature.iter().zip(&own).all(|(a, b)| (a - b).abs() <= 1e-5 * largest));
         }
-        // The explained classifier's normalisation would show it something else.
+        // The explained classifier's normalisation gives other feature maps.
         let others = backbone.forward(explained().normalise(pixels), &auxiliary.taps).taps;
         let Tap::Map(other) = &others[0] else { panic!("no map") };
         assert_ne!(values(&features[0]), values(other));
     }
 
     #[test]
-    fn what_cannot_be_one_is_refused() {
+    fn unknown_taps_and_other_sizes_are_refused() {
         let refused = |name, taps: &[&str]| auxiliary(&backbone(name), taps).unwrap_err().to_string();
         let text = refused("shapes_resnet", &["layer1", "layer9"]);
         assert!(text.starts_with("as the auxiliary: backbone shapes_resnet has no tap \"layer9\""), "{text}");

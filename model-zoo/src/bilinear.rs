@@ -1,11 +1,11 @@
-//! Bilinear resize of maps, with a gradient on every device.
+//! Bilinear resize of maps, differentiable on every device.
 
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Maps `[B,C,h,w]` resized to `size` (rows, columns), pixel centres aligned (PyTorch's `align_corners=False`), without
-/// antialiasing; maps that have the size already are handed through.
+/// Bilinear resize of maps `[B,C,h,w]` to `size` (rows, columns): PyTorch's `align_corners=False`, without antialiasing. Maps
+/// of that size are returned as they are.
 pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let [_, _, height, width] = maps.dims();
     if [height, width] == size {
@@ -15,20 +15,20 @@ pub fn resize(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
         let options = InterpolateOptions::new(InterpolateMode::Bilinear).with_align_corners(false);
         return interpolate(maps, options.with_output_size(size));
     }
-    products(maps, size)
+    resize_by_matmul(maps, size)
 }
 
-/// The same as two matrix products: Burn's bilinear interpolation has no gradient on GPUs.
-fn products(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+/// The resize by two matrix products: Burn's bilinear interpolation has no gradient on GPUs.
+fn resize_by_matmul(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let [_, _, height, width] = maps.dims();
     let device = maps.device().without_autodiff();
     let rows = weights(height, size[0], &device).cast(maps.dtype());
     let columns = weights(width, size[1], &device).cast(maps.dtype());
-    let attached = |weights: Tensor<4>| if maps.is_autodiff() { weights.autodiff() } else { weights };
-    attached(rows).matmul(maps.clone()).matmul(attached(columns).swap_dims(2, 3))
+    let lifted = |weights: Tensor<4>| if maps.is_autodiff() { weights.autodiff() } else { weights };
+    lifted(rows).matmul(maps.clone()).matmul(lifted(columns).swap_dims(2, 3))
 }
 
-/// How much of each of `from` cells in each of `to` cells: `[1,1,to,from]`, each row's sum 1.
+/// Interpolation weights along one axis, `[1,1,to,from]`; each row sums to 1.
 fn weights(from: usize, to: usize, device: &Device) -> Tensor<4> {
     let mut values = vec![0.0f32; to * from];
     for (row, out) in values.chunks_exact_mut(from.max(1)).zip(0..) {
@@ -49,7 +49,7 @@ mod tests {
     use crate::weights::random::uniform;
 
     #[test]
-    fn the_products_are_the_interpolation_with_its_gradient() {
+    fn matmul_and_interpolation_agree_with_their_gradients() {
         for (from, to) in
             [([7, 7], [14, 14]), ([14, 14], [224, 224]), ([5, 3], [4, 9]), ([1, 1], [3, 2]), ([9, 8], [2, 3])]
         {
@@ -63,7 +63,7 @@ mod tests {
                 let gradients = (resized.clone() * seed.clone().autodiff()).sum().backward();
                 [resized.without_autodiff(), map.grad(&gradients).unwrap()].map(Tensor::into_data)
             };
-            for (found, expected) in run(products).iter().zip(&run(resize)) {
+            for (found, expected) in run(resize_by_matmul).iter().zip(&run(resize)) {
                 found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-5, 1e-5));
             }
         }

@@ -1,9 +1,9 @@
-//! Names of a classifier's classes, by index.
+//! Class names, by index.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One name a line in the order of the class indices, each used once (the two cranes are told apart).
+/// One unique name per line, in the order of the class indices.
 const IMAGENET: &str = include_str!("../assets/imagenet1k.txt");
 
 /// Why a file of class names cannot be used.
@@ -11,16 +11,16 @@ const IMAGENET: &str = include_str!("../assets/imagenet1k.txt");
 pub enum ClassesError {
     /// The file cannot be read, or is not UTF-8.
     #[error(
-        "{}: cannot read the class names: {source}; expected a UTF-8 text file with one name a line",
+        "{}: cannot read the class names: {source}; expected a UTF-8 text file with one name per line",
         path.display()
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A line has no name, which would leave a class without one.
+    /// A line without a name.
     #[error(
         "{}:{line}: the line is blank; expected one class name a line, in the order of the class indices",
         path.display()
@@ -31,12 +31,12 @@ pub enum ClassesError {
         /// The line, from 1.
         line: usize,
     },
-    /// There are more or fewer names than classes.
+    /// The number of names is not that of the classes.
     #[error("found {found} class names, expected {expected}, one for each class of the classifier, in its order")]
     Count {
-        /// Names.
+        /// Number of names.
         found: usize,
-        /// Classes.
+        /// Number of classes.
         expected: usize,
     },
 }
@@ -47,8 +47,8 @@ pub fn imagenet() -> Vec<&'static str> {
     IMAGENET.lines().collect()
 }
 
-/// Reads a text file with one name a line, in the order of the class indices. A byte-order mark, blanks around names
-/// and blank lines at the end do not count.
+/// Reads a text file with one name per line, in the order of the class indices. A byte-order mark, white space around names
+/// and blank lines at the end are ignored.
 ///
 /// # Errors
 /// [`ClassesError::Read`], [`ClassesError::Blank`].
@@ -62,7 +62,7 @@ pub fn read(path: &Path) -> Result<Vec<String>, ClassesError> {
     }
 }
 
-/// Checks that there is one name for each of `classes`.
+/// Checks that there are `classes` names.
 ///
 /// # Errors
 /// [`ClassesError::Count`].
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_or_a_missing_file_is_named() {
+    fn a_blank_line_or_a_missing_file_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("names.txt");
         assert!(read(&path).unwrap_err().to_string().contains("names.txt: cannot read"));

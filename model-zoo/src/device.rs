@@ -1,4 +1,4 @@
-//! Where tensors live and how many threads compute.
+//! Devices, precision and CPU threads.
 
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
@@ -6,57 +6,57 @@ use std::thread::available_parallelism;
 use burn::tensor::{Device, FloatDType};
 use serde::Deserialize;
 
-/// The type that frozen networks compute in. Explainers, losses and what passes between them and a network are f32.
+/// The number type in which frozen networks compute. Explainers, losses and all that enters or leaves a network are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Precision {
     /// 32 bits.
     #[default]
     #[serde(rename = "float32")]
     F32,
-    /// Brain floating point: 16 bits, of them 8 of precision.
+    /// bfloat16: 16 bits, 8 of them precision.
     #[serde(rename = "bfloat16")]
     Bf16,
 }
 
-/// A device and the CPU threads that work beside it.
+/// A device, its precision, and the CPU threads.
 #[derive(Clone, Debug)]
 pub struct Compute {
-    /// The device by the name the user gave, such as `flex` or `cuda:0`.
+    /// The name that the user gave, such as `flex` or `cuda:0`.
     pub name: String,
     /// Its Burn device, without autodiff.
     pub device: Device,
-    /// CPU threads, at least one.
+    /// Number of CPU threads, at least 1.
     pub threads: usize,
-    /// What frozen networks compute in.
+    /// Precision of frozen networks.
     pub precision: Precision,
 }
 
-/// A device that cannot be had.
+/// Why a device cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// No kind of device has this name.
+    /// No device has this name.
     #[error("unknown device {0:?}; devices are flex (CPU), cuda:N, wgpu, wgpu:N, tch and tch:N")]
     Unknown(String),
-    /// The number behind the colon is none.
+    /// The part behind the colon is not a number.
     #[error("device {0:?}: expected a number behind the colon, as in cuda:0")]
     Index(String),
-    /// The machine has no device of this number.
+    /// The machine has no device with this number.
     #[error("there is no device {name:?}: found {count} of this kind, numbered from 0")]
     Absent {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// How many of the kind there are.
+        /// Number of devices of the kind.
         count: usize,
     },
-    /// The program was built without it.
+    /// The program was built without support for it.
     #[error("device {name:?} is not built in; build with `--features {feature}`")]
     NotBuilt {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// The Cargo feature that has it.
+        /// The Cargo feature to build with.
         feature: &'static str,
     },
-    /// It has no arithmetic in bf16.
+    /// It does not compute in bf16.
     #[error(
         "device {0:?} does not compute in bf16; take `precision: f32`, a device that does (cuda), or export the classifier for \
          LibTorch with `model-zoo/scripts/export_torchscript.py --bfloat16`"
@@ -65,17 +65,17 @@ pub enum DeviceError {
 }
 
 impl Compute {
-    /// The device called `name` with `threads` CPU threads, by default all.
+    /// The device `name` with `threads` CPU threads, by default all.
     ///
     /// | name | device |
     /// |---|---|
     /// | `flex`, `cpu` | the CPU |
     /// | `cuda`, `cuda:N` | the first, or the Nth, NVIDIA GPU |
-    /// | `wgpu`, `wgpu:N` | the adapter that wgpu prefers, or the Nth that it lists |
+    /// | `wgpu`, `wgpu:N` | wgpu's default adapter, or the Nth |
     /// | `tch`, `tch:N` | libtorch on the CPU, or on the Nth NVIDIA GPU |
     ///
     /// # Errors
-    /// [`DeviceError`] names the device and, if it is not compiled in, the feature to build with.
+    /// [`DeviceError`] names the device and, if it is not built in, the feature to build with.
     pub fn new(name: &str, threads: Option<usize>) -> Result<Self, DeviceError> {
         let (kind, index) = match name.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| DeviceError::Index(name.into()))?)),
@@ -95,10 +95,10 @@ impl Compute {
         Ok(Self { name: name.into(), device, threads, precision: Precision::F32 })
     }
 
-    /// The same with frozen networks in `precision`.
+    /// The same device with frozen networks in `precision`.
     ///
     /// # Errors
-    /// [`DeviceError::NoBf16`] where the device cannot, or where it would be slower: `flex` converts each value back and forth.
+    /// [`DeviceError::NoBf16`] for a device without bf16, and for `flex`, where it is slower: every operation converts.
     pub fn in_precision(self, precision: Precision) -> Result<Self, DeviceError> {
         if precision == Precision::Bf16 && (self.is_cpu() || !self.device.supports_dtype(FloatDType::BF16)) {
             return Err(DeviceError::NoBf16(self.name));
@@ -106,7 +106,7 @@ impl Compute {
         Ok(Self { precision, ..self })
     }
 
-    /// The devices of all NVIDIA GPUs that the program sees, in the order of their numbers; at least one.
+    /// All visible NVIDIA GPUs, in the order of their numbers; at least one.
     ///
     /// # Errors
     /// As [`Compute::new`] of `cuda`.
@@ -114,7 +114,7 @@ impl Compute {
         cudas("cuda")
     }
 
-    /// Whether tensors live in the CPU's own memory and its threads compute.
+    /// Whether the device is the CPU by Burn's own backend.
     pub fn is_cpu(&self) -> bool {
         self.name.starts_with("flex") || self.name.starts_with("cpu")
     }
@@ -128,13 +128,13 @@ impl Default for Compute {
 }
 
 fn cuda(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
-    // Burn panics on a number that is not there, and where there is no driver.
+    // Burn panics for a number that does not exist, and without a driver.
     let found = cudas(name)?;
     let absent = || DeviceError::Absent { name: name.into(), count: found.len() };
     found.get(index.unwrap_or(0)).cloned().ok_or_else(absent)
 }
 
-/// All CUDA devices; `name` is what was asked for.
+/// All CUDA devices; `name` is named in errors.
 #[cfg(feature = "cuda")]
 fn cudas(name: &str) -> Result<Vec<Device>, DeviceError> {
     let count = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
@@ -152,7 +152,7 @@ fn cudas(name: &str) -> Result<Vec<Device>, DeviceError> {
 #[cfg(feature = "wgpu")]
 fn wgpu(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
     use burn::tensor::{DeviceKind, DeviceType};
-    // As with CUDA: Burn panics where there is none.
+    // As with CUDA: Burn panics for an adapter that does not exist.
     let found = Device::enumerate(DeviceType::Wgpu);
     let device = match index {
         None if found.is_empty() => None,
@@ -170,7 +170,7 @@ fn wgpu(name: &str, _: Option<usize>) -> Result<Device, DeviceError> {
 #[allow(deprecated, reason = "Burn 0.22 has no other way to libtorch")]
 fn tch(name: &str, index: Option<usize>) -> Result<Device, DeviceError> {
     let Some(index) = index else { return Ok(Device::libtorch()) };
-    // Of libtorch's devices Burn lists the GPUs alone.
+    // Of libtorch's devices Burn lists only the GPUs.
     let found = Device::enumerate(burn::tensor::DeviceType::LibTorch);
     found.get(index).cloned().ok_or_else(|| DeviceError::Absent { name: name.into(), count: found.len() })
 }
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_not_slowed_down_by_bf16() {
+    fn bf16_is_refused_on_the_cpu() {
         let refused = Compute::default().in_precision(Precision::Bf16).map(|_| ());
         assert_eq!(refused, Err(DeviceError::NoBf16("flex".into())));
         assert!(Compute::default().in_precision(Precision::F32).is_ok());
     }
 
     #[test]
-    fn a_number_is_never_ignored() {
+    fn device_numbers_are_checked() {
         assert!(Compute::new("flex:0", None).is_ok_and(|c| c.is_cpu()));
         let absent = |name: &str| Err(DeviceError::Absent { name: name.into(), count: 1 });
         assert_eq!(Compute::new("flex:1", None).map(|_| ()), absent("flex:1"));
@@ -211,7 +211,7 @@ mod tests {
 
     #[cfg(not(feature = "wgpu"))]
     #[test]
-    fn what_is_not_built_in_is_named_with_its_number() {
+    fn a_device_that_is_not_built_in_is_named_with_its_number() {
         let expected = DeviceError::NotBuilt { name: "wgpu:1".into(), feature: "wgpu" };
         assert_eq!(Compute::new("wgpu:1", None).map(|_| ()), Err(expected));
     }

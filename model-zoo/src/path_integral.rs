@@ -1,16 +1,16 @@
-//! Path integration: how a class's logit is earned on the way from a baseline to what the classifier sees.
+//! Path integration: the contributions to a class's logit along a path from a baseline to the input.
 //!
-//! For a representation h (the image, or a feature map behind its adapter) and a baseline b of its shape the path is
+//! For a representation h (the image, or a feature map after its adapter) and a baseline b of its shape the path is
 //! v_k = b + (k/n)(h - b), k = 1..n, and the map is
 //!
 //! sum over channels of sum_k g(dF_t/dv_k) (v_k - v_{k-1}),
 //!
 //! with F_t the logit of class t. g is the identity in Integrated Gradients (Sundararajan et al., 2017), whose sum over
-//! positions tends to F_t(h) - F_t(b) as n grows; it is max(0, .) in BEE (Barkan et al., 2025). The logit, not its
-//! softmax: the softmax saturates where a classifier is sure, and gradients vanish with it.
+//! positions tends to F_t(h) - F_t(b) as n grows; it is max(0, .) in BEE (Barkan et al., 2025). F_t is the logit, not the
+//! probability: the softmax saturates for confident predictions, and its gradient vanishes.
 //!
-//! Cost: n forward and n backward passes a path. At a tap the part of the network before it runs once for all
-//! features of an image that go through the network together.
+//! Cost: n forward and n backward passes for each path. For a tap the part of the network before it runs once for all
+//! features of an image in the same call.
 
 use std::ops::Range;
 
@@ -23,35 +23,35 @@ use crate::backbone::{Backbone, BackboneError, Tap, TapId};
 use crate::image::Preprocessing;
 use crate::maps::min_max;
 
-/// Where a path runs.
+/// The representation in which a path runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Site {
-    /// Through normalised images.
+    /// Normalised images.
     Image,
-    /// Through a tap's feature maps.
+    /// The feature maps of a tap.
     Tap {
         /// The tap.
         id: TapId,
-        /// How it becomes a map. Tokens before a transformer's patches stay what they are for the image.
+        /// Its adapter. A transformer's prefix tokens stay those of the image.
         adapter: Adapter,
-        /// Input pixels per cell.
+        /// Stride: input pixels per position.
         stride: usize,
     },
 }
 
-/// Why a site cannot be had.
+/// Why a site cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     /// The backbone has no such tap.
-    #[error("{0}; the word `image` stands for the image itself")]
+    #[error("{0}; `image` is the image itself")]
     Unknown(#[source] BackboneError),
-    /// A transformer's patches do not tile the images.
+    /// The image size is not a multiple of a transformer's patches.
     #[error(transparent)]
     NotSquare(#[from] NotSquare),
     /// The backbone's taps cannot be replaced.
     #[error(
-        "a path through tap {tap} puts other features in its place, which backbone {backbone} cannot; take `image`, or \
-         write the TorchScript with model-zoo/scripts/export_torchscript.py"
+        "a path through tap {tap} replaces its features, which backbone {backbone} cannot; use `image`, or write the \
+         TorchScript with model-zoo/scripts/export_torchscript.py"
     )]
     Fixed {
         /// The tap.
@@ -62,7 +62,7 @@ pub enum SiteError {
 }
 
 impl Site {
-    /// What names the image among taps.
+    /// The name of the image among taps.
     pub const IMAGE: &'static str = "image";
 
     /// The site of this name, a tap's or [`Site::IMAGE`], for square images of `side` pixels.
@@ -74,7 +74,6 @@ impl Site {
             return Ok(Self::Image);
         }
         let ids = backbone.taps(&[name.to_owned()]).map_err(SiteError::Unknown)?;
-        // One name was asked for, and one tap was found.
         let Some(id) = ids.first().copied() else { return Ok(Self::Image) };
         let spec = backbone.tap(id);
         if !backbone.can_replace_taps() {
@@ -83,7 +82,7 @@ impl Site {
         Ok(Self::Tap { id, adapter: Adapter::new(spec, side)?, stride: spec.stride })
     }
 
-    /// Its name, by which [`Site::named`] finds it.
+    /// Its name, as [`Site::named`] takes it.
     pub fn name<'a>(&self, backbone: &'a dyn Backbone) -> &'a str {
         match self {
             Self::Image => Self::IMAGE,
@@ -91,7 +90,7 @@ impl Site {
         }
     }
 
-    /// Input pixels per cell of the representation.
+    /// Stride: input pixels per position of the representation.
     pub fn stride(&self) -> usize {
         match self {
             Self::Image => 1,
@@ -100,17 +99,17 @@ impl Site {
     }
 }
 
-/// What images are at a site.
+/// The representation of images at a site.
 #[derive(Clone, Debug)]
 pub struct Representation {
-    /// `[B,C,h,w]`, behind the adapter.
+    /// `[B,C,h,w]`, after the adapter.
     pub map: Tensor<4>,
-    /// The tap as the backbone showed it; none at the image.
+    /// The tap as the backbone returned it; `None` at the image.
     tap: Option<Tap>,
 }
 
 impl Representation {
-    /// These images, in this order.
+    /// The representation of these images, in this order.
     pub fn of(&self, images: &[usize]) -> Self {
         let rows = indices(images, &self.map.device());
         let tap = self.tap.clone().map(|tap| match tap {
@@ -121,38 +120,38 @@ impl Representation {
     }
 }
 
-/// Normalised images `[B,3,H,W]` at each of `sites`, and their logits `[B,K]`, in one forward pass.
+/// Logits `[B,K]` of normalised images `[B,3,H,W]`, and their representations at each of `sites`, in one forward pass.
 pub fn observe(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> (Tensor<2>, Vec<Representation>) {
     let ids: Vec<TapId> =
         sites.iter().filter_map(|site| if let Site::Tap { id, .. } = site { Some(*id) } else { None }).collect();
-    let seen = backbone.forward(images.clone(), &ids);
-    let mut taps = seen.taps.into_iter();
+    let output = backbone.forward(images.clone(), &ids);
+    let mut taps = output.taps.into_iter();
     let at = |site: &Site| match (site, if *site == Site::Image { None } else { taps.next() }) {
         (Site::Tap { adapter, .. }, Some(tap)) => Representation { map: adapter.apply(tap.clone()), tap: Some(tap) },
         _ => Representation { map: images.clone(), tap: None },
     };
-    (seen.logits, sites.iter().map(at).collect())
+    (output.logits, sites.iter().map(at).collect())
 }
 
-/// A path integral's settings.
+/// Settings of a path integral.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathIntegral {
     /// n, at least 1.
     pub steps: usize,
-    /// Whether negative gradients count as zero (BEE) or as they are (Integrated Gradients).
+    /// Whether negative gradients are set to zero (BEE) or kept (Integrated Gradients).
     pub rectify: bool,
-    /// How many points of paths go through the backbone in one call, at least 1: what bounds the memory, whatever the
-    /// number of paths and steps.
+    /// Points of paths in one call of the backbone, at least 1: it bounds the memory, whatever the number of paths and
+    /// steps.
     pub points_per_call: usize,
 }
 
-/// Points a call by default: they fill a GPU, and hold 20 MB as images of 224 pixels.
+/// Points in a call by default: they fill a GPU, and take 20 MB as images of 224 pixels.
 pub const POINTS_PER_CALL: usize = 32;
 
 impl PathIntegral {
-    /// The map of every path, neither resized nor scaled: `[P,1,h,w]`.
+    /// The map of every path, neither resized nor normalised: `[P,1,h,w]`.
     ///
-    /// Normalised images `[I,3,H,W]` with the class of each `[I]`, what they are at the site, and baselines
+    /// Takes normalised images `[I,3,H,W]` with the class of each `[I]`, their representation at the site, and baselines
     /// `[P,C,h,w]`, P a multiple of I: those of the first image, then those of the second, and so on.
     pub fn maps(
         &self,
@@ -170,7 +169,7 @@ impl PathIntegral {
         let mut maps: Vec<Tensor<4>> = Vec::new();
         for block in blocks(count, each, steps, self.points_per_call.max(1)) {
             let part = self.block(backbone, site, images, class, end, baselines, each, &block);
-            // A block that begins within a path goes on with the one before it.
+            // A block that starts within a path continues the previous one.
             match maps.pop() {
                 Some(last) if block.steps.start > 0 => maps.push(last + part),
                 last => maps.extend(last.into_iter().chain([part])),
@@ -183,7 +182,7 @@ impl PathIntegral {
     }
 
     /// The sum over the steps of one block: `[paths of the block,1,h,w]`.
-    #[allow(clippy::too_many_arguments, reason = "what `maps` was given, and the block")]
+    #[allow(clippy::too_many_arguments, reason = "the arguments of `maps`, and the block")]
     fn block(
         &self,
         backbone: &dyn Backbone,
@@ -200,11 +199,11 @@ impl PathIntegral {
         let owners: Vec<usize> = block.paths.clone().map(|path| path / each).collect();
         let from = baselines.clone().narrow(0, block.paths.start, paths);
         let [_, channels, height, width] = from.dims();
-        let way = end.map.clone().select(0, indices(&owners, &device)) - from.clone();
+        let difference = end.map.clone().select(0, indices(&owners, &device)) - from.clone();
 
         let shares: Vec<f32> = block.steps.clone().map(|k| (k + 1) as f32 / self.steps.max(1) as f32).collect();
         let shares = Tensor::<1>::from_data(TensorData::new(shares, [steps]), &device).reshape([1, steps, 1, 1, 1]);
-        let points = from.unsqueeze_dim::<5>(1) + way.clone().unsqueeze_dim::<5>(1) * shares;
+        let points = from.unsqueeze_dim::<5>(1) + difference.clone().unsqueeze_dim::<5>(1) * shares;
         let points = points.reshape([paths * steps, channels, height, width]);
 
         let rows: Vec<usize> = owners.iter().flat_map(|owner| std::iter::repeat_n(*owner, steps)).collect();
@@ -229,22 +228,22 @@ impl PathIntegral {
         let gradient = if self.rectify { relu(gradient) } else { gradient };
         let slope = gradient.reshape([paths, steps, channels, height, width]).sum_dim(1);
         // v_k - v_{k-1} is the same at every step of a path.
-        let increment = way / self.steps.max(1) as f32;
+        let increment = difference / self.steps.max(1) as f32;
         (slope.reshape([paths, channels, height, width]) * increment).sum_dim(1)
     }
 }
 
-/// Points of paths that go through the backbone together.
+/// Points of paths in one call of the backbone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Block {
     images: Range<usize>,
-    /// All paths of `images`, or some of one.
+    /// All paths of `images`, or some paths of one image.
     paths: Range<usize>,
-    /// All steps, or some of one path.
+    /// All steps, or some steps of one path.
     steps: Range<usize>,
 }
 
-/// Blocks of at most `limit` points, in order: whole images where they fit, else whole paths, else steps.
+/// Blocks of at most `limit` points, in order: whole images if they fit, else whole paths, else steps.
 fn blocks(images: usize, each: usize, steps: usize, limit: usize) -> Vec<Block> {
     let pieces = |range: Range<usize>, size: usize| {
         let (end, size) = (range.end, size.max(1));
@@ -268,7 +267,7 @@ fn blocks(images: usize, each: usize, steps: usize, limit: usize) -> Vec<Block> 
     blocks
 }
 
-/// dL/dlogits for L the sum of each row's logit of its class `[n]`.
+/// The cotangent dL/dlogits for L the sum of each row's logit of its `class` `[n]`.
 pub fn one_hot(class: Tensor<1, Int>) -> impl Fn(Tensor<2>, Range<usize>) -> Tensor<2> + Sync {
     move |logits, rows| {
         let index = class.clone().narrow(0, rows.start, rows.len()).unsqueeze_dim(1);
@@ -283,8 +282,8 @@ fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
-/// Maps `[B,1,h,w]` as heat maps of the image: resized to `size` (rows, columns), bicubic with pixel centres aligned,
-/// and stretched to 0..1 each.
+/// Maps `[B,1,h,w]` as heat maps of the image: resized to `size` (rows, columns), bicubic without aligned corners, and min-max
+/// normalised to 0..=1 each.
 pub fn heat_maps(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     let [_, _, height, width] = maps.dims();
     if [height, width] == size {
@@ -294,10 +293,10 @@ pub fn heat_maps(maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     min_max(interpolate(maps, options))
 }
 
-/// Integrated Gradients (Sundararajan et al., 2017) with one fixed baseline: normalised images `[B,3,H,W]`, a class
-/// each `[B]` and a normalised baseline `[1,3,H,W]` to `[B,1,H,W]` in 0..1.
+/// Integrated Gradients (Sundararajan et al., 2017) with one baseline: normalised images `[B,3,H,W]`, their classes `[B]` and a
+/// normalised baseline `[1,3,H,W]` to maps `[B,1,H,W]` in 0..=1.
 ///
-/// Attributions keep their sign before they are stretched. Costs `steps` forward and as many backward passes.
+/// Attributions keep their sign before min-max normalisation. `steps` forward and `steps` backward passes an image.
 pub fn integrated_gradients(
     backbone: &dyn Backbone,
     images: &Tensor<4>,
@@ -312,7 +311,7 @@ pub fn integrated_gradients(
     heat_maps(integral.maps(backbone, &Site::Image, images, class, &end, &baselines), [height, width])
 }
 
-/// The baseline that Integrated Gradients takes for photographs: a black image `[1,3,side,side]`, normalised.
+/// A black image `[1,3,side,side]`, normalised: the usual baseline of Integrated Gradients.
 pub fn black(preprocessing: &Preprocessing, side: usize, device: &Device) -> Tensor<4> {
     preprocessing.normalise(Tensor::zeros([1, 3, side, side], device))
 }
