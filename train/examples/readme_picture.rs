@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use explainer_attribution::{MethodSpec, Setup};
+use explainer_attribution::{MethodContext, MethodSpec};
 use explainer_train::data::shapes::{SIDE, Scene, ShapesSet, Split};
 use explainer_train::report::heat_map::HeatMap;
 use explainer_train::report::overlay::{OPACITY, masked, overlay, picture};
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Artifact { config, head } = Artifact::load(quickstart.folder(), &compute.device)?;
     let backbone: Arc<dyn Backbone> = Arc::new(load("shapes_resnet", "embedded", None, &compute, &mut |_, _| {})?);
     let extractor = FeatureExtractor::new(backbone.clone(), config.preprocessing.clone(), &config.taps, None)?;
-    let grad_cam = "grad-cam".parse::<MethodSpec>()?.attributor(&Setup::new(backbone.as_ref()))?;
+    let grad_cam = "grad-cam".parse::<MethodSpec>()?.build(&MethodContext::new(backbone.as_ref()))?;
 
     let set = ShapesSet::new(Split::Fresh, 1000, 0);
     let scenes: Vec<Pixels> = SCENES.iter().map(|number| pixels(&set.scene(*number))).collect();

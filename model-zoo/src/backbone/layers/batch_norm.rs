@@ -19,7 +19,7 @@ const MANY: usize = 1 << 20;
 
 /// Batch normalisation in training: x `[B,C,H,W]`, normalised by its batch statistics, times gamma `[C]` plus beta `[C]`. Returns
 /// the output and, without a graph, the mean and the biased variance `[C]`.
-pub fn batch_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
+pub fn normalise_batch(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> (Tensor<4>, [Tensor<1>; 2]) {
     let large = x.shape().num_elements() >= MANY && has_custom_ops(&x);
     match large.then(|| to_flex(&x)).flatten() {
         Some(flex) => custom(x, &contiguous(flex), gamma, beta, epsilon),
@@ -30,7 +30,7 @@ pub fn batch_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64)
     }
 }
 
-/// [`batch_norm`] by the custom operation; `flex` is x without its graph.
+/// [`normalise_batch`] by the custom operation; `flex` is x without its graph.
 fn custom(
     x: Tensor<4>,
     flex: &FlexTensor,

@@ -19,7 +19,7 @@ mod pool;
 mod transformer;
 
 pub use attention::Attention;
-pub use batch_norm::batch_norm;
+pub use batch_norm::normalise_batch;
 pub use conv::{Conv2d, ConvSpec, Padding};
 pub use linear::Linear;
 pub use norm::{ChannelAffine, LayerNorm};

@@ -7,7 +7,7 @@ use burn::tensor::module::batch_norm;
 use burn::tensor::{Tensor, TensorData};
 
 use super::sync::SyncBatchNorm;
-use crate::backbone::layers::batch_norm;
+use crate::backbone::layers::normalise_batch;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
@@ -53,7 +53,7 @@ impl BatchNorm {
                 (of.output * gamma + beta, of.mean, of.variance, of.count)
             }
             None => {
-                let (output, [mean, variance]) = batch_norm(x, gamma, beta, EPSILON);
+                let (output, [mean, variance]) = normalise_batch(x, gamma, beta, EPSILON);
                 (output, mean, variance, (batch * height * width) as f64)
             }
         };
