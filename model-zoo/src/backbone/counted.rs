@@ -1,4 +1,4 @@
-//! Passes through a backbone, counted where they are made.
+//! A backbone that counts its passes.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Deref, Sub};
@@ -9,15 +9,15 @@ use serde::Serialize;
 
 use super::{Backbone, BackboneError, BackboneOutput, BackboneSpec, BlockAttention, Cotangent, Tap, TapId, Vjp};
 
-/// Images that went through a backbone.
+/// Passes of single images through a backbone.
 ///
-/// A feature put in the place of a tap counts as one image, although the part of the network before the tap may have run
-/// once for several.
+/// A feature that replaces a tap counts as one image, although the part of the network before the tap may have run once for
+/// several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Passes {
-    /// Forward.
+    /// Forward passes.
     pub forward: u64,
-    /// Backward, each after a forward pass that is counted as well.
+    /// Backward passes. The forward pass before each is counted, too.
     pub backward: u64,
 }
 
@@ -47,7 +47,7 @@ impl Sub for Passes {
     }
 }
 
-/// A backbone, behind a reference or an `Arc`, that counts what goes through it and is otherwise the one it stands for.
+/// A wrapper of a backbone (a reference or an `Arc`) that counts its passes.
 #[derive(Debug)]
 pub struct CountedBackbone<B> {
     backbone: B,
@@ -56,12 +56,12 @@ pub struct CountedBackbone<B> {
 }
 
 impl<B> CountedBackbone<B> {
-    /// Counts from 0.
+    /// Starts at 0.
     pub fn new(backbone: B) -> Self {
         Self { backbone, forward: AtomicU64::new(0), backward: AtomicU64::new(0) }
     }
 
-    /// What was counted so far.
+    /// The passes so far.
     pub fn passes(&self) -> Passes {
         Passes { forward: self.forward.load(Ordering::Relaxed), backward: self.backward.load(Ordering::Relaxed) }
     }

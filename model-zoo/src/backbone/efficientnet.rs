@@ -64,7 +64,7 @@ impl InvertedResidual {
     fn read(reader: &mut WeightReader, name: &str, input: usize, stage: &Stage, stride: usize) -> Self {
         let Stage(kernel, _, expansion, output, _) = *stage;
         let width = input * expansion;
-        // timm counts the normalisations through, with or without an expansion.
+        // timm numbers the normalisations consecutively, with or without an expansion.
         let names: [&str; 3] =
             if expansion == 1 { ["", "conv_dw", "conv_pw"] } else { ["conv_pw", "conv_dw", "conv_pwl"] };
         let first = usize::from(expansion == 1);

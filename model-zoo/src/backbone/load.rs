@@ -1,4 +1,4 @@
-//! A backbone by its name and the place of its weights.
+//! Loads a backbone by its name and the source of its weights.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ const SHAPES_RESNET: &[u8] = include_bytes!("../../assets/shapes_resnet.safetens
 /// Opens backbone `name`, an architecture's or [`torchscript::NAME`], from `weights` (any form of [`WeightSource`]) and
 /// checks the SHA-256 if one is given.
 ///
-/// A TorchScript is the whole classifier in one file; `preprocessing` is how it wants its images and goes before what the
-/// file says. An architecture has its own. `progress` is told of a download's bytes done and, where known, in all.
+/// A TorchScript is the whole classifier in one file; `preprocessing` overrides that of its metadata. An architecture has its
+/// own. `progress` gets the number of bytes downloaded and, if known, the total.
 ///
 /// # Errors
-/// [`BackboneError`] says which of name, source, checksum, tensors or program is wrong.
+/// [`BackboneError`] names what is wrong: name, source, checksum, tensors or program.
 pub fn open(
     name: &str,
     weights: &str,
@@ -46,10 +46,10 @@ pub fn open(
 
 /// Loads the architecture `name` from `weights` (any form of [`WeightSource`]) and checks the SHA-256 if one is given.
 ///
-/// `progress` is told of a download's bytes done and, where known, in all.
+/// `progress` gets the number of bytes downloaded and, if known, the total.
 ///
 /// # Errors
-/// [`BackboneError`] says which of name, source, checksum or tensors is wrong.
+/// [`BackboneError`] names what is wrong: name, source, checksum or tensors.
 pub fn load(
     name: &str,
     weights: &str,
@@ -61,7 +61,7 @@ pub fn load(
     Frozen::new(architecture, reader, digest, compute)
 }
 
-/// An architecture, a reader of its weights, and the SHA-256 of the file that they are in.
+/// An architecture, a reader of its weights, and the SHA-256 of their file.
 pub(super) fn read(
     name: &str,
     weights: &str,
@@ -93,7 +93,7 @@ pub(super) fn read(
 }
 
 impl BackboneError {
-    /// No backbone is called `name`.
+    /// The error for an unknown name.
     pub fn unknown(name: &str) -> Self {
         let known = names().into_iter().chain([torchscript::NAME]).collect();
         Self::UnknownBackbone { name: name.into(), known }
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_told_all_there_are() {
+    fn an_unknown_name_lists_the_known_ones() {
         let text = refused("resnet51", "random");
         assert!(text.contains("resnet50") && text.ends_with("torchscript"), "{text}");
     }
 
     #[cfg(not(feature = "tch"))]
     #[test]
-    fn a_torchscript_is_told_how_to_build_for_it() {
+    fn a_torchscript_without_libtorch_says_how_to_build() {
         let text = refused("torchscript", "/nonexistent/model.pt");
         assert!(text.contains("scripts/libtorch") && text.contains("--features tch"), "{text}");
     }

@@ -51,7 +51,7 @@ struct MnasNet {
     stem: [Conv2d; 3],
     stacks: Vec<Vec<Block>>,
     last: Conv2d,
-    /// Kept apart from `last`: the map between them is a tap.
+    /// Separate from `last`, because the map between them is a tap.
     last_norm: ChannelAffine,
     classifier: Linear,
 }
@@ -62,7 +62,7 @@ struct Block {
     residual: bool,
 }
 
-/// `layers.{i}` and the normalisation behind it under `name`.
+/// `layers.{i}` under `name`, with the normalisation that follows.
 fn normalised(reader: &mut WeightReader, name: &str, i: usize, spec: ConvSpec) -> Conv2d {
     Conv2d::read_normalised(reader, &format!("{name}layers.{i}"), &format!("{name}layers.{}", i + 1), spec, EPSILON)
 }
@@ -125,7 +125,7 @@ impl Network for MnasNet {
             x = hook.map(&format!("layers.{}", FIRST_STACK + i), x);
         }
         let x = hook.map("layers.14", self.last.forward(x));
-        // torchvision's ReLU works in place: who taps layers.15 there, as P-TAME does, gets the rectified map.
+        // torchvision's ReLU works in place: a tap of layers.15 there, as in P-TAME, is the map after the ReLU.
         let x = hook.map("layers.15", activation::relu(self.last_norm.forward(x)));
         let x = hook.map("layers.16", x);
         self.classifier.forward(global_average(x))

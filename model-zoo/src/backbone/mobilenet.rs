@@ -12,7 +12,7 @@ const STEM: usize = 16;
 const LAST: usize = 576;
 const HIDDEN: usize = 1024;
 
-/// Kernel, expanded channels, output channels, squeeze-and-excitation, non-linearity, stride.
+/// Kernel, expanded channels, output channels, squeeze-and-excitation, activation, stride.
 struct Bottleneck(usize, usize, usize, bool, Activation, usize);
 const BLOCKS: [Bottleneck; 11] = {
     use Activation::{HardSwish as HS, Relu as RE};
@@ -70,12 +70,12 @@ struct Block {
     residual: bool,
 }
 
-/// A convolution and its normalisation, `{name}.0` and `{name}.1`.
+/// A convolution `{name}.0` and its normalisation `{name}.1`.
 fn normalised(reader: &mut WeightReader, name: &str, spec: ConvSpec) -> Conv2d {
     Conv2d::read_normalised(reader, &format!("{name}.0"), &format!("{name}.1"), spec, EPSILON)
 }
 
-/// A quarter of the channels, rounded to a multiple of 8 without falling more than a tenth below it.
+/// A quarter of the channels, rounded to a multiple of 8 that is at most a tenth below it.
 fn squeezed(channels: usize) -> usize {
     let target = channels / 4;
     let rounded = ((target + 4) / 8 * 8).max(8);

@@ -1,9 +1,9 @@
-//! Every architecture by name. A new one is a file and a line in [`architecture`] and [`names`].
+//! Every architecture by name. A new one is a file, a line in [`architecture`] and one in [`names`].
 
 use super::spec::Architecture;
 use super::{efficientnet, mnasnet, mobilenet, resnet, vgg, vit};
 
-/// The names that [`architecture`] knows.
+/// The names of all architectures.
 pub fn names() -> [&'static str; 9] {
     [
         "vgg16",

@@ -77,7 +77,7 @@ fn architecture(
     default_taps: &'static [&'static str],
 ) -> Architecture {
     let mut taps = Vec::new();
-    let first = 4; // both stems: a stride of 2, then another by pooling or by `layer1`
+    let first = 4; // both stems have stride 2; pooling or `layer1` has another 2
     for (i, depth) in layout.depths.iter().enumerate() {
         let channels = (layout.width << i) * layout.block.expansion();
         let names = (0..*depth).map(|j| format!("layer{}.{j}", i + 1)).chain([format!("layer{}", i + 1)]);

@@ -1,4 +1,4 @@
-//! What is known of a backbone before any weight is read.
+//! Specifications of backbones and their taps.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub struct TapSpec {
     pub name: String,
     /// Channels.
     pub channels: usize,
-    /// Input pixels per step of the grid.
+    /// Stride: input pixels per position.
     pub stride: usize,
-    /// For tokens: how many stand before the patches (class token, registers). `None` for a convolutional map.
+    /// Number of prefix tokens (class token, registers) of transformer tokens; `None` for a convolutional map.
     pub prefix_tokens: Option<usize>,
 }
 
@@ -38,22 +38,22 @@ impl TapSpec {
     }
 }
 
-/// A loaded backbone's contract.
+/// The specification of a loaded backbone.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackboneSpec {
     /// Name in the registry.
     pub name: String,
-    /// What the network expects of its images.
+    /// Preprocessing of its images.
     pub preprocessing: Preprocessing,
-    /// Number of classes K, which is the classifier head's.
+    /// Number of classes K.
     pub classes: usize,
-    /// Every tap there is, from input to output.
+    /// All taps, from input to output.
     pub taps: Vec<TapSpec>,
-    /// The taps an explainer takes if the configuration names none.
+    /// The taps of an explainer whose configuration names none.
     pub default_taps: Vec<String>,
-    /// The same where it is P-TAME's auxiliary: `default_taps` in most.
+    /// The default taps of P-TAME's auxiliary; usually `default_taps`.
     pub auxiliary_taps: Vec<String>,
-    /// SHA-256 of the file the weights were read from, in hexadecimal; `None` for generated weights.
+    /// SHA-256 of the weight file, in hexadecimal; `None` without a file.
     pub weights_sha256: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl BackboneSpec {
         self.taps.iter().find(|tap| tap.name == name)
     }
 
-    /// Side in pixels of the only images it takes, where position embeddings fit one grid.
+    /// Side in pixels of the only image size it takes; `None` if it takes any. Position embeddings fix the size.
     pub fn fixed_side(&self) -> Option<usize> {
         let tokens = self.taps.iter().any(|tap| tap.prefix_tokens.is_some());
         tokens.then_some(self.preprocessing.crop)
@@ -73,23 +73,23 @@ impl BackboneSpec {
 /// Builds a network from a reader.
 pub type Build = Box<dyn Fn(&mut WeightReader) -> Box<dyn Network> + Send + Sync>;
 
-/// An entry of the registry: how to build one architecture.
+/// An entry of the registry.
 pub struct Architecture {
     /// Name in configurations.
     pub name: &'static str,
-    /// What its published weights were trained with.
+    /// The preprocessing of its published weights.
     pub preprocessing: Preprocessing,
     /// Every tap.
     pub taps: Vec<TapSpec>,
-    /// The taps of the paper, or the ends of the last three stages.
+    /// The taps of the paper, else the outputs of the last three stages.
     pub default_taps: &'static [&'static str],
-    /// The same where it is P-TAME's auxiliary, if they are others.
+    /// The default taps of P-TAME's auxiliary, if they differ.
     pub auxiliary_taps: Option<&'static [&'static str]>,
-    /// Other names of the same tensors; see [`WeightReader::with_alias`].
+    /// Alternative names of its tensors; see [`WeightReader::with_alias`].
     pub alias: fn(&str) -> Option<String>,
     /// The tensor whose first axis is the number of classes.
     pub head: &'static str,
-    /// Reads the network. A missing tensor is reported by the reader's `finish`.
+    /// Builds the network. The reader's `finish` reports missing tensors.
     pub build: Build,
 }
 

@@ -35,7 +35,7 @@ const LAYOUT: [Option<usize>; 18] = {
         P,
     ]
 };
-/// Side of the map that the classifier sees.
+/// Side of the classifier's input map.
 const POOLED: usize = 7;
 const HIDDEN: usize = 4096;
 
@@ -47,7 +47,7 @@ pub fn vgg16() -> Architecture {
         match layer {
             Some(output) => {
                 channels = output;
-                index += 1; // the convolution itself is followed by its ReLU, which is what is tapped
+                index += 1; // after the convolution comes its ReLU, which is the tap
                 taps.push(TapSpec::map(format!("features.{index}"), channels, stride));
             }
             None => {

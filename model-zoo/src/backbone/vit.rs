@@ -11,7 +11,7 @@ use super::spec::{Architecture, TapSpec, imagenet};
 use crate::weights::WeightReader;
 
 const EPSILON: f64 = 1e-6;
-/// The class token alone stands before the patches.
+/// Prefix tokens: the class token.
 const PREFIX: usize = 1;
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ fn architecture(name: &'static str, layout: Layout) -> Architecture {
     }
 }
 
-/// torchvision's name of a tensor that is asked for by timm's.
+/// torchvision's name of a tensor, given timm's.
 pub fn torchvision(name: &str) -> Option<String> {
     Some(match name {
         "cls_token" => "class_token".into(),
@@ -175,7 +175,7 @@ impl Network for Vit {
             x = hook.tokens(&name, y);
         }
         let x = hook.tokens("norm", self.norm.forward(x));
-        let [batch, ..] = x.dims(); // a feature put in on the way may have brought its own
+        let [batch, ..] = x.dims(); // a replaced tap may have another batch size
         self.head.forward(x.narrow(1, 0, 1).reshape([batch, width]))
     }
 }

@@ -1,10 +1,10 @@
-//! Why a TorchScript cannot be used.
+//! Errors of TorchScript backbones.
 
 use std::path::PathBuf;
 
 use crate::weights::source::WeightSource;
 
-/// What is wrong with a TorchScript, or with the program that should run it.
+/// Why a TorchScript cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchScriptError {
     /// The program was built without LibTorch.
@@ -13,27 +13,27 @@ pub enum TorchScriptError {
          build with `--features tch`"
     )]
     NotBuilt,
-    /// Its weights are not ours to replace.
+    /// Its weights cannot be randomised.
     #[error(
-        "backbone torchscript: the weights of a TorchScript cannot be made random, its layers have no order that is \
+        "backbone torchscript: the weights of a TorchScript cannot be randomised, because the order of its layers is not \
          known; leave the sanity check out"
     )]
-    Sealed,
-    /// A TorchScript is a file.
+    NoRandomisation,
+    /// The weights are not a file.
     #[error("backbone torchscript: found weights `{0}`, expected a TorchScript file, hf:// or https://")]
     NoFile(WeightSource),
     /// LibTorch has no such device.
     #[error("backbone torchscript on {name:?}: LibTorch found {count} NVIDIA GPUs, numbered from 0")]
     Device {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// How many there are.
+        /// Number of devices.
         count: usize,
     },
-    /// The file is no TorchScript, or one of another version.
+    /// The file is not a TorchScript, or one of another version.
     #[error(
         "{}: LibTorch cannot load it as TorchScript: {reason}; write one with model-zoo/scripts/export_torchscript.py \
-         (a state_dict is none)",
+         (a state_dict is not a TorchScript)",
         path.display()
     )]
     Load {
@@ -42,9 +42,9 @@ pub enum TorchScriptError {
         /// LibTorch's reason.
         reason: String,
     },
-    /// Nobody says how images are prepared.
+    /// The preprocessing is not known.
     #[error(
-        "{}: it does not say how it wants its images; write it with model-zoo/scripts/export_torchscript.py, or set \
+        "{}: its preprocessing is not known; write it with model-zoo/scripts/export_torchscript.py, or set \
          backbone.preprocessing",
         path.display()
     )]
@@ -52,15 +52,15 @@ pub enum TorchScriptError {
         /// The file.
         path: PathBuf,
     },
-    /// Its `explainer_record` is none.
+    /// Its metadata cannot be used.
     #[error("{}: explainer_record(): {reason}; write it again with model-zoo/scripts/export_torchscript.py", path.display())]
-    Record {
+    Metadata {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// It returns something else than logits, or logits and taps.
+    /// Its output is neither logits nor logits and taps.
     #[error(
         "{}: for images {images:?} it returned {found}; expected logits [B,K], (logits, {{name: tap}}) or \
          (logits, [tap, ...]) with taps [B,C,h,h] or [B,N,C]",
@@ -74,8 +74,8 @@ pub enum TorchScriptError {
         /// What it returned.
         found: String,
     },
-    /// It works in place.
-    #[error("{}: it writes into the images that it is given; work on a copy there (clone())", path.display())]
+    /// It writes into its input.
+    #[error("{}: it writes into its input images; let it work on a copy (clone())", path.display())]
     Writes {
         /// The file.
         path: PathBuf,
@@ -90,9 +90,9 @@ pub enum TorchScriptError {
         /// LibTorch's reason.
         reason: String,
     },
-    /// There is no way back from its logits.
+    /// Its logits are not differentiable.
     #[error(
-        "{}: no gradient reaches {to} from its logits; export it again with gradients on (not under torch.no_grad(), \
+        "{}: no gradient reaches {to} from its logits; export it with gradients enabled (not under torch.no_grad(), \
          without detach())",
         path.display()
     )]
@@ -102,10 +102,10 @@ pub enum TorchScriptError {
         /// Images or tap.
         to: String,
     },
-    /// No other feature can be put in the place of its taps.
+    /// Its taps cannot be replaced.
     #[error(
-        "{}: it cannot classify with another feature in the place of tap {tap}, as lcam_fm, bee at a tap and Grad-CAM \
-         have it; write it with model-zoo/scripts/export_torchscript.py",
+        "{}: it cannot replace the feature map of tap {tap}, which lcam_fm, bee at a tap and Grad-CAM need; \
+         write it with model-zoo/scripts/export_torchscript.py",
         path.display()
     )]
     Fixed {

@@ -1,9 +1,9 @@
-//! Any classifier given as TorchScript, run by LibTorch: the second engine behind [`Backbone`]. Cargo feature `tch`.
+//! Any classifier as a TorchScript, run by LibTorch: the second engine behind [`Backbone`]. Cargo feature `tch`.
 //!
 //! The file's `forward` takes normalised images `[B,3,H,W]` and returns logits `[B,K]` alone, or with taps:
-//! `(logits, {name: tensor})` or `(logits, [tensor, ...])`, a tap being a map `[B,C,h,h]` or tokens `[B,N,C]`. What
-//! `model-zoo/scripts/export_torchscript.py` writes says besides how the images are prepared (`explainer_record`), and
-//! classifies with another feature in the place of a tap (`replaced`). Everything else is found out by a probe.
+//! `(logits, {name: tensor})` or `(logits, [tensor, ...])`; a tap is a map `[B,C,h,h]` or tokens `[B,N,C]`. Files that
+//! `model-zoo/scripts/export_torchscript.py` writes also have metadata with the preprocessing (`explainer_record`), and can
+//! replace the feature map of a tap (`replaced`). A probe finds out the rest.
 //!
 //! A TorchScript is a program: load only what you would run.
 
@@ -11,15 +11,17 @@ mod error;
 mod shape;
 
 #[cfg(feature = "tch")]
-mod crossing;
+mod convert;
 #[cfg(feature = "tch")]
 mod engine;
+#[cfg(feature = "tch")]
+mod metadata;
+#[cfg(feature = "tch")]
+mod module;
 #[cfg(feature = "tch")]
 mod output;
 #[cfg(feature = "tch")]
 mod packed;
-#[cfg(feature = "tch")]
-mod record;
 #[cfg(all(test, feature = "tch"))]
 mod tests;
 
@@ -34,10 +36,10 @@ use super::{Backbone, BackboneError};
 use crate::device::Compute;
 use crate::image::Preprocessing;
 
-/// What such a backbone is called in configurations and artifacts.
+/// The name of such a backbone in configurations and artifacts.
 pub const NAME: &str = "torchscript";
 
-/// Loads a file; `preprocessing` goes before what it says itself.
+/// Loads a file; `preprocessing` overrides that of its metadata.
 #[cfg(feature = "tch")]
 pub(super) fn load(
     path: &Path,
@@ -48,7 +50,7 @@ pub(super) fn load(
     Ok(Arc::new(TorchScript::load(path, sha256, preprocessing, compute)?))
 }
 
-/// There is no LibTorch to load it with.
+/// The program is built without LibTorch.
 #[cfg(not(feature = "tch"))]
 pub(super) fn load(
     _: &Path,

@@ -1,21 +1,21 @@
-//! What a TorchScript returns.
+//! The output of a TorchScript.
 
 use tch::{IValue, Kind, TchError, Tensor};
 
-/// Logits, and taps in the order in which they are returned.
+/// Logits, and taps in the order in which the module returns them.
 #[derive(Debug)]
 pub struct Output {
     /// `[B,K]`
     pub logits: Tensor,
-    /// Names and values; a tap of a list is called as `names` has it, or by its number.
+    /// Names and values. A tap of a list has the name that `names` gives, or its number.
     pub taps: Vec<(String, Tensor)>,
 }
 
 impl Output {
-    /// Takes apart what was returned for `batch` images.
+    /// Parses what the module returned for `batch` images.
     ///
     /// # Errors
-    /// What was found instead.
+    /// A description of what was found instead.
     pub fn parse(value: IValue, names: &[String], batch: usize) -> Result<Self, String> {
         let (logits, taps) = match value {
             IValue::Tensor(logits) => (logits, Vec::new()),
@@ -38,7 +38,7 @@ impl Output {
     }
 }
 
-/// The taps behind the logits.
+/// The taps that follow the logits.
 fn named(value: IValue, names: &[String]) -> Result<Vec<(String, Tensor)>, String> {
     let list = |tensors: Vec<Tensor>| {
         let name = |i: usize| names.get(i).cloned().unwrap_or_else(|| i.to_string());
@@ -72,7 +72,7 @@ fn type_of(tensor: &Tensor) -> String {
     tensor.f_kind().map_or_else(|_| "unknown".into(), |kind| format!("{kind:?}"))
 }
 
-/// What a value is, in words.
+/// The type of a value, in words.
 pub fn kind_of(value: &IValue) -> &'static str {
     match value {
         IValue::None => "None",
@@ -86,7 +86,7 @@ pub fn kind_of(value: &IValue) -> &'static str {
     }
 }
 
-/// LibTorch's reason without the trace of its own C++ functions: the last line before it, which names the error.
+/// LibTorch's error message without its C++ stack trace: the last line before the trace.
 pub fn reason(error: &TchError) -> String {
     let text = match error {
         TchError::Torch(text) => text.clone(),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_understood() {
+    fn every_form_is_parsed() {
         let (logits, tap) = (|| zeros(&[2, 5]), || zeros(&[2, 8, 7, 7]));
         assert!(names(logits()).is_empty());
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_told() {
+    fn other_values_are_described() {
         let found = |value| Output::parse(value, &[], 2).unwrap_err();
         assert_eq!(found(IValue::GenericDict(Vec::new())), "a dict");
         assert_eq!(found(IValue::Tuple(vec![zeros(&[2, 5])])), "a tuple of 1");

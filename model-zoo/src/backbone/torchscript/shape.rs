@@ -1,9 +1,9 @@
-//! What the shapes of a probe tell of taps.
+//! Shapes: the specification of a tap from that of a probe, and the check of a batch's chunks.
 
 use crate::backbone::TapSpec;
 
-/// The tap of this name, which had shape `dims` for images of `side` pixels. `prefix` tokens stand before the patches
-/// where that is known, otherwise as many as are left of the largest square.
+/// The specification of the tap `name`, whose output had shape `dims` for images of `side` pixels. The number of prefix tokens
+/// is `prefix` if known, otherwise what the largest square leaves.
 ///
 /// # Errors
 /// What is wrong with the shape.
@@ -31,11 +31,28 @@ pub fn tap_spec(name: &str, dims: &[usize], prefix: Option<usize>, side: usize) 
     }
 }
 
-/// Pixels per cell where `side` pixels became `cells`, rounded up: a power of two if one fits.
+/// The stride with which `side` pixels become `cells` positions, rounded up: a power of two if one fits.
 fn stride(side: usize, cells: usize) -> Option<usize> {
     let fits = |stride: &usize| side.div_ceil(*stride) == cells;
     let powers = (0..usize::BITS).map_while(|power| 1usize.checked_shl(power)).take_while(|stride| *stride <= side);
     powers.chain([side.div_ceil(cells.max(1))]).find(|stride| *stride > 0 && fits(stride))
+}
+
+/// Checks that chunks of these shapes, concatenated along the first axis, have the shape `dims`.
+///
+/// # Errors
+/// The chunk that does not fit, or the number of rows in all.
+#[cfg_attr(not(feature = "tch"), allow(dead_code, reason = "called by the engine, tested everywhere"))]
+pub fn check_parts(parts: &[Vec<usize>], dims: &[usize]) -> Result<(), String> {
+    let fits = |part: &&Vec<usize>| part.len() == dims.len() && part.get(1..) == dims.get(1..);
+    if let Some(part) = parts.iter().find(|part| !fits(part)) {
+        return Err(format!("found a chunk of shape {part:?}, expected {dims:?} but for the number of images"));
+    }
+    let rows: usize = parts.iter().filter_map(|part| part.first()).sum();
+    match dims.first() {
+        Some(expected) if *expected == rows => Ok(()),
+        _ => Err(format!("found {rows} rows in all chunks, expected the shape {dims:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +72,22 @@ mod tests {
     }
 
     #[test]
-    fn tokens_before_the_patches_are_what_is_left_of_a_square() {
+    fn chunks_of_other_shapes_are_refused() {
+        let check =
+            |parts: &[&[usize]]| check_parts(&parts.iter().map(|part| part.to_vec()).collect::<Vec<_>>(), &[5, 4, 6]);
+        assert_eq!(check(&[&[2, 4, 6], &[3, 4, 6]]), Ok(()));
+        assert_eq!(check_parts(&[], &[0, 4]), Ok(()));
+        // As many values in another order, fewer values, and more.
+        for parts in [&[&[2, 4, 6][..], &[3, 6, 4]][..], &[&[2, 4, 6], &[3, 2, 6]], &[&[5, 24]], &[&[5, 4, 6, 1]]] {
+            assert!(check(parts).is_err_and(|error| error.starts_with("found a chunk of shape [")), "{parts:?}");
+        }
+        for parts in [&[&[2, 4, 6][..]][..], &[&[3, 4, 6], &[3, 4, 6]], &[]] {
+            assert!(check(parts).is_err_and(|error| error.contains("rows in all chunks")), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn prefix_tokens_are_what_the_largest_square_leaves() {
         assert_eq!(tap_spec("t", &[2, 257, 384], None, 224), Ok(TapSpec::tokens("t", 384, 14, 1)));
         assert_eq!(tap_spec("t", &[2, 261, 384], None, 224), Ok(TapSpec::tokens("t", 384, 14, 5)));
         assert_eq!(tap_spec("t", &[2, 261, 384], Some(5), 224), Ok(TapSpec::tokens("t", 384, 14, 5)));

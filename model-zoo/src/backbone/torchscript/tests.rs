@@ -28,7 +28,7 @@ fn plain() -> Preprocessing {
 
 fn load(name: &str, device: &str) -> Result<TorchScript, String> {
     let compute = Compute::new(device, Some(2)).unwrap();
-    // The others say themselves how they want their images.
+    // The others have metadata.
     let silent = ["logits.pt", "listed.pt", "other.pt", "fails.pt", "cut.pt", "writes.pt", "oblong.pt"];
     let preprocessing = silent.contains(&name).then(plain);
     TorchScript::load(&file(name), "0".into(), preprocessing.as_ref(), &compute).map_err(|error| error.to_string())
@@ -122,9 +122,9 @@ fn numbers_are_pytorchs_on_every_device() {
 }
 
 #[test]
-fn an_image_alone_is_computed_with_packed_weights() {
+fn a_single_image_is_computed_with_packed_weights() {
     let mut backbone = load("packed.pt", "flex").unwrap();
-    assert!(load("tiny.pt", "flex").unwrap().packed.is_none());
+    assert!(load("tiny.pt", "flex").unwrap().module.packed.is_none());
     let images = images(&Device::flex());
     let ids = backbone.taps(&["second".into()]).unwrap();
     let alone = |backbone: &TorchScript| {
@@ -140,21 +140,25 @@ fn an_image_alone_is_computed_with_packed_weights() {
     assert_golden("logits", &rows, CLOSE);
     assert_golden("second", &taps, CLOSE);
 
-    // With nothing in the packed weights an image alone changes, several do not.
-    let (emptied, count) = backbone.packed.take().unwrap().emptied();
+    // Zero packed weights change a single image, not a batch.
+    let (emptied, count) = backbone.module.packed.take().unwrap().emptied();
     assert_eq!(count, 2);
-    backbone.packed = Some(emptied);
+    backbone.module.packed = Some(emptied);
     assert_ne!(alone(&backbone).0, rows);
     assert_golden("logits", &logits(backbone.forward(images.clone(), &ids).logits), CLOSE);
+    // Nor the last image of a batch, which is a chunk of its own.
+    let many = Tensor::cat((0..9).map(|i| images.clone().narrow(0, i % 3, 1)).collect(), 0);
+    let last = backbone.forward(many, &[]).logits.narrow(0, 6, 3);
+    assert_golden("logits", &logits(last), CLOSE);
     assert!(backbone.failure().is_none());
 }
 
 #[test]
-fn weights_that_cannot_be_packed_or_answer_otherwise_are_done_without() {
+fn packed_weights_that_do_not_agree_are_not_used() {
     let images = images(&Device::flex());
     for name in ["unpackable.pt", "misled.pt", "unobserved.pt", "strayed.pt"] {
         let backbone = load(name, "flex").unwrap();
-        assert!(backbone.packed.is_none(), "{name}");
+        assert!(backbone.module.packed.is_none(), "{name}");
         let mean = |image: Tensor<4>| logits(image.mean_dim(3).mean_dim(2).reshape([1, 3]));
         let image = images.clone().narrow(0, 0, 1);
         let (found, expected) = (logits(backbone.forward(image.clone(), &[]).logits), mean(image));
@@ -164,7 +168,7 @@ fn weights_that_cannot_be_packed_or_answer_otherwise_are_done_without() {
 }
 
 #[test]
-fn a_feature_takes_the_place_of_a_tap() {
+fn a_tap_is_replaced() {
     for device in ["flex", "tch"] {
         let backbone = load("tiny.pt", device).unwrap();
         assert!(backbone.can_replace_taps());
@@ -206,13 +210,13 @@ fn a_batch_of_several_chunks_keeps_its_order() {
 }
 
 #[test]
-fn logits_alone_and_taps_without_names_are_understood() {
+fn logits_alone_and_taps_without_names_are_parsed() {
     let alone = load("logits.pt", "flex").unwrap();
     assert!(alone.spec().taps.is_empty() && alone.spec().classes == 3 && !alone.can_replace_taps());
     let listed = load("listed.pt", "tch").unwrap();
     assert_eq!(listed.spec().taps, [TapSpec::map("0", 3, 8), TapSpec::map("1", 3, 8)]);
     let device = Compute::new("tch", None).unwrap().device;
-    // They are one tensor; what becomes of one must not become of the other.
+    // They are one tensor in LibTorch; a change of one must not change the other.
     let taps = listed.forward(images(&device), &listed.taps(&["0".into(), "1".into()]).unwrap()).taps;
     let [Tap::Map(first), Tap::Map(second)] = <[Tap; 2]>::try_from(taps).unwrap() else { panic!("no maps") };
     let before = second.clone().into_data();
@@ -221,7 +225,7 @@ fn logits_alone_and_taps_without_names_are_understood() {
 }
 
 #[test]
-fn what_is_no_classifier_is_refused() {
+fn what_is_not_a_classifier_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.pt");
     std::fs::write(&text, "weights").unwrap();
@@ -233,15 +237,15 @@ fn what_is_no_classifier_is_refused() {
     let refused = load("other.pt", "flex").unwrap_err();
     assert!(refused.contains("for images [2, 3, 96, 96] it returned a dict; expected logits [B,K]"), "{refused}");
     let refused = load("writes.pt", "flex").unwrap_err();
-    assert!(refused.contains("writes.pt: it writes into the images"), "{refused}");
+    assert!(refused.contains("writes.pt: it writes into its input images"), "{refused}");
     let refused = load("oblong.pt", "flex").unwrap_err();
     assert!(refused.contains("tap 0 of shape [2, 3, 8, 96], which is no square map"), "{refused}");
     let refused = TorchScript::load(&file("logits.pt"), "0".into(), None, &Compute::default()).unwrap_err().to_string();
-    assert!(refused.contains("does not say how it wants its images") && refused.contains("preprocessing"), "{refused}");
+    assert!(refused.contains("its preprocessing is not known") && refused.contains("preprocessing"), "{refused}");
 }
 
 #[test]
-fn a_failure_half_way_is_kept_until_it_is_asked_for() {
+fn a_failure_is_kept_until_it_is_read() {
     for device in ["flex", "tch"] {
         let backbone = load("fails.pt", device).unwrap();
         let images = images(&Compute::new(device, None).unwrap().device);
@@ -251,7 +255,7 @@ fn a_failure_half_way_is_kept_until_it_is_asked_for() {
         assert!(text.contains("fails.pt: failed on images [3, 3, 96, 96]: "), "{text}");
         assert!(text.contains("out of paper") && text.lines().count() == 1, "{text}");
         assert!(backbone.failure().is_none());
-        // It goes on with what it can take.
+        // Later calls are not affected.
         let answer = backbone.vjp(images.narrow(0, 0, 2), &|logits, _| logits.ones_like());
         assert!(values(answer.gradient).iter().all(|value| (value * 9216.0 - 1.0).abs() < 1e-5));
         assert!(backbone.failure().is_none());
@@ -259,7 +263,7 @@ fn a_failure_half_way_is_kept_until_it_is_asked_for() {
 }
 
 #[test]
-fn what_has_no_way_back_says_so() {
+fn logits_without_a_gradient_are_an_error() {
     let backbone = load("cut.pt", "flex").unwrap();
     let images = images(&Device::flex());
     let answer = backbone.vjp(images.clone(), &ones);
@@ -271,7 +275,7 @@ fn what_has_no_way_back_says_so() {
     let feature = listed.forward(images.clone(), &ids).taps.remove(0);
     assert!(values(listed.vjp_at(images, ids[0], feature, &ones).gradient)[0].is_nan());
     let text = listed.failure().unwrap().to_string();
-    assert!(text.contains("in the place of tap 1"), "{text}");
+    assert!(text.contains("cannot replace the feature map of tap 1"), "{text}");
 }
 
 fn ones(logits: Tensor<2>, _: Range<usize>) -> Tensor<2> {
@@ -279,7 +283,7 @@ fn ones(logits: Tensor<2>, _: Range<usize>) -> Tensor<2> {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_told() {
+fn a_gpu_that_does_not_exist_is_an_error() {
     let compute = Compute { name: "cuda:63".into(), ..Compute::default() };
     let refused = TorchScript::load(&file("tiny.pt"), "0".into(), None, &compute).unwrap_err().to_string();
     assert!(refused.starts_with("backbone torchscript on \"cuda:63\": LibTorch found "), "{refused}");

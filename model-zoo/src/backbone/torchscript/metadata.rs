@@ -1,4 +1,4 @@
-//! What a TorchScript says of itself.
+//! The metadata of a TorchScript: preprocessing, precision, taps and methods.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,35 +11,35 @@ use super::output::{kind_of, reason};
 use crate::device::Precision;
 use crate::image::Preprocessing;
 
-/// The method that returns the record.
+/// The method that returns the metadata.
 const METHOD: &str = "explainer_record";
-/// The format that this crate reads.
+/// The version of the format that this crate reads.
 const FORMAT: u64 = 1;
 
 /// The JSON that `explainer_record()` returns.
 #[derive(Debug, Deserialize)]
-pub struct Record {
+pub struct Metadata {
     format: u64,
-    /// How images are prepared.
+    /// Preprocessing of its images.
     pub preprocessing: Preprocessing,
-    /// What it computes in: logits, taps and gradients are converted to f32 for whoever uses it.
+    /// The precision in which it computes. Logits, taps and gradients are converted to f32.
     #[serde(default)]
     pub dtype: Precision,
     /// Names of taps that are returned as a list.
     #[serde(default)]
     pub taps: Vec<String>,
-    /// Tokens before the patches, by tap.
+    /// Number of prefix tokens, by tap.
     #[serde(default)]
     pub prefix_tokens: BTreeMap<String, usize>,
-    /// Whether it has the method `replaced`.
+    /// Whether it has the method `replaced`: taps can be replaced.
     #[serde(default)]
     pub replaces: bool,
-    /// Whether it has the methods `packed` and `observed`.
+    /// Whether it has the methods `packed` and `observed`: packed weights.
     #[serde(default)]
     pub packs: bool,
 }
 
-/// LibTorch's name of a precision.
+/// LibTorch's type for a precision.
 pub fn kind(precision: Precision) -> Kind {
     match precision {
         Precision::F32 => Kind::Float,
@@ -47,9 +47,9 @@ pub fn kind(precision: Precision) -> Kind {
     }
 }
 
-/// The record of a module, if it has one.
-pub fn read(module: &CModule, path: &Path) -> Result<Option<Record>, TorchScriptError> {
-    let wrong = |reason: String| TorchScriptError::Record { path: path.into(), reason };
+/// The metadata of a module, if it has any.
+pub fn read(module: &CModule, path: &Path) -> Result<Option<Metadata>, TorchScriptError> {
+    let wrong = |reason: String| TorchScriptError::Metadata { path: path.into(), reason };
     let text = match module.method_is::<IValue>(METHOD, &[]) {
         Ok(IValue::String(text)) => text,
         Ok(other) => return Err(wrong(format!("found {}, expected a string of JSON", kind_of(&other)))),
@@ -59,18 +59,18 @@ pub fn read(module: &CModule, path: &Path) -> Result<Option<Record>, TorchScript
     parse(&text).map(Some).map_err(wrong)
 }
 
-fn parse(text: &str) -> Result<Record, String> {
-    let record: Record = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if record.format != FORMAT {
-        return Err(format!("found format {}, this program reads {FORMAT}", record.format));
+fn parse(text: &str) -> Result<Metadata, String> {
+    let metadata: Metadata = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if metadata.format != FORMAT {
+        return Err(format!("found format {}, this program reads {FORMAT}", metadata.format));
     }
-    if !record.preprocessing.is_sound() {
+    if !metadata.preprocessing.is_sound() {
         return Err(format!(
             "found {:?}, expected 1 <= crop <= resize, finite numbers, std above 0",
-            record.preprocessing
+            metadata.preprocessing
         ));
     }
-    Ok(record)
+    Ok(metadata)
 }
 
 #[cfg(test)]
@@ -81,9 +81,9 @@ mod tests {
         "preprocessing": {"resize": 256, "crop": 224, "filter": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}"#;
 
     #[test]
-    fn a_record_is_checked() {
-        let record = parse(SOUND).unwrap();
-        assert_eq!((record.preprocessing.crop, record.dtype, record.replaces), (224, Precision::F32, false));
+    fn metadata_is_checked() {
+        let metadata = parse(SOUND).unwrap();
+        assert_eq!((metadata.preprocessing.crop, metadata.dtype, metadata.replaces), (224, Precision::F32, false));
         for (from, to, reason) in [
             ("\"format\": 1", "\"format\": 2", "found format 2"),
             ("0.5]}", "0.0]}", "std above 0"),

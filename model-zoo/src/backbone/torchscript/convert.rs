@@ -1,7 +1,7 @@
-//! Tensors between Burn and LibTorch.
+//! Conversion of tensors between Burn and LibTorch.
 //!
-//! On Burn's LibTorch device a tensor crosses as it is, without a copy. On the CPU it is copied once, from one memory
-//! to the other; from other devices it comes by way of the host.
+//! On Burn's LibTorch device tensors are shared without a copy. On the CPU they are copied once; from other devices they go
+//! through host memory.
 
 #![allow(deprecated, reason = "Burn 0.22 has deprecated its LibTorch backend, and has no other")]
 
@@ -10,7 +10,9 @@ use burn::backend::{Flex, LibTorch};
 use burn::tensor::{Device, Tensor, TensorData};
 use tch::{Kind, TchError};
 
-/// An f32 tensor as LibTorch has it, without a graph. It may share the memory of `x`, which must outlive its use.
+use super::shape::check_parts;
+
+/// A tensor of Burn as one of LibTorch's on `device`, without a graph. It may share the memory of `x`, which must outlive it.
 pub fn to_torch<const D: usize>(x: &Tensor<D>, device: tch::Device, kind: Kind) -> Result<tch::Tensor, TchError> {
     let shared = match x.clone().try_into_primitive::<LibTorch>() {
         Ok(own) => own.tensor.f_detach()?,
@@ -35,12 +37,17 @@ fn copied<const D: usize>(x: &Tensor<D>) -> Result<tch::Tensor, TchError> {
     from(&values)
 }
 
-/// Parts of a batch as one f32 tensor of Burn's, stacked along the first axis; `dims` are those of the whole.
+/// Chunks of a batch, concatenated along the first axis, as an f32 tensor of Burn with the shape `dims`.
+///
+/// # Errors
+/// [`TchError::Shape`] unless every chunk has the shape `dims` but for its first axis, and their first axes add up.
 pub fn to_burn<const D: usize>(
     parts: &[tch::Tensor],
     dims: [usize; D],
     device: &Device,
 ) -> Result<Tensor<D>, TchError> {
+    let shapes: Vec<Vec<usize>> = parts.iter().map(sizes).collect();
+    check_parts(&shapes, &dims).map_err(TchError::Shape)?;
     let own = |part: &tch::Tensor| part.f_detach()?.f_to_kind(Kind::Float);
     if let Some(place) = torch_device(device) {
         let parts = parts.iter().map(|part| own(part)?.f_to_device(place)).collect::<Result<Vec<_>, _>>()?;
@@ -51,19 +58,21 @@ pub fn to_burn<const D: usize>(
         return Ok(Tensor::from_primitive::<LibTorch>(TchTensor::new(whole)));
     }
     let mut values = vec![0.0_f32; dims.iter().product()];
-    let mut rest = &mut values[..];
+    let mut from = 0;
     for part in parts {
         let count = part.numel();
-        let Some((into, behind)) = rest.split_at_mut_checked(count) else {
-            return Err(TchError::Shape(format!("more values than {dims:?} holds")));
-        };
-        own(part)?.f_copy_data(into, count)?;
-        rest = behind;
+        own(part)?.f_copy_data(&mut values[from..from + count], count)?;
+        from += count;
     }
     Ok(Tensor::from_data(TensorData::new(values, dims), device))
 }
 
-/// LibTorch's device behind Burn's, if it is one of LibTorch's.
+/// The shape of a tensor.
+pub fn sizes(tensor: &tch::Tensor) -> Vec<usize> {
+    tensor.size().into_iter().map(|side| usize::try_from(side).unwrap_or(0)).collect()
+}
+
+/// LibTorch's device behind one of Burn's; `None` for another backend.
 fn torch_device(device: &Device) -> Option<tch::Device> {
     let probe: Tensor<1> = Tensor::empty([0], &device.clone().without_autodiff());
     probe.try_into_primitive::<LibTorch>().ok().map(|own| own.tensor.device())
@@ -73,7 +82,7 @@ fn torch_device(device: &Device) -> Option<tch::Device> {
 mod tests {
     use super::*;
 
-    /// Numbers, not all in the order of memory.
+    /// Numbers in a view that is not contiguous.
     fn numbers(device: &Device) -> Tensor<3> {
         let values: Vec<f32> = (0..24).map(|v| v as f32).collect();
         Tensor::<3>::from_data(TensorData::new(values, [2, 3, 4]), device).swap_dims(1, 2)
@@ -84,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_shapes_survive_the_way_there_and_back() {
+    fn values_and_shapes_survive_the_round_trip() {
         for device in devices() {
             let x = numbers(&device);
             for x in [x.clone(), x.clone().narrow(0, 1, 1), x.narrow(1, 1, 2)] {
@@ -106,7 +115,12 @@ mod tests {
         }
         let x = numbers(&Device::flex());
         let whole = to_torch(&x, tch::Device::Cpu, Kind::Float).unwrap();
-        assert!(to_burn(&[whole], [1, 4, 3], &Device::flex()).is_err());
+        // The same number of values in another shape.
+        for dims in [[1, 4, 3], [2, 3, 4], [3, 4, 2]] {
+            for device in devices() {
+                assert!(to_burn(&[whole.shallow_clone()], dims, &device).is_err(), "{dims:?}");
+            }
+        }
     }
 
     #[test]
