@@ -89,7 +89,7 @@ mod tests {
         }
         let map = normal([1, 1, 3, 4], 2, "m", 0, &device);
         let found = values(MaskResize::bilinear([3, 4], [13, 20], &device).apply(map.clone()));
-        let expected = values(explainer_zoo::bilinear::resize(map, [13, 20]));
+        let expected = values(resize(map, [13, 20]));
         assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-5));
     }
 }

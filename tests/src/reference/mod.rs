@@ -5,7 +5,6 @@ mod keys;
 use std::fmt::Write;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
-use explainer_attribution::MethodSpec;
 use explainer_metrics::{Better, MetricSpec, Needs};
 use explainer_train::cli::Cli;
 use explainer_train::config::{CompareConfig, Config};
@@ -73,9 +72,9 @@ pub fn pages() -> Vec<(&'static str, String)> {
             page(
                 "Attribution methods",
                 "Methods without training: `evaluate --against NAME`, or `{method: NAME}` in a comparison. A number after \
-                 `@` replaces the default. Passes through the classifier are counted as they are made; \
-                 [explainer-attribution's documentation](../contributing/architecture.md) has papers and equations.",
-                &methods(),
+                 `@`, n, replaces the default. C is the number of channels of the layer, N a number of clusters. Passes through \
+                 the classifier are counted as they are made; the files of `attribution/src/` have the equations.",
+                &explainer_attribution::table(),
             ),
         ),
         (
@@ -138,15 +137,6 @@ fn metric_row(form: &str) -> String {
     let [low, high] = range.map(end);
     let (form, title, source) = (cell(form), cell(&title), cell(source));
     format!("| `{form}`{default} | {title} | {unit} | {low} to {high} | {better} | {passes} | {needs} | {source} |\n")
-}
-
-fn methods() -> String {
-    let mut out = String::from("| name | method |\n|---|---|\n");
-    for form in explainer_attribution::names() {
-        let method: MethodSpec = stem(&form).parse().unwrap_or_else(|error| panic!("{error}"));
-        let _ = writeln!(out, "| `{}` | {} |", cell(&form), cell(method.title()));
-    }
-    out
 }
 
 fn backbones() -> String {
