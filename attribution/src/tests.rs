@@ -325,7 +325,7 @@ fn classes_that_are_not_there_are_refused() {
     let problem = |classes: &[usize]| {
         method("grad-cam", &backbone).explain(&backbone, &images(2), classes).unwrap_err().to_string()
     };
-    assert_eq!(problem(&[0]), "1 target classes, expected 2: one for each image");
+    assert_eq!(problem(&[0]), "found 1 target classes, expected 2: one for each image");
     assert_eq!(problem(&[0, 3]), "there is no class 3: the classifier has 3, 0 to 2");
 }
 
