@@ -1,7 +1,8 @@
-//! Small pieces of HTML.
+//! Small pieces of the page: an explainer's colour and badge, and images inside the page.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use maud::{Markup, html};
 
 /// Colours of the explainers, in their order; white text is readable on each.
 const COLOURS: [&str; 12] = [
@@ -9,42 +10,25 @@ const COLOURS: [&str; 12] = [
     "#475569", "#b0186b",
 ];
 
-/// Dashes of curves, for each time that the colours begin anew.
+/// Dashes of curves: each time the colours repeat, the next of these.
 const DASHES: [&str; 3] = ["none", "8 4", "2 4"];
 
-/// The colour of the explainer at a place; after the last one they begin anew.
+/// The colour of the explainer at a place; colours repeat after the last one.
 pub(super) fn colour(place: usize) -> &'static str {
     COLOURS[place % COLOURS.len()]
 }
 
-/// The dashes of the explainer's curve, by which those of one colour differ.
+/// The dashes of the explainer's curve, which distinguish curves of one colour.
 pub(super) fn dashes(place: usize) -> &'static str {
     DASHES[place / COLOURS.len() % DASHES.len()]
 }
 
 /// The number of the explainer at a place, on its colour.
-pub(super) fn badge(place: usize) -> String {
-    format!("<span class=\"badge\" style=\"background:{}\">{}</span>", colour(place), place + 1)
+pub(super) fn badge(place: usize) -> Markup {
+    html! { span.badge style={ "background:" (colour(place)) } { (place + 1) } }
 }
 
-/// Text as HTML shows it, also inside quoted attributes.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c if c.is_control() => escaped.push(' '),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// A JPEG as the address of itself.
+/// A JPEG as a `data:` address.
 pub(super) fn data_uri(jpeg: &[u8]) -> String {
     format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg))
 }
@@ -60,12 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_text_is_taken_for_html() {
-        assert_eq!(escape("<b a='1' c=\"2\">&\n"), "&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp; ");
-    }
-
-    #[test]
-    fn a_picture_is_in_its_own_address() {
+    fn an_image_is_base64_inside_its_address() {
         assert_eq!(data_uri(b"fooba"), "data:image/jpeg;base64,Zm9vYmE=");
         assert_eq!(data_uri(&[0xfb, 0xff, 0xfe]), "data:image/jpeg;base64,+//+");
     }

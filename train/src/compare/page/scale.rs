@@ -1,4 +1,4 @@
-//! Axes.
+//! Axes of plots, and places for their labels.
 
 /// A straight axis from a range of values to a range of pixels, with round ticks.
 #[derive(Clone, Debug, PartialEq)]
@@ -7,12 +7,12 @@ pub(super) struct Scale {
     pixels: [f64; 2],
     /// Round values on the axis.
     pub ticks: Vec<f64>,
-    /// Their distance.
+    /// Distance of two ticks.
     pub step: f64,
 }
 
 impl Scale {
-    /// An axis on which all finite ones of these values lie; their range, or 0 to 1 if there is none, is widened to ticks.
+    /// An axis over the finite ones of these values: their range, or 0 to 1 if there is none, widened to round ticks.
     pub fn new(values: impl Iterator<Item = f64>, pixels: [f64; 2]) -> Self {
         let [mut low, mut high] = values
             .filter(|value| value.is_finite())
@@ -32,7 +32,7 @@ impl Scale {
         Self { values: [first * step, last * step], pixels, ticks: (0..=count).map(tick).collect(), step }
     }
 
-    /// Where a value lies.
+    /// The pixel of a value.
     pub fn at(&self, value: f64) -> f64 {
         let ([low, high], [from, to]) = (self.values, self.pixels);
         from + (value - low) / (high - low) * (to - from)
@@ -49,12 +49,12 @@ fn round_step(least: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-/// Places for labels of a certain size, so that no two lie on each other.
+/// Positions of labels, so that no two overlap.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Labels(Vec<[f64; 2]>);
 
 impl Labels {
-    /// Whether a label at a place, of a diameter, would lie on another.
+    /// Whether a label of diameter `size` at a place would overlap another.
     pub fn taken(&self, [x, y]: [f64; 2], size: f64) -> bool {
         self.0.iter().any(|[other_x, other_y]| (x - other_x).hypot(y - other_y) < size)
     }
@@ -64,8 +64,8 @@ impl Labels {
         self.0.push(place);
     }
 
-    /// Takes the free place that is closest to this one at its side: to the right or the left by turns, up to `most`
-    /// pixels away.
+    /// Takes the closest free place on the same height, alternately to the right and to the left, at most `most` pixels
+    /// away; the place itself if none is free.
     pub fn beside(&mut self, [x, y]: [f64; 2], size: f64, most: f64) -> [f64; 2] {
         let steps = (0..).map(|step| f64::from(step) * size / 2.0).take_while(|away| *away <= most);
         let places = steps.flat_map(|away| [[x + away, y], [x - away, y]]);
