@@ -2,12 +2,16 @@
 
 use explainer_zoo::adapter::NotSquare;
 use explainer_zoo::backbone::BackboneError;
+use explainer_zoo::spelling::did_you_mean;
 
 /// Why a method cannot be built, or cannot explain.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributionError {
     /// No method of this name.
-    #[error("unknown attribution method `{name}`; known are {}", known.join(", "))]
+    #[error(
+        "unknown attribution method `{name}`; known are {}{}",
+        known.join(", "), did_you_mean(name, known.iter().map(String::as_str))
+    )]
     Unknown {
         /// The name given.
         name: String,

@@ -1,10 +1,15 @@
 //! Errors of metrics.
 
+use explainer_zoo::spelling::did_you_mean;
+
 /// A wrong name or parameter of a metric, or input that cannot be measured.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MetricError {
     /// No metric has this name.
-    #[error("unknown metric `{name}`; known are {}", known.join(", "))]
+    #[error(
+        "unknown metric `{name}`; known are {}{}",
+        known.join(", "), did_you_mean(name, known.iter().map(String::as_str))
+    )]
     Unknown {
         /// The name given.
         name: String,

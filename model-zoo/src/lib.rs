@@ -21,6 +21,7 @@ pub mod masking;
 pub mod path_integral;
 pub mod random;
 pub mod range;
+pub mod spelling;
 #[doc(hidden)]
 pub mod tagged;
 pub mod training;

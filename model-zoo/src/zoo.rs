@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::artifact::{CARD, CONFIG, MODEL, Passes, RUN};
 use crate::explainer::Method;
 use crate::hub::{self, HubError, Reference, Repository};
+use crate::spelling::did_you_mean;
 use crate::weights::hash::{is_git_oid, is_sha256, sha256};
 use crate::weights::source::{Progress, SourceSettings};
 
@@ -40,7 +41,7 @@ pub enum ZooError {
     #[error("pretrained.toml: {0}")]
     Registry(String),
     /// There is no such entry.
-    #[error("the zoo has no explainer `{name}`; it has {known}")]
+    #[error("the zoo has no explainer `{name}`; it has {known}{}", did_you_mean(name, known.split(", ")))]
     Unknown {
         /// What was asked for.
         name: String,

@@ -42,6 +42,7 @@ pub use registry::{architecture, names};
 pub use spec::{Architecture, BackboneSpec, TapSpec, imagenet};
 pub use torchscript::TorchScriptError;
 
+use crate::spelling::did_you_mean;
 use crate::weights::WeightsError;
 use crate::weights::source::WeightSourceError;
 
@@ -152,7 +153,10 @@ pub fn check_failures<'a>(backbones: impl IntoIterator<Item = &'a Arc<dyn Backbo
 #[derive(Debug, thiserror::Error)]
 pub enum BackboneError {
     /// No architecture of this name.
-    #[error("unknown backbone {name:?}; known are {}", known.join(", "))]
+    #[error(
+        "unknown backbone {name:?}; known are {}{}",
+        known.join(", "), did_you_mean(name, known.iter().copied())
+    )]
     UnknownBackbone {
         /// The name given.
         name: String,
@@ -160,7 +164,10 @@ pub enum BackboneError {
         known: Vec<&'static str>,
     },
     /// No tap of this name.
-    #[error("backbone {backbone} has no tap {tap:?}; it has {}", known.join(", "))]
+    #[error(
+        "backbone {backbone} has no tap {tap:?}; it has {}{}",
+        known.join(", "), did_you_mean(tap, known.iter().map(String::as_str))
+    )]
     UnknownTap {
         /// The backbone.
         backbone: String,

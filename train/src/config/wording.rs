@@ -1,5 +1,6 @@
 //! How serde-saphyr's errors are worded for someone who writes YAML and not Rust.
 
+use explainer_zoo::spelling::nearest;
 use serde_saphyr::localizer::Localizer;
 use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 use std::borrow::Cow;
@@ -62,56 +63,9 @@ fn plain_type(name: &str) -> &str {
 
 fn unknown(what: &str, found: &str, known: &[&str]) -> String {
     let list = known.join(", ");
-    match nearest(found, known) {
+    match nearest(found, known.iter().copied()) {
         Some(near) => format!("unknown {what} `{found}`, did you mean `{near}`? Known here: {list}"),
         None if known.is_empty() => format!("unknown {what} `{found}`; this section has none"),
         None => format!("unknown {what} `{found}`. Known here: {list}"),
-    }
-}
-
-/// The known word with the fewest edits from `found`, if they are few enough for a slip of the hand.
-fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (distance, word) = known.iter().map(|word| (edits(found, word), *word)).min()?;
-    (distance <= 1 + found.chars().count() / 4).then_some(word)
-}
-
-/// Edits from `a` to `b`: insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let substitute = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = substitute.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(edits("epoch", "epochs"), 1);
-        assert_eq!(edits("adwam", "adamw"), 2);
-        assert_eq!(edits("sdg", "sgd"), 1);
-        assert_eq!(edits("learning_rate", "lr"), 11);
-    }
-
-    #[test]
-    fn only_near_words_are_suggested() {
-        let known = ["epochs", "batch_size", "seed"];
-        assert_eq!(nearest("epoch", &known), Some("epochs"));
-        assert_eq!(nearest("batchsize", &known), Some("batch_size"));
-        assert_eq!(nearest("steps", &known), None);
     }
 }
