@@ -21,6 +21,7 @@ pub mod masking;
 pub mod path_integral;
 pub mod random;
 pub mod range;
+mod retry;
 pub mod spelling;
 #[doc(hidden)]
 pub mod tagged;

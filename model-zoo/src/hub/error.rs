@@ -1,72 +1,60 @@
-//! What can go wrong between this machine and the Hub.
+//! Errors of fetching and publishing.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Reference, Repository};
+use super::reference::{Reference, ReferenceError, Repository};
 use crate::artifact::ArtifactError;
+use crate::retry::Retryable;
 use crate::weights::source::WeightSourceError;
 
 /// Why an explainer cannot be fetched or published. No variant holds the access token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The text names no explainer.
-    #[error("`{given}` is no explainer on the Hub: {reason}; give hf://owner/name[@revision]")]
-    Reference {
-        /// The text.
-        given: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The text names no repository.
-    #[error("`{given}` is no repository on the Hub: {reason}; give owner/name")]
-    Repository {
-        /// The text.
-        given: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The Hub says no.
+    /// The text does not name an explainer or a repository.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The Hub refuses.
     #[error(
         "cannot {doing} {repository}: the Hub answers {status}{}; {}",
         quoted(.message), advice(*.status, *.wait)
     )]
     Refused {
-        /// What was tried, as `commit to`.
+        /// The request, such as `commit to`.
         doing: &'static str,
-        /// Where.
+        /// The repository.
         repository: Repository,
         /// HTTP status.
         status: u16,
-        /// What the Hub says of it, without the token and cut to a line.
+        /// The Hub's own message in one line, without tokens.
         message: Option<String>,
-        /// How long the Hub wants to be left alone.
+        /// The pause that the Hub wants (`Retry-After`).
         wait: Option<Duration>,
     },
-    /// No answer, or one that broke off.
+    /// No answer, or an incomplete one.
     #[error(
         "cannot {doing} {repository}: {reason} ({endpoint}); check the network, HF_ENDPOINT and HTTPS_PROXY, then run it \
          again"
     )]
     Network {
-        /// What was tried.
+        /// The request, such as `commit to`.
         doing: &'static str,
-        /// Where.
+        /// The repository.
         repository: Repository,
         /// The Hub's address.
         endpoint: String,
         /// The cause.
         reason: String,
     },
-    /// Publishing without a network.
+    /// Publishing while offline.
     #[error("cannot publish to {0}: HF_HUB_OFFLINE forbids the network; unset it")]
     Offline(Repository),
-    /// Offline, and the explainer was never downloaded.
+    /// The explainer was never downloaded and cannot be downloaded now.
     #[error(
-        "{reference} is not in the Hub's cache {cache}, or not all of it, and {why}: fetch it once with a network, or \
-         copy the cache of a machine that has it (HF_HOME names its place)",
+        "{reference} is not completely in the Hub's cache {cache}, and {why}: fetch it once with a network, or copy the \
+         cache of a machine that has it (HF_HOME is its folder)",
         cache = .cache.display()
     )]
     NotCached {
@@ -74,82 +62,84 @@ pub enum HubError {
         reference: Reference,
         /// The cache folder that was searched.
         cache: PathBuf,
-        /// Why it is not downloaded.
+        /// Why it cannot be downloaded.
         why: String,
     },
-    /// Neither repository nor revision is there.
+    /// The repository or its revision does not exist.
     #[error(
-        "the Hub has no {0}: check the name; a private repository is shown only to a token that may read it (HF_TOKEN, or \
+        "the Hub has no {0}: check the name; a private repository needs a token that may read it (HF_TOKEN, or \
          `hf auth login`)"
     )]
     NotFound(Reference),
-    /// A file that every explainer has is not there.
-    #[error("{reference} has no {file}: it is not an explainer that this program wrote")]
+    /// A file that every explainer has is missing.
+    #[error("{reference} has no {file}: it is not an explainer of this program")]
     NoArtifact {
         /// The repository, with the commit.
         reference: Reference,
         /// The file.
         file: &'static str,
     },
-    /// A file is larger than any explainer's.
+    /// A file is larger than those of any explainer.
     #[error("{reference}: {file} has {size} bytes, expected at most {limit}; it is not downloaded")]
     TooLarge {
         /// The repository, with the commit.
         reference: Reference,
         /// The file.
         file: &'static str,
-        /// Bytes.
+        /// Its size in bytes.
         size: u64,
-        /// Most bytes.
+        /// The largest size that is accepted, in bytes.
         limit: u64,
     },
-    /// A new explainer has no licence.
+    /// No licence was given.
     #[error(
-        "no licence: nobody may use what has none. State one with --license, as the Hub names it (apache-2.0, cc-by-4.0, \
-         ...; `other` if it has no name there); the licences of the classifier and of the photographs bear on it"
+        "no licence: without one nobody may use the explainer. Give --license with a licence identifier of the Hub \
+         (apache-2.0, cc-by-4.0, ...; `other` for the rest); the licences of the classifier and of the images limit the choice"
     )]
     Unlicensed,
-    /// The text cannot be a licence.
-    #[error("`{0}` is no licence as the Hub names it: expected letters, digits, `.`, `-` and `+`, such as apache-2.0")]
-    License(String),
-    /// The repository is public, and a private one was asked for.
+    /// The text is not a licence identifier.
     #[error(
-        "{0} exists and is public: --private is for a repository that is yet to be made. Leave it out, change the \
-         repository's settings on its page, or choose another name"
+        "`{0}` is no licence identifier of the Hub: expected letters, digits, `.`, `-` and `+`, such as apache-2.0"
+    )]
+    License(String),
+    /// A private repository was requested, but it exists and is public.
+    #[error(
+        "{0} exists and is public: --private applies to a new repository only. Leave it out, change the repository's \
+         settings on its page, or choose another name"
     )]
     Public(Repository),
-    /// Somebody else's commit came in between.
+    /// The branch got another commit during publishing.
     #[error(
-        "{repository} moved while this was published: its {revision} was at {expected} and is at {found} now. Run it again \
-         to publish on top of that"
+        "{repository} changed during publishing: its {revision} was at commit {expected}, now it is at {found}. Run it \
+         again to publish on top of that commit"
     )]
     Moved {
-        /// Where.
+        /// The repository.
         repository: Repository,
         /// The branch.
         revision: String,
-        /// The commit that was to be the parent.
+        /// The commit that was expected as the parent.
         expected: String,
-        /// The commit that it is at.
+        /// The branch's commit.
         found: String,
     },
-    /// Publishing failed and left nothing behind but perhaps an empty repository.
-    #[error("{source}. Nothing was published{}", if *.created { ": the new repository is there, and empty" } else { "" })]
+    /// Publishing failed; at most an empty repository was created.
+    #[error("{source}. Nothing was published{}", if *.created { "; the new repository exists and is empty" } else { "" })]
     NotPublished {
         /// Why.
         source: Box<HubError>,
-        /// Whether the repository was made.
+        /// Whether the repository was created.
         created: bool,
     },
-    /// Publishing failed so that nobody can tell whether it took place.
-    #[error("{source}. Whether it was published cannot be told: look at {place}, then run it again")]
+    /// Publishing failed, and it is unknown whether the commit was made.
+    #[error("{source}. It is unknown whether the commit was made: check {page}, then run it again")]
     Uncertain {
         /// Why.
         source: Box<HubError>,
-        /// A page of the Hub.
-        place: String,
+        /// The page of the Hub that shows it.
+        page: String,
     },
-    /// The Hub holds something else than was sent.
+    /// The Hub holds other bytes than were sent.
     #[error(
         "published to {reference}, but the Hub holds another {file} than was sent: do not use that commit; run it again"
     )]
@@ -159,30 +149,30 @@ pub enum HubError {
         /// The file.
         file: String,
     },
-    /// What was to be published, or was fetched, is no sound explainer.
+    /// The artifact cannot be read or is not valid.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
-    /// A file cannot be downloaded, or is damaged.
+    /// A file cannot be downloaded or is damaged.
     #[error(transparent)]
     Source(#[from] WeightSourceError),
     /// A local file or folder fails.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The action, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The operating system's reason.
         source: io::Error,
     },
-    /// An answer that is none, and whatever else the client reports.
+    /// Any other error of the client.
     #[error("cannot {doing} {repository}: {reason}")]
     Other {
-        /// What was tried.
+        /// The request, such as `commit to`.
         doing: &'static str,
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// What its client says.
+        /// The client's message.
         reason: String,
     },
 }
@@ -194,23 +184,22 @@ fn quoted(message: &Option<String>) -> String {
 fn advice(status: u16, wait: Option<Duration>) -> String {
     match (status, wait) {
         (401, _) => {
-            "it wants a token, or does not know the one it got, or there is no such repository: set HF_TOKEN to a \
-                     valid token, or store one with `hf auth login`, and check the name"
+            "the token is missing or invalid, or there is no such repository: set HF_TOKEN to a valid token, or store \
+                     one with `hf auth login`, and check the name"
                 .into()
         }
-        (403, _) => "the token may not do this: use one with write access to the repository, or ask its owner".into(),
-        (404 | 410, _) => "check the name; a private repository is shown only to a token that may read it".into(),
-        (409 | 412, _) => "something else changes the repository at this moment: run it again".into(),
+        (403, _) => "the token has no permission: use one with write access to the repository, or ask its owner".into(),
+        (404 | 410, _) => "check the name; a private repository needs a token that may read it".into(),
+        (409 | 412, _) => "another change of the repository is in progress: run it again".into(),
         (429, Some(wait)) => format!("too many requests: run it again in {} s", wait.as_secs()),
         (429, None) => "too many requests: run it again later".into(),
-        (500.., _) => "the Hub has trouble (https://status.huggingface.co): run it again later".into(),
-        _ => "correct what it names, or try again later".into(),
+        (500.., _) => "the Hub has an outage (https://status.huggingface.co): run it again later".into(),
+        _ => "correct the request, or try again later".into(),
     }
 }
 
-impl HubError {
-    /// Whether the same request may well succeed a moment later.
-    pub(super) fn is_transient(&self) -> bool {
+impl Retryable for HubError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Network { .. } => true,
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
@@ -218,13 +207,22 @@ impl HubError {
         }
     }
 
-    /// Whether the Hub has certainly not done what it was asked to.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { wait, .. } => *wait,
+            _ => None,
+        }
+    }
+}
+
+impl HubError {
+    /// Whether the Hub certainly did not execute the request.
     pub(super) fn is_refusal(&self) -> bool {
-        // 408 comes from what stands in front of the Hub, and does not say what the Hub did.
+        // 408 comes from a proxy in front of the Hub and does not say what the Hub did.
         matches!(self, Self::Refused { status: 400..=499, .. }) && !matches!(self, Self::Refused { status: 408, .. })
     }
 
-    /// Whether the branch is no longer where it was, or is being changed.
+    /// Whether the branch has another commit than expected, or is being changed.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409 | 412, .. })
     }

@@ -1,21 +1,21 @@
-//! Explainers on the Hugging Face Hub: [`fetch()`] one by its [`Reference`], or publish one as a [`Draft`].
+//! Explainers on the Hugging Face Hub: [`fetch()`] downloads one by its [`Reference`], an [`Upload`] publishes one.
 //!
-//! Everything goes through the client `hf-hub`, which finds address, token and cache where Python's `huggingface_hub`
-//! finds them (`HF_ENDPOINT`, `HF_TOKEN` or the file that `hf auth login` writes, `HF_HOME`). The token is never shown,
-//! not in errors either.
+//! All requests go through the client `hf-hub`. Address, token and cache are those of Python's `huggingface_hub`
+//! (`HF_ENDPOINT`, `HF_TOKEN` or the file that `hf auth login` writes, `HF_HOME`). The token is never printed, not even
+//! in errors.
 //!
-//! What is fetched is not trusted: names of files are this program's own, sizes are bounded before anything is
-//! downloaded, each file is compared with the hash that the Hub has for it, and nothing in it is executed.
+//! Downloads are not trusted: the file names are fixed in this program, sizes are limited before the download, each file
+//! is compared with the hash that the Hub states, and nothing in it is executed.
 
+mod client;
 mod error;
 mod fetch;
 mod publish;
 mod reference;
-mod remote;
 #[cfg(test)]
 mod tests;
 
 pub use error::HubError;
-pub use fetch::{Fetched, fetch};
-pub use publish::{Change, Draft, DraftFile, Outcome, Publication, SHEET, Target};
-pub use reference::{Reference, Repository};
+pub use fetch::{Snapshot, fetch};
+pub use publish::{FileChange, Publication, PublishOptions, PublishOutcome, SHEET, Upload, UploadFile};
+pub use reference::{Reference, ReferenceError, Repository};

@@ -1,13 +1,33 @@
-//! How explainers on the Hub are named.
+//! Names of explainers on the Hub.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::HubError;
-use crate::weights::source::{HubFile, WeightSource};
+use crate::weights::source::{HubFile, WeightSource, WeightSourceError};
 
-/// What every reference begins with.
+/// The beginning of every reference.
 const SCHEME: &str = "hf://";
+
+/// The text does not name an explainer or a repository on the Hub.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// The text does not name an explainer.
+    #[error("`{given}` is no explainer on the Hub: {reason}; give hf://owner/name[@revision]")]
+    Explainer {
+        /// The text.
+        given: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The text does not name a repository.
+    #[error("`{given}` is no repository on the Hub: {reason}; give owner/name")]
+    Repository {
+        /// The text.
+        given: String,
+        /// The reason.
+        reason: String,
+    },
+}
 
 /// A repository of models on the Hub, written `owner/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,20 +41,20 @@ pub struct Repository {
 /// An explainer on the Hub, written `hf://owner/name[@revision]`; a `/` inside the revision is written `%2F`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Where it is.
+    /// The repository.
     pub repository: Repository,
     /// Branch, tag or commit; the Hub's default is `main`.
     pub revision: Option<String>,
 }
 
 impl Reference {
-    /// Whether `text` means an explainer on the Hub rather than a folder.
+    /// Whether `text` is a reference and not a folder: it begins with `hf://`.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
 
-    /// A file of it, as a source of weights names it.
+    /// A file of the repository as a source of weights.
     pub(super) fn file(&self, file: &str) -> HubFile {
         let Repository { owner, name } = self.repository.clone();
         HubFile { owner, name, revision: self.revision.clone(), file: file.to_owned() }
@@ -47,10 +67,10 @@ impl Reference {
 }
 
 impl FromStr for Reference {
-    type Err = HubError;
+    type Err = ReferenceError;
 
-    fn from_str(given: &str) -> Result<Self, HubError> {
-        let wrong = |reason: &str| HubError::Reference { given: given.to_owned(), reason: reason.to_owned() };
+    fn from_str(given: &str) -> Result<Self, ReferenceError> {
+        let wrong = |reason: &str| ReferenceError::Explainer { given: given.to_owned(), reason: reason.to_owned() };
         let Some(rest) = given.strip_prefix(SCHEME) else { return Err(wrong("it does not begin with hf://")) };
         if rest.split('/').count() > 2 {
             return Err(wrong("an explainer is a whole repository, not one file of it"));
@@ -60,22 +80,23 @@ impl FromStr for Reference {
                 Ok(Self { repository: Repository { owner, name }, revision })
             }
             Ok(_) => Err(wrong("it does not begin with hf://")),
-            Err(crate::weights::source::WeightSourceError::Syntax { reason, .. }) => Err(wrong(&reason)),
+            Err(WeightSourceError::Syntax { reason, .. }) => Err(wrong(&reason)),
             Err(other) => Err(wrong(&other.to_string())),
         }
     }
 }
 
 impl FromStr for Repository {
-    type Err = HubError;
+    type Err = ReferenceError;
 
-    fn from_str(given: &str) -> Result<Self, HubError> {
-        let wrong = |reason: String| HubError::Repository { given: given.to_owned(), reason };
+    fn from_str(given: &str) -> Result<Self, ReferenceError> {
+        let wrong = |reason: String| ReferenceError::Repository { given: given.to_owned(), reason };
         match format!("{SCHEME}{given}").parse() {
             Ok(Reference { repository, revision: None }) => Ok(repository),
-            Ok(_) => Err(wrong("a repository has no `@`; the branch is --revision's to say".to_owned())),
-            Err(HubError::Reference { reason, .. }) => Err(wrong(reason)),
-            Err(other) => Err(other),
+            Ok(_) => Err(wrong("a repository has no `@`; --revision chooses the branch".to_owned())),
+            Err(ReferenceError::Explainer { reason, .. } | ReferenceError::Repository { reason, .. }) => {
+                Err(wrong(reason))
+            }
         }
     }
 }
@@ -111,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_explainer_is_told_why() {
+    fn invalid_references_are_refused_with_the_reason() {
         for (given, part) in [
             ("ada/ttame", "hf://"),
             ("hf://ada", "between owner and name"),

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use hub_server::{Answer, Fault, Hub, READ_TOKEN, TOKEN, refused_url};
 use tempfile::TempDir;
 
-use super::fetch::fetch_with;
+use super::fetch::fetch_with_sleep;
 use super::*;
 use crate::artifact::{Artifact, ArtifactConfig, CARD, CONFIG, MODEL, RUN};
 use crate::backbone::{BackboneSpec, TapSpec, imagenet};
@@ -19,7 +19,7 @@ use crate::weights::source::{HubSettings, SourceSettings};
 const REPOSITORY: &str = "ada/ttame";
 const COMMIT: &str = "/commit/";
 
-/// Writes an artifact; another seed is another head.
+/// Writes an artifact; the seed determines its head.
 fn artifact(folder: &Path, seed: u64) {
     let taps = vec![TapSpec::map("layer2", 2, 8), TapSpec::map("layer3", 3, 16)];
     let names: Vec<String> = taps.iter().map(|tap| tap.name.clone()).collect();
@@ -42,7 +42,7 @@ fn artifact(folder: &Path, seed: u64) {
 struct User {
     folder: TempDir,
     settings: SourceSettings,
-    waited: Vec<Duration>,
+    pauses: Vec<Duration>,
 }
 
 impl User {
@@ -56,7 +56,7 @@ impl User {
             offline: false,
         };
         let settings = SourceSettings { cache_dir: None, hub, backoff: Duration::ZERO };
-        Self { folder, settings, waited: Vec::new() }
+        Self { folder, settings, pauses: Vec::new() }
     }
 
     fn of(hub: &Hub) -> Self {
@@ -67,7 +67,7 @@ impl User {
         self.folder.path().join(name)
     }
 
-    fn draft(&self, license: Option<&str>) -> Draft {
+    fn upload(&self, license: Option<&str>) -> Upload {
         let publication = Publication {
             artifact: self.path("artifact"),
             repository: REPOSITORY.parse().unwrap(),
@@ -75,33 +75,33 @@ impl User {
             sheet: None,
             images: Some("shapes".into()),
         };
-        Draft::new(&publication).unwrap()
+        Upload::new(&publication).unwrap()
     }
 
-    fn publish_to(&mut self, target: &Target) -> Result<Outcome, HubError> {
-        let draft = self.draft(Some("apache-2.0"));
-        let waited = &mut self.waited;
-        draft.publish_with(target, &self.settings, &mut |time| waited.push(time))
+    fn publish_to(&mut self, target: &PublishOptions) -> Result<PublishOutcome, HubError> {
+        let upload = self.upload(Some("apache-2.0"));
+        let pauses = &mut self.pauses;
+        upload.publish_with_sleep(target, &self.settings, &mut |time| pauses.push(time))
     }
 
-    fn publish(&mut self) -> Result<Outcome, HubError> {
-        self.publish_to(&Target::default())
+    fn publish(&mut self) -> Result<PublishOutcome, HubError> {
+        self.publish_to(&PublishOptions::default())
     }
 
-    /// Why publishing fails, after a look at it for tokens.
+    /// The error of publishing, checked for tokens.
     fn failure(&mut self) -> String {
         let error = self.publish().unwrap_err();
         message(&error)
     }
 
-    fn fetch(&mut self, reference: &str) -> Result<Fetched, HubError> {
-        let waited = &mut self.waited;
+    fn fetch(&mut self, reference: &str) -> Result<Snapshot, HubError> {
+        let pauses = &mut self.pauses;
         let reference: Reference = reference.parse()?;
-        fetch_with(&reference, &self.settings, &mut |_, _| {}, &mut |time| waited.push(time))
+        fetch_with_sleep(&reference, &self.settings, &mut |_, _| {}, &mut |time| pauses.push(time))
     }
 }
 
-/// The text of an error, in which there is no token, nor in what `Debug` makes of it.
+/// The text of an error; neither it nor its `Debug` form holds a token.
 fn message(error: &HubError) -> String {
     let both = format!("{error} {error:?}");
     assert!(!both.contains(TOKEN) && !both.contains(READ_TOKEN) && !both.contains("Bearer"), "{both}");
@@ -114,9 +114,9 @@ fn contains(text: &str, parts: &[&str]) {
     }
 }
 
-fn changed(outcome: Outcome) -> Vec<&'static str> {
+fn changed(outcome: PublishOutcome) -> Vec<&'static str> {
     match outcome {
-        Outcome::Published { changed, .. } => changed,
+        PublishOutcome::Published { changed, .. } => changed,
         other => panic!("{other:?}"),
     }
 }
@@ -129,8 +129,10 @@ fn commits(hub: &Hub) -> usize {
 fn what_is_published_is_what_is_fetched() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
-    let target = Target { private: true, title: Some("First".into()), ..Target::default() };
-    let Outcome::Published { reference, page, changed, created } = ada.publish_to(&target).unwrap() else { panic!() };
+    let target = PublishOptions { private: true, title: Some("First".into()), ..PublishOptions::default() };
+    let PublishOutcome::Published { reference, page, changed, created } = ada.publish_to(&target).unwrap() else {
+        panic!()
+    };
     assert_eq!(changed, [MODEL, CONFIG, RUN, CARD]);
     assert!(created && hub.is_private(REPOSITORY).unwrap());
     assert_eq!(hub.commits(REPOSITORY, "main"), ["First", "initial commit"]);
@@ -149,7 +151,7 @@ fn what_is_published_is_what_is_fetched() {
     names.sort();
     assert_eq!(names, [CARD, CONFIG, MODEL, RUN]);
 
-    // The branch is looked up again, but nothing is sent again; a commit needs no network at all.
+    // The branch is looked up again, no file is downloaded again; a commit needs no network at all.
     let before = hub.asked().len();
     assert_eq!(bob.fetch("hf://ada/ttame@main").unwrap(), fetched);
     assert_eq!(hub.asked()[before..], ["GET /api/models/ada/ttame/revision/main"]);
@@ -160,24 +162,28 @@ fn what_is_published_is_what_is_fetched() {
     bob.settings.hub.offline = false;
     bob.settings.hub.endpoint = Some(refused_url(""));
     assert_eq!(bob.fetch("hf://ada/ttame").unwrap(), fetched);
-    assert!(bob.waited.is_empty(), "what is there is at hand at once");
+    assert!(bob.pauses.is_empty(), "with a cached copy nobody waits");
 }
 
 #[test]
-fn the_same_again_makes_no_commit_and_a_change_makes_one() {
+fn unchanged_files_make_no_commit() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
     ada.publish().unwrap();
     let head = hub.head(REPOSITORY, "main");
     let again = ada.publish().unwrap();
-    assert!(matches!(&again, Outcome::Unchanged { reference } if reference.revision == head), "{again:?}");
+    assert!(matches!(&again, PublishOutcome::Unchanged { reference } if reference.revision == head), "{again:?}");
     assert_eq!((commits(&hub), hub.count("POST", COMMIT), hub.count("POST", "/create")), (2, 1, 1));
 
     artifact(&ada.path("artifact"), 2);
     assert_eq!(changed(ada.publish().unwrap()), [MODEL, CONFIG]);
     assert_eq!(commits(&hub), 3);
-    let changes = ada.draft(Some("mit")).compare(&Target::default(), &ada.settings).unwrap();
-    assert_eq!(changes, [Change::None, Change::None, Change::None, Change::Replaced], "the licence is in the card");
+    let changes = ada.upload(Some("mit")).compare(&PublishOptions::default(), &ada.settings).unwrap();
+    assert_eq!(
+        changes,
+        [FileChange::None, FileChange::None, FileChange::None, FileChange::Replaced],
+        "the licence is in the card"
+    );
     assert_eq!(commits(&hub), 3);
 }
 
@@ -187,11 +193,11 @@ fn branches_and_pull_requests_leave_main_as_it_is() {
     let mut ada = User::of(&hub);
     ada.publish().unwrap();
     artifact(&ada.path("artifact"), 2);
-    let branch = Target { revision: Some("next".into()), ..Target::default() };
+    let branch = PublishOptions { revision: Some("next".into()), ..PublishOptions::default() };
     assert_eq!(changed(ada.publish_to(&branch).unwrap()), [MODEL, CONFIG]);
     assert_eq!((commits(&hub), hub.commits(REPOSITORY, "next").len()), (2, 3));
-    let pull = Target { create_pr: true, ..Target::default() };
-    let Outcome::Proposed { page, changed } = ada.publish_to(&pull).unwrap() else { panic!() };
+    let pull = PublishOptions { create_pr: true, ..PublishOptions::default() };
+    let PublishOutcome::Proposed { page, changed } = ada.publish_to(&pull).unwrap() else { panic!() };
     assert!(page.ends_with("/ada/ttame/discussions"), "{page}");
     assert_eq!((changed, commits(&hub)), (vec![MODEL, CONFIG], 2));
     assert_eq!(hub.commits(REPOSITORY, "refs/pr/1").len(), 3);
@@ -200,10 +206,10 @@ fn branches_and_pull_requests_leave_main_as_it_is() {
         hub.head(REPOSITORY, "refs/pr/1")
     );
 
-    // Nobody could tell whether a second one is needed.
+    // It is unknown whether a second one is needed.
     hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
     let error = ada.publish_to(&pull).unwrap_err();
-    contains(&message(&error), &["cannot be told", "/ada/ttame/discussions"]);
+    contains(&message(&error), &["unknown whether", "/ada/ttame/discussions"]);
     assert_eq!(hub.count("POST", COMMIT), 4);
 }
 
@@ -211,7 +217,7 @@ fn branches_and_pull_requests_leave_main_as_it_is() {
 fn a_licence_is_needed() {
     let hub = Hub::start();
     let ada = User::of(&hub);
-    let error = ada.draft(None).publish(&Target::default(), &ada.settings).unwrap_err().to_string();
+    let error = ada.upload(None).publish(&PublishOptions::default(), &ada.settings).unwrap_err().to_string();
     contains(&error, &["licence", "--license", "apache-2.0"]);
     assert!(hub.asked().is_empty());
     let publication = Publication {
@@ -221,15 +227,15 @@ fn a_licence_is_needed() {
         sheet: None,
         images: None,
     };
-    contains(&Draft::new(&publication).unwrap_err().to_string(), &["no licence", "apache-2.0"]);
-    assert!(ada.draft(Some("Apache-2.0")).card().contains("license: \"apache-2.0\"\n"));
+    contains(&Upload::new(&publication).unwrap_err().to_string(), &["no licence", "apache-2.0"]);
+    assert!(ada.upload(Some("Apache-2.0")).card().contains("license: \"apache-2.0\"\n"));
 }
 
 #[test]
 fn the_card_is_made_for_its_place_and_an_edited_text_is_kept() {
     let hub = Hub::start();
     let ada = User::of(&hub);
-    let card = ada.draft(Some("mit")).card();
+    let card = ada.upload(Some("mit")).card();
     let parts = [
         "base_model: \"timm/resnet18\"",
         "name: \"shapes\"",
@@ -242,13 +248,13 @@ fn the_card_is_made_for_its_place_and_an_edited_text_is_kept() {
     let path = ada.path("artifact").join(CARD);
     let saved = fs::read_to_string(&path).unwrap();
     fs::write(&path, saved.replace("## Training", "## How it was made")).unwrap();
-    let card = ada.draft(Some("mit")).card();
+    let card = ada.upload(Some("mit")).card();
     contains(&card, &["license: \"mit\"", "## How it was made", "explain DIR image.jpg"]);
     assert!(!card.contains("# license:"), "{card}");
 }
 
 #[test]
-fn a_contact_sheet_goes_along() {
+fn a_contact_sheet_is_published_too() {
     let hub = Hub::start();
     let ada = User::of(&hub);
     let sheet = ada.path("sheet.png");
@@ -260,13 +266,13 @@ fn a_contact_sheet_goes_along() {
         sheet: Some(sheet.clone()),
         images: None,
     };
-    let outcome = Draft::new(&publication).unwrap().publish(&Target::default(), &ada.settings).unwrap();
+    let outcome = Upload::new(&publication).unwrap().publish(&PublishOptions::default(), &ada.settings).unwrap();
     assert_eq!(changed(outcome), [MODEL, CONFIG, RUN, CARD, SHEET]);
     assert_eq!(hub.file(REPOSITORY, "main", SHEET).unwrap(), b"a picture");
     let card = String::from_utf8(hub.file(REPOSITORY, "main", CARD).unwrap()).unwrap();
     contains(&card, &["](contact_sheet.png)"]);
     fs::remove_file(sheet).unwrap();
-    contains(&Draft::new(&publication).unwrap_err().to_string(), &["cannot read", "sheet.png"]);
+    contains(&Upload::new(&publication).unwrap_err().to_string(), &["cannot read", "sheet.png"]);
 }
 
 #[test]
@@ -284,7 +290,7 @@ fn an_artifact_that_is_not_sound_is_not_published() {
         sheet: None,
         images: None,
     };
-    contains(&Draft::new(&publication).unwrap_err().to_string(), &["model.safetensors", "SHA-256"]);
+    contains(&Upload::new(&publication).unwrap_err().to_string(), &["model.safetensors", "SHA-256"]);
     ada.settings.hub.offline = true;
     artifact(&ada.path("artifact"), 1);
     contains(&ada.failure(), &["HF_HUB_OFFLINE", REPOSITORY]);
@@ -295,13 +301,13 @@ fn an_artifact_that_is_not_sound_is_not_published() {
 fn a_private_repository_does_not_become_a_public_one() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
-    let error = User::of(&hub).publish_to(&Target { private: true, ..Target::default() }).unwrap_err();
+    let error = User::of(&hub).publish_to(&PublishOptions { private: true, ..PublishOptions::default() }).unwrap_err();
     contains(&message(&error), &[REPOSITORY, "public", "--private", "Nothing was published"]);
     assert_eq!(hub.count("POST", COMMIT), 0);
 }
 
 #[test]
-fn no_token_a_wrong_one_and_one_that_may_only_read_are_told() {
+fn a_missing_wrong_or_read_only_token_is_named() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let wrong = User::new(&hub.endpoint(), "hf_wrong").failure();
@@ -318,7 +324,7 @@ fn no_token_a_wrong_one_and_one_that_may_only_read_are_told() {
 }
 
 #[test]
-fn a_token_that_the_hub_repeats_is_hidden() {
+fn tokens_in_messages_of_the_hub_are_hidden() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let body = format!("{{\"error\": \"{TOKEN} may not, nor hf_another\\u001b[2J\"}}");
@@ -332,6 +338,6 @@ fn a_token_that_the_hub_repeats_is_hidden() {
 fn debug_shows_no_token() {
     let hub = Hub::start();
     let user = User::of(&hub);
-    let shown = format!("{:?} {:?}", user.settings, user.draft(Some("mit")).files()[3].name);
+    let shown = format!("{:?} {:?}", user.settings, user.upload(Some("mit")).files()[3].name);
     assert!(!shown.contains(TOKEN), "{shown}");
 }

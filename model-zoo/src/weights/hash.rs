@@ -1,23 +1,31 @@
-//! SHA-256 of files: what identifies a backbone's weights in a run, an artifact and a cache.
+//! Hashes that identify files: SHA-256, and the object names of git.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::source::WeightSourceError;
-
-/// How many bytes are read at once: files of weights are larger than one wants in memory.
+/// Bytes of one read: files of weights are too large to be held in memory.
 pub(super) const CHUNK: usize = 1 << 18;
 /// Hexadecimal digits of a SHA-256.
 const DIGITS: usize = 64;
 
-/// The SHA-256 of a file's bytes as 64 lower-case hexadecimal digits, read in pieces.
+/// A file to be hashed cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}", path = .path.display())]
+pub struct HashError {
+    /// The file.
+    pub path: PathBuf,
+    /// The operating system's reason.
+    pub source: io::Error,
+}
+
+/// The SHA-256 of a file's bytes as 64 lower-case hexadecimal digits.
 ///
 /// # Errors
-/// [`WeightSourceError::Io`] if the file cannot be read.
-pub fn sha256_file(path: &Path) -> Result<String, WeightSourceError> {
+/// [`HashError`] if the file cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String, HashError> {
     let read = || {
         let mut file = File::open(path)?;
         let mut hash = Sha256::new();
@@ -29,7 +37,7 @@ pub fn sha256_file(path: &Path) -> Result<String, WeightSourceError> {
             }
         }
     };
-    read().map_err(|source| WeightSourceError::io("read", path, source))
+    read().map_err(|source| HashError { path: path.to_path_buf(), source })
 }
 
 /// The SHA-256 of bytes in memory as 64 lower-case hexadecimal digits.
@@ -37,19 +45,20 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::new_with_prefix(bytes))
 }
 
-/// What git calls a file of these bytes: 40 lower-case hexadecimal digits. The Hub names by it what is not in LFS.
+/// The git object name of a file with these bytes: 40 lower-case hexadecimal digits. The Hub identifies by it the files
+/// that are not in LFS.
 pub(crate) fn git_oid(bytes: &[u8]) -> String {
     let mut hash = sha1_smol::Sha1::from(format!("blob {}\0", bytes.len()));
     hash.update(bytes);
     hash.digest().to_string()
 }
 
-/// What git calls LFS's pointer to a file of this SHA-256 and size in bytes.
+/// The git object name of the LFS pointer to a file of this SHA-256 and size in bytes.
 pub(crate) fn pointer_oid(sha256: &str, size: u64) -> String {
     git_oid(format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n").as_bytes())
 }
 
-/// Whether `text` is what git calls a commit or a file.
+/// Whether `text` is the git object name of a commit or a file.
 pub(crate) fn is_git_oid(text: &str) -> bool {
     text.len() == 40 && is_lower_hex(text)
 }
@@ -59,13 +68,13 @@ pub(super) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether `text` is a whole SHA-256 as this module writes it.
+/// Whether `text` is a complete SHA-256: 64 lower-case hexadecimal digits.
 pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == DIGITS && is_lower_hex(text)
 }
 
-/// The digits of a SHA-256 in a file name after torchvision's convention, `vit_b_16-c867db91.pth`: the first eight or
-/// more, lower case, between the last `-` and the extension.
+/// The digits of a SHA-256 in a file name by torchvision's convention, `vit_b_16-c867db91.pth`: the first eight or more,
+/// lower case, between the last `-` and the extension.
 pub(super) fn digits_in_name(name: &str) -> Option<&str> {
     let (digits, _extension) = name.rsplit_once('-')?.1.split_once('.')?;
     ((8..=DIGITS).contains(&digits.len()) && is_lower_hex(digits)).then_some(digits)
@@ -99,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_called_as_git_calls_them() {
+    fn object_names_are_those_of_git() {
         // `printf abc | git hash-object --stdin`, and of `git lfs pointer` for the same file.
         assert_eq!(git_oid(b"abc"), "f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f");
         let pointer = pointer_oid("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3);

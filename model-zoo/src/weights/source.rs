@@ -26,11 +26,11 @@ pub enum WeightSource {
     Hub(HubFile),
     /// An `https://` address, or `http://` on this machine. Needs a SHA-256, from the configuration or in its name.
     Https(String),
-    /// The weights that come with this crate.
+    /// The weights that are compiled into this crate.
     Embedded,
-    /// Weights drawn at random, for tests and timings.
+    /// Random weights, for tests and timings.
     Random {
-        /// Seed of the generator.
+        /// Seed of the random numbers.
         seed: u64,
     },
 }
@@ -55,18 +55,18 @@ pub struct Resolved {
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// Where it came from, as exactly as known: the path, the address, or `hf://` with the commit.
+    /// Its origin, as exactly as known: the path, the address, or `hf://` with the commit.
     pub origin: String,
 }
 
-/// Told of a download: bytes so far, and of how many where the server says so.
+/// A callback of a download: bytes so far, and their total if the server states it.
 pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
 
-/// The SHA-256 that a file should have.
+/// The expected SHA-256 of a file.
 struct Expected {
     /// Its first digits, 8 to 64 of them.
     digits: String,
-    /// Who says so.
+    /// The origin of these digits, for error messages.
     authority: &'static str,
 }
 
@@ -90,10 +90,10 @@ impl WeightSource {
     pub const FORMS: &str = "a path to a .safetensors, .pth or .pt file, hf://owner/name[@revision][/file], \
                              https://... (with backbone.sha256), embedded, or random[:SEED]";
 
-    /// What can be said about a source and the configured `sha256` without touching a file or the network.
+    /// Checks a source and the configured `sha256` without a file or the network.
     ///
     /// # Errors
-    /// A SHA-256 that is none, an address that nothing verifies, or a SHA-256 for weights that are no file.
+    /// An invalid SHA-256, an address without one, or a SHA-256 for weights that are not a file.
     pub fn check(&self, sha256: Option<&str>) -> Result<(), WeightSourceError> {
         match (self, self.expected(sha256)?) {
             (Self::Https(url), None) => Err(WeightSourceError::Unverified(url.clone())),
@@ -102,11 +102,11 @@ impl WeightSource {
         }
     }
 
-    /// Finds the file, or downloads it into a cache unless it is there, and checks its SHA-256 against the configured
-    /// `sha256`, the digits in an address's file name, and what the Hub says.
+    /// Finds the file, or downloads it into a cache, and checks its SHA-256 against the configured `sha256`, the digits in
+    /// an address's file name, and the Hub's.
     ///
-    /// A cached download is used without the network. A Hub file is looked up again unless its revision is a commit;
-    /// where the Hub cannot be reached the cached one is used.
+    /// A cached download is used without the network. A file of the Hub is looked up again unless its revision is a commit;
+    /// if the Hub cannot be reached, the cached file is used.
     ///
     /// # Errors
     /// See [`WeightSourceError`]; [`WeightSourceError::NoFile`] for `embedded` and `random` weights.
@@ -144,11 +144,11 @@ impl WeightSource {
         }
         let Self::Https(url) = self else { return Ok(None) };
         let digits = digits_in_name(parse::file_name(url)).map(str::to_owned);
-        Ok(digits.map(|digits| Expected { digits, authority: "its file name (backbone.sha256 would go before it)" }))
+        Ok(digits.map(|digits| Expected { digits, authority: "its file name (backbone.sha256 overrides it)" }))
     }
 }
 
-/// Refuses devices and pipes, which may have no end: an artifact of a stranger may name one.
+/// Refuses devices and pipes, which may be endless: a foreign artifact may name one.
 fn regular(path: &Path) -> Result<&Path, WeightSourceError> {
     let failed = |source| WeightSourceError::io("read", path, source);
     match path.metadata().map_err(failed)?.is_file() {
@@ -193,13 +193,13 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_may_have_no_end_is_not_read() {
+    fn devices_are_refused() {
         let error = resolve("/dev/zero", None).unwrap_err().to_string();
         assert!(error.contains("/dev/zero") && error.contains("regular file"), "{error}");
     }
 
     #[test]
-    fn what_needs_no_network_is_checked_first() {
+    fn sources_are_checked_without_the_network() {
         fn check(source: &str, sha256: Option<&str>) -> Result<(), WeightSourceError> {
             source.parse::<WeightSource>()?.check(sha256)
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_without_a_file_have_nothing_to_fetch() {
+    fn weights_without_a_file_are_not_downloaded() {
         for source in ["embedded", "random:3"] {
             let error = resolve(source, None).unwrap_err().to_string();
             assert!(error.contains(source), "{error}");

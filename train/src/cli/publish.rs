@@ -4,7 +4,9 @@ use super::{BadUsage, Global, eprint, print, told};
 use crate::report::table::Table;
 use clap::Args;
 use explainer_zoo::artifact::{CONFIG, RUN};
-use explainer_zoo::hub::{Change, Draft, HubError, Outcome, Publication, Repository, SHEET, Target};
+use explainer_zoo::hub::{
+    FileChange, HubError, Publication, PublishOptions, PublishOutcome, Repository, SHEET, Upload,
+};
 use explainer_zoo::weights::source::SourceSettings;
 use indicatif::HumanBytes;
 use serde::Deserialize;
@@ -65,8 +67,8 @@ pub(super) fn run(args: &PublishArgs, global: &Global) -> anyhow::Result<()> {
         sheet,
         images: images(&args.artifact),
     };
-    let draft = Draft::new(&publication).map_err(misused)?;
-    let target = Target {
+    let upload = Upload::new(&publication).map_err(misused)?;
+    let options = PublishOptions {
         revision: args.revision.clone(),
         private: args.private,
         create_pr: args.create_pr,
@@ -76,22 +78,24 @@ pub(super) fn run(args: &PublishArgs, global: &Global) -> anyhow::Result<()> {
     if !global.quiet {
         notes(&publication).iter().for_each(|note| eprint(&format!("note: {note}\n")));
     }
-    told::warnings(&args.artifact, &draft.card()).iter().for_each(|told| eprint(&format!("warning: {told}\n")));
+    told::warnings(&args.artifact, &upload.card()).iter().for_each(|told| eprint(&format!("warning: {told}\n")));
     if args.dry_run {
-        return print(&dry_run(&draft, &publication, &target, &settings));
+        return print(&dry_run(&upload, &publication, &options, &settings));
     }
-    let outcome = draft.publish(&target, &settings).map_err(misused)?;
+    let outcome = upload.publish(&options, &settings).map_err(misused)?;
     if global.quiet {
         return Ok(());
     }
     print(&match outcome {
-        Outcome::Published { reference, page, changed, created } => {
+        PublishOutcome::Published { reference, page, changed, created } => {
             let made = if created { "made the repository and " } else { "" };
             let use_it = "explain with it by its name, or by this commit alone";
             format!("{made}published {} to {reference}\n{page}\n{use_it}\n", changed.join(", "))
         }
-        Outcome::Proposed { page, changed } => format!("proposed {} in a pull request\n{page}\n", changed.join(", ")),
-        Outcome::Unchanged { reference } => format!("nothing to publish: {reference} has the very same files\n"),
+        PublishOutcome::Proposed { page, changed } => {
+            format!("proposed {} in a pull request\n{page}\n", changed.join(", "))
+        }
+        PublishOutcome::Unchanged { reference } => format!("nothing to publish: {reference} has the very same files\n"),
     })
 }
 
@@ -149,14 +153,14 @@ fn notes(publication: &Publication) -> Vec<String> {
 }
 
 /// The files and the card.
-fn dry_run(draft: &Draft, publication: &Publication, target: &Target, settings: &SourceSettings) -> String {
-    let compared = draft.compare(target, settings);
+fn dry_run(upload: &Upload, publication: &Publication, options: &PublishOptions, settings: &SourceSettings) -> String {
+    let compared = upload.compare(options, settings);
     let mut table = Table::new(["file", "size", "SHA-256", "would be"]);
-    for (place, file) in draft.files().iter().enumerate() {
+    for (place, file) in upload.files().iter().enumerate() {
         let change = match compared.as_ref().ok().and_then(|changes| changes.get(place)) {
-            Some(Change::Added) => "added",
-            Some(Change::Replaced) => "replaced",
-            Some(Change::None) => "left as it is",
+            Some(FileChange::Added) => "added",
+            Some(FileChange::Replaced) => "replaced",
+            Some(FileChange::None) => "left as it is",
             None => "published",
         };
         let size = HumanBytes(file.bytes.len() as u64).to_string();
@@ -169,13 +173,13 @@ fn dry_run(draft: &Draft, publication: &Publication, target: &Target, settings: 
     if publication.license.is_none() {
         text += &format!("\nmissing: {}\n", HubError::Unlicensed);
     }
-    format!("{text}\nREADME.md:\n\n{}\ndry run: nothing was published\n", draft.card())
+    format!("{text}\nREADME.md:\n\n{}\ndry run: nothing was published\n", upload.card())
 }
 
 /// What is wrong with the command line, and what went wrong.
 fn misused(error: HubError) -> anyhow::Error {
     match error {
-        HubError::Unlicensed | HubError::License(_) | HubError::Repository { .. } => BadUsage(error.to_string()).into(),
+        HubError::Unlicensed | HubError::License(_) | HubError::Reference(_) => BadUsage(error.to_string()).into(),
         other => other.into(),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn find(place: &Path, global: &Global) -> anyhow::Result<Found> {
     if !Reference::is_meant(text) {
         return Ok(Found { folder: place.to_path_buf(), fetched: false, _opened: None });
     }
-    let reference: Reference = text.parse().map_err(|error: hub::HubError| BadUsage(error.to_string()))?;
+    let reference: Reference = text.parse().map_err(|error: hub::ReferenceError| BadUsage(error.to_string()))?;
     let settings = SourceSettings::from_env();
     let fetched = with_download_bar(global.quiet, |progress| hub::fetch(&reference, &settings, progress))?;
     Ok(Found { folder: fetched.folder, fetched: true, _opened: None })

@@ -1,9 +1,9 @@
-//! What is fetched, and what is refused.
+//! Downloads: damaged, incomplete, missing and too large files.
 
 use super::*;
 
 #[test]
-fn what_is_not_there_is_told() {
+fn missing_parts_are_named() {
     let hub = Hub::start();
     let mut bob = User::of(&hub);
     contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["no hf://ada/ttame", "HF_TOKEN"]);
@@ -35,7 +35,7 @@ fn damaged_files_are_fetched_again_or_refused() {
         assert_eq!(bob.fetch("hf://ada/ttame").unwrap(), fetched);
         assert_eq!(fs::read(&path).unwrap(), right);
     }
-    // What the Hub sends is not what it says it is.
+    // The Hub sends other bytes than it states.
     hub.fail("GET", "/cdn/", 99, Fault::Answer(Answer::body(b"<html>")));
     let error = User::of(&hub).fetch("hf://ada/ttame").unwrap_err().to_string();
     contains(&error, &["model.safetensors", "SHA-256", "the Hub says"]);
@@ -49,13 +49,13 @@ fn an_unfinished_download_is_no_explainer() {
     hub.fail("HEAD", "/model.safetensors", 1, Fault::Answer(Answer::status(403)));
     bob.fetch("hf://ada/ttame").unwrap_err();
     bob.settings.hub.offline = true;
-    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["not all of it"]);
+    contains(&bob.fetch("hf://ada/ttame").unwrap_err().to_string(), &["not completely"]);
     bob.settings.hub.offline = false;
     bob.fetch("hf://ada/ttame").unwrap();
 }
 
 #[test]
-fn absurd_sizes_are_refused_before_the_download() {
+fn too_large_files_are_refused_before_the_download() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
     ada.publish().unwrap();

@@ -1,16 +1,16 @@
-//! A Hub that is busy, breaks off, moves on or holds something else.
+//! Transient errors, interrupted requests, moved branches, altered files.
 
 use super::*;
 
 #[test]
-fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
+fn retry_after_is_honoured() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
     let busy = Fault::Answer(Answer::status(429).header("Retry-After", "7"));
     hub.fail("POST", "/create", 1, busy.clone());
     hub.fail("POST", COMMIT, 2, busy.clone());
     ada.publish().unwrap();
-    assert_eq!(ada.waited, [Duration::from_secs(7); 3]);
+    assert_eq!(ada.pauses, [Duration::from_secs(7); 3]);
     assert_eq!(commits(&hub), 2);
 
     artifact(&ada.path("artifact"), 2);
@@ -20,11 +20,11 @@ fn a_busy_hub_is_left_alone_as_long_as_it_asks_for() {
     hub.fail("GET", "/api/models/", 99, Fault::Answer(Answer::status(429).header("Retry-After", "86400")));
     let mut ada = User::of(&hub);
     contains(&ada.failure(), &["429", "in 86400 s"]);
-    assert!(ada.waited.is_empty(), "nobody waits for a day");
+    assert!(ada.pauses.is_empty(), "a day is too long");
 }
 
 #[test]
-fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
+fn transient_errors_are_retried_and_then_given_up() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
     let trouble = Fault::Answer(Answer::status(503));
@@ -32,7 +32,7 @@ fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
         hub.fail(method, path, 2, trouble.clone());
     }
     ada.publish().unwrap();
-    assert_eq!((commits(&hub), ada.waited.len()), (2, 8));
+    assert_eq!((commits(&hub), ada.pauses.len()), (2, 8));
 
     artifact(&ada.path("artifact"), 2);
     hub.fail("POST", COMMIT, 99, trouble);
@@ -41,47 +41,47 @@ fn a_hub_in_trouble_is_asked_again_and_then_given_up() {
 }
 
 #[test]
-fn a_commit_that_was_cut_off_is_looked_for() {
-    // The Hub got it, and the answer got lost.
+fn an_interrupted_commit_is_not_repeated_blindly() {
+    // The Hub has the commit, its answer was lost.
     let hub = Hub::start();
     hub.fail("POST", COMMIT, 1, Fault::AnswerAfter(Answer::cut()));
     assert_eq!(changed(User::of(&hub).publish().unwrap()), [MODEL, CONFIG, RUN, CARD]);
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 1));
 
-    // The Hub did not get it: it is sent again.
+    // The Hub does not have the commit: it is sent again.
     let hub = Hub::start();
     hub.fail("POST", COMMIT, 1, Fault::Answer(Answer::cut()));
     User::of(&hub).publish().unwrap();
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 2));
 
-    // As an error of a gateway, with the commit made behind it, and another one on top.
+    // A gateway error, but the commit was made, and another one on top of it.
     let hub = Hub::start();
     hub.fail("POST", COMMIT, 1, Fault::OvertakenAfter(Answer::status(504)));
     User::of(&hub).publish().unwrap();
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (3, 1));
 
-    // Every time.
+    // All attempts fail.
     let hub = Hub::start();
     hub.fail("POST", COMMIT, 99, Fault::Answer(Answer::cut()));
     contains(&User::of(&hub).failure(), &["cannot commit to ada/ttame", "Nothing was published", "empty"]);
     assert_eq!(commits(&hub), 1);
 
-    // And then the Hub is gone: nobody can tell.
+    // The branch cannot be checked: the outcome is unknown.
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let mut ada = User::of(&hub);
     hub.fail("POST", "/preupload/", 1, Fault::Answer(Answer::cut()));
     hub.fail("GET", "/revision/main", 99, Fault::Answer(Answer::cut()));
-    contains(&ada.failure(), &["cannot be told", "/ada/ttame/commits/main"]);
+    contains(&ada.failure(), &["unknown whether", "/ada/ttame/commits/main"]);
 }
 
 #[test]
-fn a_branch_that_moves_meanwhile_is_not_overwritten() {
+fn a_branch_that_moves_is_not_overwritten() {
     let hub = Hub::start();
     hub.create(REPOSITORY, false);
     let mut ada = User::of(&hub);
     hub.fail("POST", "/preupload/", 1, Fault::Overtaken);
-    contains(&ada.failure(), &["ada/ttame moved", "main", "Run it again", "Nothing was published"]);
+    contains(&ada.failure(), &["ada/ttame changed during publishing", "main", "again", "Nothing was published"]);
     assert_eq!((commits(&hub), hub.count("POST", COMMIT)), (2, 1));
     ada.publish().unwrap();
     assert_eq!(commits(&hub), 3);
@@ -93,7 +93,7 @@ fn a_branch_that_moves_meanwhile_is_not_overwritten() {
 }
 
 #[test]
-fn a_hub_that_holds_something_else_than_was_sent_is_found_out() {
+fn altered_files_are_detected() {
     let hub = Hub::start();
     let mut ada = User::of(&hub);
     let yaml = "ZXhwbGFpbmVyOiB7bWV0aG9kOiB0dGFtZX0K"; // of the run

@@ -1,27 +1,28 @@
-//! Downloads from plain addresses into a cache whose files are named by their SHA-256.
+//! Downloads from `https://` addresses into a cache whose files are named by their SHA-256.
 
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::blocking::Client;
+use reqwest::header::RETRY_AFTER;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::parse::{file_name, is_loopback};
 use super::{Expected, Progress, Resolved, SourceSettings, WeightSourceError};
+use crate::retry::{retry, retry_after};
 use crate::weights::hash::{CHUNK, hex, is_sha256, sha256_file};
 
-/// How often a request that failed for the moment is repeated.
-const RETRIES: u32 = 3;
-/// Longest silence of a server, while connecting or in the middle of a file.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a download with a transient error is retried.
+pub(super) const RETRIES: usize = 3;
+/// The longest silence of a server, while connecting or in the middle of a file.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The file at `url` from the cache, or else from the network; its SHA-256 is as expected.
+/// The file at `url` from the cache or from the network, with its SHA-256 checked.
 pub(super) fn fetch(
     url: &str,
     expected: &Expected,
@@ -34,19 +35,10 @@ pub(super) fn fetch(
         return Ok(Resolved { path, sha256, origin: url.to_owned() });
     }
     let client = client(url)?;
-    let mut attempt = 0;
-    loop {
-        match download(&client, url, expected, folder, progress) {
-            Err(error) if error.is_transient() && attempt < RETRIES => {
-                thread::sleep(settings.backoff * 2u32.pow(attempt));
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
+    retry(RETRIES, settings.backoff, &mut std::thread::sleep, || download(&client, url, expected, folder, progress))
 }
 
-/// A cached file with the expected SHA-256, and that. One whose bytes no longer match its name is removed.
+/// A cached file with the expected SHA-256, and its whole SHA-256. A file whose bytes do not match its name is removed.
 fn cached(folder: &Path, expected: &Expected) -> Result<Option<(PathBuf, String)>, WeightSourceError> {
     let failed = |source| WeightSourceError::io("read the cache folder", folder, source);
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -66,8 +58,8 @@ fn cached(folder: &Path, expected: &Expected) -> Result<Option<(PathBuf, String)
 
 fn client(url: &str) -> Result<Client, WeightSourceError> {
     let loopback = Url::parse(url).is_ok_and(|url| is_loopback(&url));
-    // A redirect must not leave `https` either.
-    let mut builder = Client::builder().timeout(PATIENCE).https_only(!loopback);
+    // A redirect must not leave `https`.
+    let mut builder = Client::builder().timeout(TIMEOUT).https_only(!loopback);
     if loopback {
         builder = builder.no_proxy();
     }
@@ -84,12 +76,13 @@ fn download(
     let mut response = client.get(url).send().map_err(|error| network(url, &error))?;
     let status = response.status();
     if !status.is_success() {
-        return Err(WeightSourceError::Http { url: url.to_owned(), status: status.as_u16() });
+        let wait = retry_after(response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()));
+        return Err(WeightSourceError::Http { url: url.to_owned(), status: status.as_u16(), wait });
     }
     let total = response.content_length();
 
     let written = |source| WeightSourceError::io("write to the cache folder", folder, source);
-    // Removed when dropped, whatever goes wrong from here on.
+    // Removed when dropped, after any error.
     let mut file = temporary_file(folder).map_err(written)?;
     let mut hash = Sha256::new();
     let mut done = 0;
@@ -113,20 +106,20 @@ fn download(
     Ok(Resolved { path, sha256, origin: url.to_owned() })
 }
 
-/// A file of its own for each download, so that several processes can fetch the same weights at once.
+/// A separate file for each download: several processes may download the same weights at once.
 fn temporary_file(folder: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".download-");
     #[cfg(unix)]
     {
-        // Temporary files are private by default, but a cache may be shared: leave it to the umask.
+        // Temporary files are private by default, but a cache may be shared: the umask decides.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder)
 }
 
-/// `.pth` of `https://host/net.pth?raw=1`; nothing where that is no usual extension.
+/// `.pth` of `https://host/net.pth?raw=1`; empty if that is no usual extension.
 fn extension(url: &str) -> String {
     match file_name(url).rsplit_once('.') {
         Some((_, end)) if (1..=16).contains(&end.len()) && end.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
@@ -140,7 +133,7 @@ fn network(url: &str, error: &(dyn Error + 'static)) -> WeightSourceError {
     WeightSourceError::Network { url: url.to_owned(), reason: root_cause(error) }
 }
 
-/// The innermost cause, such as "Connection refused": the layers above only say that a request failed.
+/// The innermost cause, such as "Connection refused": the outer errors only say that a request failed.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -225,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_verifies_is_not_asked_for() {
+    fn without_a_sha256_nothing_is_requested() {
         let server = server(Answer::body(BODY));
         let error = Cache::new().fetch(&server.url("/net.pth"), None).unwrap_err();
         assert!(matches!(error, WeightSourceError::Unverified(_)), "{error}");
@@ -244,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_that_breaks_off_is_repeated() {
+    fn an_interrupted_download_is_retried() {
         let cache = Cache::new();
         let server = TestServer::start(|_, before| Answer::body(BODY).lacking(if before < 2 { 1 } else { 0 }));
         assert_eq!(cache.fetch(&server.url("/net.pth"), Some(SHA)).unwrap().sha256, SHA);
@@ -253,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_that_always_breaks_off_leaves_nothing() {
+    fn a_download_that_always_fails_leaves_nothing() {
         let cache = Cache::new();
         let server = server(Answer::body(BODY).lacking(2));
         let url = server.url("/net.pth");
@@ -264,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_server_is_asked_again() {
+    fn transient_errors_are_retried() {
         for busy in [429, 500, 503] {
             let server =
                 TestServer::start(move |_, before| if before == 0 { Answer::status(busy) } else { Answer::body(BODY) });
@@ -275,6 +268,18 @@ mod tests {
         let error = Cache::new().fetch(&server.url("/net.pth"), Some(SHA)).unwrap_err().to_string();
         assert!(error.contains("503") && error.contains("later"), "{error}");
         assert_eq!(server.requests().len(), 4);
+    }
+
+    #[test]
+    fn retry_after_is_honoured() {
+        let server = TestServer::start(|_, before| match before {
+            0 => Answer::status(429).header("Retry-After", "0"),
+            1 => Answer::status(503).header("Retry-After", "86400"),
+            _ => Answer::body(BODY),
+        });
+        let error = Cache::new().fetch(&server.url("/net.pth"), Some(SHA)).unwrap_err().to_string();
+        assert!(error.contains("503") && error.contains("in 86400 s"), "{error}");
+        assert_eq!(server.requests().len(), 2, "nobody waits for a day");
     }
 
     #[test]
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_listens() {
+    fn a_refused_connection_is_named() {
         let url = refused_url("/net.pth");
         let error = Cache::new().fetch(&url, Some(SHA)).unwrap_err().to_string();
         assert!(error.contains(&url) && error.contains("refused"), "{error}");

@@ -1,77 +1,83 @@
-//! What can go wrong between the name of a source and a file whose SHA-256 is right.
+//! Errors of finding, downloading and checking files of weights.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{HubFile, WeightSource};
+use crate::retry::Retryable;
+use crate::weights::hash::HashError;
 
-/// What can be wrong with a source of weights.
+/// Why a file of weights cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightSourceError {
-    /// The text is no source.
+    /// The text is not a source of weights.
     #[error("`{given}` is no source of weights: {reason}; give {}", WeightSource::FORMS)]
     Syntax {
         /// The text.
         given: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The configured SHA-256 is none.
+    /// The configured value is not a SHA-256.
     #[error("backbone.sha256 is `{0}`, expected 64 hexadecimal digits, as `sha256sum FILE` prints them")]
     Sha256Syntax(String),
-    /// Nothing tells whether what an address serves is right.
+    /// There is no SHA-256 to check a download against.
     #[error(
-        "nothing to check {0} against: give its SHA-256 as backbone.sha256 (as `sha256sum FILE` prints it), or an \
-         address whose file name holds its first eight or more digits, as in vit_b_16-c867db91.pth"
+        "no SHA-256 to check {0} against: give it as backbone.sha256 (as `sha256sum FILE` prints it), or an address whose \
+         file name holds its first eight or more digits, as in vit_b_16-c867db91.pth"
     )]
     Unverified(String),
-    /// The source is not a file, so there is nothing to fetch or to check.
-    #[error("`{0}` weights are no file: there is none to fetch, and backbone.sha256 has nothing to check")]
+    /// The source is not a file, so there is nothing to download or to check.
+    #[error("`{0}` weights are not a file: there is nothing to download, and backbone.sha256 does not apply")]
     NoFile(WeightSource),
     /// The environment names no folder for downloads.
-    #[error("no folder to keep downloads in: set EXPLAINER_CACHE (or XDG_CACHE_HOME, or HOME)")]
+    #[error("no folder for downloads: set EXPLAINER_CACHE (or XDG_CACHE_HOME, or HOME)")]
     NoCacheFolder,
-    /// A local file or folder fails.
+    /// A file cannot be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// A local file or folder cannot be used.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The action, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The bytes are not those that were expected.
+    /// A file has another SHA-256 than expected.
     #[error(
         "{file} has SHA-256 {found}, but {authority} says {expected}: either the file is damaged or has changed, or \
-         the expected value is not this file's"
+         the expected value belongs to another file"
     )]
     Mismatch {
         /// The file or address.
         file: String,
         /// The SHA-256 of its bytes.
         found: String,
-        /// The SHA-256, or its first digits, that it should have.
+        /// The expected SHA-256, or its first digits.
         expected: String,
-        /// Who said so.
+        /// The origin of the expected value.
         authority: &'static str,
     },
-    /// A small file of the Hub's cache is not the one that the Hub has.
+    /// A small file in the Hub's cache differs from the Hub's.
     #[error(
-        "{path} is not the file that the Hub has: git calls it {found}, the Hub {expected}; it is damaged, or something \
-         on the way changes what is downloaded",
+        "{path} differs from the Hub's file: its git object is {found}, the Hub's is {expected}; it is damaged, or a proxy \
+         changes downloads",
         path = .path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What git calls its bytes.
+        /// The git object name of its bytes.
         found: String,
-        /// What it should be called.
+        /// The one that the Hub states.
         expected: String,
     },
-    /// No answer, or one that broke off.
+    /// No answer, or an incomplete one.
     #[error("cannot download {url}: {reason}; check the address, the network and HTTPS_PROXY")]
     Network {
         /// The address or source.
@@ -80,14 +86,16 @@ pub enum WeightSourceError {
         reason: String,
     },
     /// The server refuses.
-    #[error("cannot download {url}: the server answers {status}; {}", advice(*.status))]
+    #[error("cannot download {url}: the server answers {status}; {}", advice(*.status, *.wait))]
     Http {
         /// The address or source.
         url: String,
         /// HTTP status, e.g. 404.
         status: u16,
+        /// The pause that the server wants (`Retry-After`).
+        wait: Option<Duration>,
     },
-    /// The Hub wants to know who asks (401) or says no to whom it knows (403).
+    /// The Hub wants a token (401), or the token has no permission (403).
     #[error(
         "the Hub answers {status} for {file}: the repository is private or gated, or does not exist. Check the name; \
          accept the model's conditions on its page if it has any; set HF_TOKEN to a token that may read it, or store \
@@ -100,17 +108,17 @@ pub enum WeightSourceError {
         status: u16,
     },
     /// Repository, revision or file does not exist on the Hub.
-    #[error("the Hub has no {missing} (asked for {file})")]
+    #[error("the Hub has no {missing} (for {file}); check the name")]
     HubNotFound {
-        /// What does not exist, e.g. `revision v2 of owner/name`.
+        /// The missing part, e.g. `revision v2 of owner/name`.
         missing: String,
         /// The file.
         file: HubFile,
     },
-    /// Offline, and the file was never downloaded.
+    /// The file was never downloaded and the network is forbidden.
     #[error(
-        "{file} is not in the Hub's cache {cache}, and HF_HUB_OFFLINE forbids to download it: unset HF_HUB_OFFLINE \
-         once, or copy the cache of a machine that has it (HF_HOME names its place)",
+        "{file} is not in the Hub's cache {cache}, and HF_HUB_OFFLINE forbids the download: unset HF_HUB_OFFLINE once, or \
+         copy the cache of a machine that has it (HF_HOME is its folder)",
         cache = .cache.display()
     )]
     HubOffline {
@@ -119,22 +127,23 @@ pub enum WeightSourceError {
         /// The cache folder that was searched.
         cache: PathBuf,
     },
-    /// Anything else the Hub's client reports.
+    /// Any other error of the Hub's client.
     #[error("cannot fetch {origin} from the Hub: {reason}")]
     Hub {
         /// The file, or the Hub's address.
         origin: String,
-        /// What its client says.
+        /// The client's message.
         reason: String,
     },
 }
 
-fn advice(status: u16) -> &'static str {
-    match status {
-        401 | 403 => "it wants a login: download the file yourself and give its path",
-        404 | 410 => "check the address",
-        429 | 500.. => "try again later",
-        _ => "check the address, or download the file yourself and give its path",
+fn advice(status: u16, wait: Option<Duration>) -> String {
+    match (status, wait) {
+        (401 | 403, _) => "it wants a login: download the file yourself and give its path".into(),
+        (404 | 410, _) => "check the address".into(),
+        (429 | 500.., Some(wait)) => format!("try again in {} s", wait.as_secs()),
+        (429 | 500.., None) => "try again later".into(),
+        _ => "check the address, or download the file yourself and give its path".into(),
     }
 }
 
@@ -142,13 +151,21 @@ impl WeightSourceError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source }
     }
+}
 
-    /// Whether the same request may well succeed a moment later.
-    pub(super) fn is_transient(&self) -> bool {
+impl Retryable for WeightSourceError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Network { .. } => true,
-            Self::Http { status, .. } => *status == 429 || *status >= 500,
+            Self::Http { status, .. } => matches!(status, 408 | 429 | 500..),
             _ => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Http { wait, .. } => *wait,
+            _ => None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Files of the Hugging Face Hub, through `hf-hub` and the cache that it shares with Python's `huggingface_hub`.
+//! Files of the Hugging Face Hub, by `hf-hub` and the cache that it shares with Python's `huggingface_hub`.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,17 +8,16 @@ use std::time::Duration;
 use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 
-use super::download::root_cause;
+use super::download::{RETRIES, root_cause};
 use super::{Expected, HubFile, Progress, Resolved, SourceSettings, WeightSourceError};
+use crate::retry::retry;
 use crate::weights::hash::{git_oid, is_git_oid, is_sha256, sha256_file};
 
-/// The Hub's client. A request that fails for the moment is repeated up to `repetitions` times.
-pub(crate) fn client(settings: &SourceSettings, repetitions: Option<usize>) -> Result<HFClient, HFError> {
+/// The Hub's client. It makes each request once: retries are [`crate::retry`]'s, which honours `Retry-After` and does not
+/// repeat a commit blindly.
+pub(crate) fn client(settings: &SourceSettings) -> Result<HFClient, HFError> {
     let hub = &settings.hub;
-    let mut builder = HFClient::builder().retry_base_delay(settings.backoff.min(Duration::from_millis(100)));
-    if let Some(repetitions) = repetitions {
-        builder = builder.retry_max_attempts(repetitions);
-    }
+    let mut builder = HFClient::builder().retry_max_attempts(0);
     if let Some(endpoint) = &hub.endpoint {
         builder = builder.endpoint(endpoint);
     }
@@ -31,8 +30,8 @@ pub(crate) fn client(settings: &SourceSettings, repetitions: Option<usize>) -> R
     builder.build()
 }
 
-/// The file from the Hub's cache, or else from the Hub. It is checked against the SHA-256 that the Hub gives for a large
-/// file, and against git's name for another.
+/// The file from the Hub's cache or from the Hub. A large file is checked against the SHA-256 that the Hub states, another
+/// one against its git object name.
 pub(super) fn fetch(
     file: &HubFile,
     settings: &SourceSettings,
@@ -41,11 +40,11 @@ pub(super) fn fetch(
     let request = Request::new(file, settings)?;
     let mut force = false;
     loop {
-        let path = request.download(force, progress)?;
+        let path = retry(RETRIES, settings.backoff, &mut thread::sleep, || request.download(force, progress))?;
         let sha256 = sha256_file(&path)?;
         let checked = check(&path, &sha256);
         match checked {
-            // `hf-hub` 1.0 keeps whatever the server sent, even an error page, and would serve it for ever.
+            // `hf-hub` 1.0 caches any answer, even an error page, and would return it for ever.
             Err(_) if !force && !settings.hub.offline => force = true,
             Err(error) => return Err(error),
             Ok(()) => {
@@ -56,7 +55,7 @@ pub(super) fn fetch(
     }
 }
 
-/// Compares a file of the cache, which has this SHA-256, with its name there, which the snapshot's link points to.
+/// Compares a file of the cache and its SHA-256 with its blob's name, which is the target of the snapshot's link.
 fn check(path: &Path, sha256: &str) -> Result<(), WeightSourceError> {
     let blob = path.canonicalize().ok();
     let name = blob.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
@@ -75,7 +74,7 @@ fn check(path: &Path, sha256: &str) -> Result<(), WeightSourceError> {
     Ok(())
 }
 
-/// `file` with the commit instead of a branch, from the cache's layout `.../snapshots/COMMIT/FILE`.
+/// `file` with the commit in place of the branch, from the cache's layout `.../snapshots/COMMIT/FILE`.
 fn exact_origin(file: &HubFile, path: &Path) -> String {
     let snapshot = path.ancestors().nth(file.file.split('/').count());
     let commit = snapshot.and_then(|folder| folder.file_name()).map(|name| name.to_string_lossy().into_owned());
@@ -92,7 +91,7 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn new(file: &'a HubFile, settings: &SourceSettings) -> Result<Self, WeightSourceError> {
         let failed = |error: HFError| WeightSourceError::Hub { origin: file.to_string(), reason: error.to_string() };
-        let client = client(settings, None).map_err(failed)?;
+        let client = client(settings).map_err(failed)?;
         let repository =
             HFClientSync::from_inner(client.clone()).map_err(failed)?.model(file.owner.as_str(), file.name.as_str());
         Ok(Self { file, offline: settings.hub.offline, client, repository })
@@ -125,10 +124,10 @@ impl<'a> Request<'a> {
             }
             worker.join().unwrap_or_else(|_| Err(HFError::Other("its client stopped unexpectedly".to_owned())))
         });
-        result.map_err(|error| self.explain(error))
+        result.map_err(|error| self.error(error))
     }
 
-    fn explain(&self, error: HFError) -> WeightSourceError {
+    fn error(&self, error: HFError) -> WeightSourceError {
         let file = self.file.clone();
         let origin = file.to_string();
         match error {
@@ -138,8 +137,11 @@ impl<'a> Request<'a> {
             HFError::LocalEntryNotFound { .. } => {
                 WeightSourceError::HubOffline { file, cache: self.client.cache_dir().to_path_buf() }
             }
-            HFError::Http { context } | HFError::RateLimited { context, .. } => {
-                WeightSourceError::Http { url: origin, status: context.status.as_u16() }
+            HFError::Http { context } => {
+                WeightSourceError::Http { url: origin, status: context.status.as_u16(), wait: None }
+            }
+            HFError::RateLimited { context, retry_after } => {
+                WeightSourceError::Http { url: origin, status: context.status.as_u16(), wait: retry_after }
             }
             HFError::Request { source, .. } => {
                 let reason = format!("{} ({})", root_cause(&source), self.client.endpoint());
@@ -150,7 +152,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Which part of a file's name the Hub does not know. `hf-hub` calls each of them a missing file.
+    /// The part of a file's address that does not exist. `hf-hub` reports each of them as a missing file.
     fn missing(&self) -> String {
         let HubFile { owner, name, revision, file } = self.file;
         let repository = format!("{owner}/{name}");
@@ -168,7 +170,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Sends what `hf-hub` reports to the thread that waits.
+/// Sends the progress of `hf-hub` to the waiting thread.
 struct Forward(mpsc::Sender<(u64, Option<u64>)>);
 
 impl ProgressHandler for Forward {
@@ -183,7 +185,7 @@ impl ProgressHandler for Forward {
             DownloadEvent::AggregateProgress { bytes_completed, total_bytes, .. } => (*bytes_completed, *total_bytes),
             DownloadEvent::Complete => return,
         };
-        // It only fails when nobody listens any more.
+        // It fails only if the receiver is gone.
         let _ = self.0.send((done, (total > 0).then_some(total)));
     }
 }
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn revisions_and_folders_are_asked_for() {
+    fn revisions_and_folders_are_in_the_address() {
         let server = TestServer::start(|_, _| file(BODY));
         let resolved = Hub::new().fetch("hf://timm/net@refs%2Fpr%2F1/a/b.pth", &server.url(""), None).unwrap();
         assert_eq!(asked(&server)[1], "GET /timm/net/resolve/refs%2Fpr%2F1/a/b.pth");
@@ -288,7 +290,21 @@ mod tests {
     }
 
     #[test]
-    fn bytes_the_hub_did_not_mean_are_fetched_once_more() {
+    fn a_busy_hub_is_asked_again() {
+        let server = TestServer::start(|_, before| match before {
+            0 => Answer::status(429).header("Retry-After", "0"),
+            1 => Answer::status(503),
+            _ => file(BODY),
+        });
+        assert_eq!(Hub::new().fetch(SOURCE, &server.url(""), None).unwrap().sha256, SHA);
+        let server = TestServer::start(|_, _| Answer::status(429).header("Retry-After", "86400"));
+        let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err().to_string();
+        assert!(error.contains("429") && error.contains("in 86400 s"), "{error}");
+        assert_eq!(asked(&server).len(), 1, "nobody waits for a day");
+    }
+
+    #[test]
+    fn a_file_with_another_hash_is_downloaded_once_more() {
         // As when the storage behind the Hub answers with an error page.
         let server = TestServer::start(|_, before| if before == 1 { Answer::status(403) } else { file(BODY) });
         let hub = Hub::new();
@@ -302,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_checked_against_the_name_that_git_has_for_it() {
+    fn a_small_file_is_checked_against_its_git_object_name() {
         let tag = format!("\"{}\"", git_oid(BODY));
         let answer = |body: &[u8], tag: &str| Answer::body(body).header("ETag", tag).header("X-Repo-Commit", COMMIT);
         let right = (answer(BODY, &tag), answer(b"<html>", &tag));
@@ -328,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_asks_for_a_token() {
+    fn a_refusal_names_the_token() {
         for status in [401, 403] {
             let server = TestServer::start(move |_, _| Answer::status(status));
             let error = Hub::new().fetch(SOURCE, &server.url(""), None).unwrap_err();
@@ -339,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_named() {
+    fn the_missing_part_is_named() {
         let missing = |repository: u16, revision: u16| {
             let server = TestServer::start(move |request, _| match request.path.as_str() {
                 "/api/models/timm/net" => Answer::status(repository),

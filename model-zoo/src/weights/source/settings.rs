@@ -1,18 +1,18 @@
-//! Folders, endpoints and patience of the downloads.
+//! Folders, endpoints and retries of the downloads.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Folders, endpoints and patience. [`SourceSettings::from_env`] outside tests.
+/// Folders, endpoints and retries; [`SourceSettings::from_env`] outside tests.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
-    /// Where downloads from `https://` addresses are kept; `None` if the environment names no place.
+    /// The folder of downloads from `https://` addresses; `None` if the environment names none.
     pub cache_dir: Option<PathBuf>,
     /// The Hugging Face Hub.
     pub hub: HubSettings,
-    /// Pause before the first repetition of a failed request; it doubles each time.
+    /// The pause before the first retry of a request; it doubles each time.
     pub backoff: Duration,
 }
 
