@@ -2,76 +2,116 @@
 
 use std::collections::BTreeMap;
 
-/// What a card says once it is published.
+use serde::Serialize;
+use serde_saphyr::DoubleQuoted;
+
+/// The parts of a card that are known when it is published.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Published<'a> {
     /// `owner/name`.
     pub repository: &'a str,
-    /// The licence as the Hub names it.
+    /// The licence identifier of the Hub.
     pub license: Option<&'a str>,
     /// The contact sheet beside the card.
     pub sheet: Option<&'a str>,
-    /// What the figures were measured on.
+    /// The images that the figures were measured on.
     pub images: Option<&'a str>,
 }
 
-/// What the front matter is made of.
+/// The content of the front matter.
 pub(super) struct FrontMatter<'a> {
     /// The card's title.
     pub title: String,
-    /// The method's name, a tag.
+    /// The method's name, which becomes a tag.
     pub method: &'a str,
-    /// Where the classifier's weights are from, as the artifact names it.
+    /// The source of the classifier's weights, as in the artifact.
     pub weights: &'a str,
     /// Figures by name.
     pub figures: &'a BTreeMap<String, f64>,
 }
 
+/// The YAML of the front matter, in the Hub's schema.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<DoubleQuoted<&'a str>>,
+    library_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_model: Option<DoubleQuoted<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base_model_relation: Option<&'a str>,
+    tags: [&'a str; 4],
+    #[serde(rename = "model-index", skip_serializing_if = "Option::is_none")]
+    model_index: Option<[Model<'a>; 1]>,
+}
+
+/// A model and its figures.
+#[derive(Serialize)]
+struct Model<'a> {
+    name: DoubleQuoted<&'a str>,
+    results: [Evaluation<'a>; 1],
+}
+
+/// Figures of one task on one set of images.
+#[derive(Serialize)]
+struct Evaluation<'a> {
+    task: Named<&'a str>,
+    dataset: Named<DoubleQuoted<&'a str>>,
+    metrics: Vec<Figure<'a>>,
+}
+
+#[derive(Serialize)]
+struct Named<T> {
+    r#type: &'static str,
+    name: T,
+}
+
+#[derive(Serialize)]
+struct Figure<'a> {
+    r#type: &'static str,
+    name: DoubleQuoted<&'a str>,
+    value: f64,
+}
+
 impl FrontMatter<'_> {
     /// The front matter between its rules.
     pub(super) fn text(&self, published: Option<&Published<'_>>) -> String {
-        let license = match published.and_then(|published| published.license) {
-            Some(license) => format!("license: {}\n", quoted(license)),
+        let license = published.and_then(|published| published.license);
+        let base_model = base_model(self.weights);
+        let metadata = Metadata {
+            license: license.map(DoubleQuoted),
+            library_name: "explainer",
+            base_model_relation: base_model.as_ref().map(|_| "adapter"),
+            base_model: base_model.map(DoubleQuoted),
+            tags: ["explainability", "saliency-maps", "image-classification", self.method],
+            model_index: self.model_index(published.and_then(|published| published.images)),
+        };
+        let hint = match license {
+            Some(_) => "",
             None => {
                 "# license: state one before you publish; the backbone's and the photographs' licences bear on it\n"
-                    .to_owned()
             }
         };
-        let base = match base_model(self.weights) {
-            Some(model) => format!("base_model: {}\nbase_model_relation: adapter\n", quoted(&model)),
-            None => String::new(),
-        };
-        let images = published.and_then(|published| published.images);
-        format!(
-            "---\n{license}library_name: explainer\n{base}tags:\n- explainability\n- saliency-maps\n\
-             - image-classification\n- {}\n{}---\n",
-            self.method,
-            self.model_index(images)
-        )
+        // It fails for values that these types cannot have.
+        let yaml = serde_saphyr::to_string(&metadata).unwrap_or_default();
+        format!("---\n{hint}{yaml}---\n")
     }
 
-    /// The measured figures in the Hub's schema; nothing where there are none.
-    fn model_index(&self, images: Option<&str>) -> String {
-        let metric = |(name, value): (&String, &f64)| {
-            let kind = kind(name)?;
-            // Whole numbers with a point, so that they are read as what they are.
-            Some(format!("    - type: {kind}\n      name: {}\n      value: {value:?}\n", quoted(name)))
+    /// The measured figures; `None` if there are none.
+    fn model_index<'a>(&'a self, images: Option<&'a str>) -> Option<[Model<'a>; 1]> {
+        let figure = |(name, value): (&'a String, &f64)| {
+            Some(Figure { r#type: kind(name)?, name: DoubleQuoted(name), value: *value })
         };
-        let metrics: String = self.figures.iter().filter_map(metric).collect();
-        if metrics.is_empty() {
-            return String::new();
-        }
-        format!(
-            "model-index:\n- name: {}\n  results:\n  - task:\n      type: image-classification\n      \
-             name: explanation of an image classifier\n    dataset:\n      type: validation-images\n      name: {}\n    \
-             metrics:\n{metrics}",
-            quoted(&self.title),
-            quoted(images.unwrap_or("validation images of the run")),
-        )
+        let metrics: Vec<Figure<'_>> = self.figures.iter().filter_map(figure).collect();
+        let task = Named { r#type: "image-classification", name: "explanation of an image classifier" };
+        let dataset =
+            Named { r#type: "validation-images", name: DoubleQuoted(images.unwrap_or("validation images of the run")) };
+        (!metrics.is_empty())
+            .then(|| [Model { name: DoubleQuoted(&self.title), results: [Evaluation { task, dataset, metrics }] }])
     }
 }
 
-/// What the Hub is to call a figure; `None` for one that measures the run and not the explainer.
+/// The Hub's type of a figure; `None` for a figure of the run and not of the explainer.
 fn kind(figure: &str) -> Option<&'static str> {
     let measured = |stem: &str| figure.starts_with(stem) && figure.ends_with(')');
     match figure {
@@ -83,18 +123,13 @@ fn kind(figure: &str) -> Option<&'static str> {
     }
 }
 
-/// Text as a scalar of YAML that is nothing but text, whatever is in it: JSON's strings are YAML's too.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 /// The text below the front matter.
 pub(super) fn body(card: &str) -> &str {
     let Some(rest) = card.strip_prefix("---\n") else { return card };
     rest.split_once("\n---\n").map_or(card, |(_, body)| body)
 }
 
-/// The model on the hub that weights came from, where they did: `owner/name` of `hf://owner/name...`.
+/// The model on the Hub that the weights are from: `owner/name` of `hf://owner/name...`.
 fn base_model(weights: &str) -> Option<String> {
     let mut parts = weights.strip_prefix("hf://")?.splitn(3, '/');
     let (owner, name) = (parts.next()?, parts.next()?.split('@').next()?);
@@ -130,6 +165,11 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
         assert!(!text.contains("training steps"), "{text}");
+        let yaml = text.trim_start_matches("---\n").trim_end_matches("---\n");
+        let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
+        let model = &value["model-index"][0];
+        assert_eq!(model["name"], "a\n---\n\"b\": [");
+        assert_eq!(model["results"][0]["dataset"]["name"], "val: {\n- x\u{7f}");
         assert_eq!(body(&format!("{text}# Title\n---\nmore\n")), "# Title\n---\nmore\n");
         assert_eq!(body("# Title\n"), "# Title\n");
     }
