@@ -1,4 +1,4 @@
-//! Photographs to pixels: decode, orient, resize, crop, normalise.
+//! Images to pixels: decode, orient, resize, crop, normalise.
 
 mod blur;
 mod decode;
@@ -48,7 +48,7 @@ impl Pixels {
     }
 }
 
-/// Why a photograph could not become [`Pixels`].
+/// Why an image cannot be decoded or preprocessed.
 #[derive(Debug, Error)]
 pub enum ImageError {
     /// The file could not be read at all.
@@ -56,7 +56,7 @@ pub enum ImageError {
     Read {
         /// The file.
         name: String,
-        /// What the system said.
+        /// The operating system's reason.
         source: std::io::Error,
     },
     /// The file holds nothing.
@@ -71,13 +71,21 @@ pub enum ImageError {
         /// The file.
         name: String,
     },
+    /// Another file stands in the place of the image.
+    #[error("{name}: not an image but {what}")]
+    StandIn {
+        /// The file.
+        name: String,
+        /// What it is, and the remedy.
+        what: String,
+    },
     /// The content is none of the formats that are read.
     #[error("{name}: not a JPEG, PNG or WebP image by its content; convert it or remove it")]
     Format {
         /// The file.
         name: String,
     },
-    /// The header claims more than [`MAX_DECODED_BYTES`]; nothing was decoded.
+    /// The header claims more than [`MAX_DECODED_BYTES`].
     #[error(
         "{name}: {width} x {height} pixels would take {mib} MiB decoded, more than the limit of {limit} MiB; \
          shrink the image or remove it",
@@ -94,7 +102,7 @@ pub enum ImageError {
         bytes: u64,
     },
     /// The file stops before the image is complete.
-    #[error("{name}: the JPEG file is cut off (no end-of-image marker); fetch it again or remove it")]
+    #[error("{name}: the JPEG file is cut off: its last pixels are missing; fetch it again or remove it")]
     Truncated {
         /// The file.
         name: String,
@@ -104,10 +112,10 @@ pub enum ImageError {
     Decode {
         /// The file.
         name: String,
-        /// What the decoder said.
+        /// The decoder's reason.
         source: Box<image::ImageError>,
     },
-    /// An image without any pixel was handed in.
+    /// The image has no pixels.
     #[error("cannot resize an image of {width} x {height} pixels: both sides must be at least 1")]
     NoPixels {
         /// Columns.
@@ -115,7 +123,7 @@ pub enum ImageError {
         /// Rows.
         height: u32,
     },
-    /// The preprocessing itself makes no sense.
+    /// The preprocessing is invalid.
     #[error("preprocessing: crop is {crop} and resize is {resize}, expected 1 <= crop <= resize <= 65536")]
     Preprocessing {
         /// Short side after resizing.
@@ -123,7 +131,7 @@ pub enum ImageError {
         /// Side of the crop.
         crop: usize,
     },
-    /// Images that do not make a batch.
+    /// The images do not make a batch.
     #[error("cannot stack images into a batch: {0}; all must be RGB of one size")]
     Stack(String),
 }

@@ -23,6 +23,7 @@ pub mod random;
 pub mod range;
 mod retry;
 pub mod spelling;
+mod stand_in;
 #[doc(hidden)]
 pub mod tagged;
 pub mod training;

@@ -37,7 +37,8 @@ impl Frozen {
         sha256: Option<String>,
         compute: &Compute,
     ) -> Result<Self, BackboneError> {
-        let mut reader = reader.with_alias(architecture.alias).with_precision(compute.precision);
+        let reader = reader.with_alias(architecture.alias).with_precision(compute.precision);
+        let mut reader = reader.with_head(architecture.head)?;
         let classes = reader.rows(architecture.head, 1000);
         let network = (architecture.build)(&mut reader);
         let network = match compute.precision {

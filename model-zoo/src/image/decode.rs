@@ -8,17 +8,18 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
 use super::ImageError;
+use crate::stand_in::stand_in;
 
 /// File name extensions (lower case) of the formats that [`decode`] reads.
 pub const EXTENSIONS: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 
 /// The most bytes that one decoded image may take: 512 MiB, 178.9 million pixels of 8-bit RGB.
 ///
-/// That is where PIL, too, suspects a decompression bomb. Every pixel counts at least the 3 bytes of RGB that it
-/// ends up as, and more where the file has alpha or 16 bits.
+/// PIL suspects a decompression bomb at the same size. Every pixel counts at least 3 bytes, and more if the file has alpha
+/// or 16 bits.
 pub const MAX_DECODED_BYTES: u64 = 512 << 20;
 
-/// Decodes a photograph from a file; see [`decode_bytes`].
+/// Decodes an image from a file; see [`decode_bytes`].
 ///
 /// # Errors
 /// An [`ImageError`] that names the file.
@@ -30,7 +31,7 @@ pub fn decode(path: &Path) -> Result<RgbImage, ImageError> {
     }
 }
 
-/// Width and height of a photograph when it is upright, from the file's header.
+/// Width and height of an upright image, from the file's header.
 ///
 /// # Errors
 /// A file that cannot be read, or is no image by its beginning.
@@ -40,7 +41,7 @@ pub fn dimensions(path: &Path) -> Result<[u32; 2], ImageError> {
     upright_size(reader, &name)
 }
 
-/// The same of a photograph in memory; `name` is what errors call it.
+/// The same of an image in memory; errors call it `name`.
 ///
 /// # Errors
 /// Bytes that are no image by their beginning.
@@ -54,7 +55,7 @@ fn upright_size<R: BufRead + Seek>(reader: ImageReader<R>, name: &str) -> Result
     let broken = |source| ImageError::Decode { name: name.into(), source: Box::new(source) };
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
-    Ok(match decoder.orientation().unwrap_or(Orientation::NoTransforms) {
+    Ok(match orientation(&mut decoder) {
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
             [height, width]
         }
@@ -62,9 +63,9 @@ fn upright_size<R: BufRead + Seek>(reader: ImageReader<R>, name: &str) -> Result
     })
 }
 
-/// Decodes a photograph from memory; `name` is what errors call it.
+/// Decodes an image in memory; errors call it `name`.
 ///
-/// The format is told by the content, whatever the file is called. The EXIF orientation is applied. Grey and CMYK
+/// The format is known by the content, whatever the file is called. The EXIF orientation is applied. Grey and CMYK
 /// become RGB, 16 bits are scaled to 8, and alpha is *dropped*, not composited (as PIL's `convert("RGB")` does).
 ///
 /// # Errors
@@ -79,7 +80,10 @@ pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<RgbImage, ImageError> {
         .with_guessed_format()
         .map_err(|source| ImageError::Read { name: name.into(), source })?;
     let Some(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) = reader.format() else {
-        return Err(ImageError::Format { name: name.into() });
+        return Err(match stand_in(bytes) {
+            Some(what) => ImageError::StandIn { name: name.into(), what },
+            None => ImageError::Format { name: name.into() },
+        });
     };
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
@@ -92,13 +96,13 @@ pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<RgbImage, ImageError> {
     if decoded > MAX_DECODED_BYTES {
         return Err(ImageError::TooLarge { name: name.into(), width, height, bytes: decoded });
     }
-    // The decoder fills what is missing of a JPEG with grey, which would teach from half a photograph.
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
-        return Err(ImageError::Truncated { name: name.into() });
-    }
-    // A photograph with unreadable metadata is still a photograph.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = orientation(&mut decoder);
     let image = match format {
+        // The decoder fills missing parts of a JPEG with grey: half an image would be explained.
+        ImageFormat::Jpeg if !jpeg_has_end(bytes) => {
+            let whole = whole_without_end(bytes, (width, height));
+            Some(whole.ok_or_else(|| ImageError::Truncated { name: name.into() })?)
+        }
         ImageFormat::Jpeg => libjpeg(bytes, (width, height)).map_err(|()| ImageError::Jpeg { name: name.into() })?,
         _ => None,
     };
@@ -111,7 +115,32 @@ pub fn decode_bytes(bytes: &[u8], name: &str) -> Result<RgbImage, ImageError> {
     Ok(image.into_rgb8())
 }
 
-/// Decodes a JPEG as libjpeg-turbo does, bit for bit what PIL, torchvision and OpenCV see: other decoders differ by up to
+/// The orientation by the file's EXIF data; an image with unreadable EXIF data is taken as it is.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    // Some writers put the marker of a JPEG's segment before the data in PNG and WebP files too.
+    let prefixed = match decoder.exif_metadata() {
+        Ok(Some(exif)) => exif.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk),
+        _ => None,
+    };
+    prefixed.or_else(|| decoder.orientation().ok()).unwrap_or(Orientation::NoTransforms)
+}
+
+/// The image of a JPEG without an end-of-image marker, such as one with a camera's own trailer in its place; `None` if
+/// pixels are missing.
+///
+/// The file is decoded with two different continuations: missing pixels come out differently, as the decoder takes them
+/// from the continuation.
+fn whole_without_end(bytes: &[u8], size: (u32, u32)) -> Option<RgbImage> {
+    const END: [u8; 2] = [0xFF, 0xD9];
+    let noise = (0..4096_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8 & 0x7F);
+    let [one, other] = [Vec::new(), noise.collect()].map(|continuation: Vec<u8>| {
+        let whole = [bytes, &continuation, &END].concat();
+        libjpeg(&whole, size).ok().flatten()
+    });
+    one.filter(|one| Some(one) == other.as_ref())
+}
+
+/// Decodes a JPEG as libjpeg-turbo does, bit for bit as PIL, torchvision and OpenCV do: other decoders differ by up to
 /// four grey levels, which shifts whole images by a tenth of a level. `None` for CMYK, which libjpeg leaves to others.
 ///
 /// An error is libjpeg's; it arrives as an unwinding, without a message.
@@ -135,7 +164,7 @@ fn libjpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Option<RgbImage>
 ///
 /// The segments before the scan are stepped over by their lengths: an EXIF thumbnail has an end marker of its own.
 /// Within a scan the bytes FF D9 can only be the marker, since FF is stuffed.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
+fn jpeg_has_end(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xDA;
     let mut at = 2; // behind the start-of-image marker
     loop {
@@ -325,6 +354,48 @@ mod tests {
         assert!(decode_bytes(&whole, "whole").is_ok());
         let error = decode_bytes(&whole[..whole.len() - 8], "cut.jpg").unwrap_err();
         assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_jpeg_without_its_end_marker_is_read_if_no_pixel_is_missing() {
+        let image = RgbImage::from_fn(64, 48, |x, y| Rgb([(x * 4) as u8, (y * 5) as u8, (x * y) as u8]));
+        let whole = encode(image, ImageFormat::Jpeg);
+        let expected = decode_bytes(&whole, "whole.jpg").unwrap();
+        let without = &whole[..whole.len() - 2];
+        assert_eq!(decode_bytes(without, "no_end.jpg").unwrap(), expected);
+        let trailer = [without, b"SEFH\x6a\0\0\0SEFT"].concat();
+        assert_eq!(decode_bytes(&trailer, "trailer.jpg").unwrap(), expected);
+        for missing in [10, 100, whole.len() / 3] {
+            let cut = &without[..without.len() - missing];
+            let error = decode_bytes(cut, "cut.jpg").unwrap_err();
+            assert!(matches!(error, ImageError::Truncated { .. }), "{missing}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_exif_block_may_have_the_prefix_of_jpeg() {
+        let exif = b"MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        for prefix in [&b""[..], b"Exif\0\0"] {
+            let block = [prefix, exif].concat();
+            let mut chunk = u32::try_from(block.len()).unwrap().to_be_bytes().to_vec();
+            let typed = [b"eXIf", block.as_slice()].concat();
+            chunk.extend(&typed);
+            chunk.extend(crc32(&typed).to_be_bytes());
+            let png = encode(red_blue(), ImageFormat::Png);
+            let turned = [&png[..33], &chunk, &png[33..]].concat();
+            assert_eq!(decode_bytes(&turned, "turned.png").unwrap().dimensions(), (16, 32));
+            assert_eq!(dimensions_of(&turned, "turned.png").unwrap(), [16, 32]);
+        }
+    }
+
+    #[test]
+    fn a_git_lfs_pointer_is_named() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 7\n";
+        let error = decode_bytes(pointer, "a.jpg").unwrap_err().to_string();
+        assert!(
+            error.contains("a.jpg") && error.contains("Git LFS pointer") && error.contains("git lfs pull"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! What can be wrong with weights, in words.
+//! Errors of reading weights.
 
 use std::io;
 use std::path::PathBuf;
 
-/// How many names an error message lists before it only counts the rest.
+/// The largest number of names in an error message; further ones are counted.
 const LISTED: usize = 12;
 
-/// What can be wrong with a file of weights.
+/// Why a file of weights cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// The file cannot be opened or read.
@@ -24,19 +24,54 @@ pub enum WeightsError {
     Format {
         /// The file.
         path: PathBuf,
-        /// The format that its name or first bytes suggest.
+        /// The format by its name or first bytes.
         format: &'static str,
-        /// What the parser found.
+        /// The reason.
         reason: String,
+    },
+    /// Another file stands in the place of the weights.
+    #[error("{path} holds no weights: it is {what}")]
+    StandIn {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and the remedy.
+        what: String,
+    },
+    /// The file holds several sets of weights of the network.
+    #[error(
+        "{origin} holds {} sets of weights: {}; save one of them alone, in Python by \
+         torch.save(torch.load(FILE)[\"{first}\"], \"weights.pth\")",
+        .keys.len(), .keys.join(", "), first = .keys.first().map_or("", String::as_str)
+    )]
+    SeveralSets {
+        /// The file.
+        origin: String,
+        /// Their keys in the file, such as `state_dict` and `state_dict_ema`.
+        keys: Vec<String>,
+    },
+    /// The file holds a network without a classification head.
+    #[error(
+        "{origin} has no classification head for {network} (no {head}): it is a feature extractor{naming}; train a linear \
+         head on it and save both, or choose the weights of a classifier"
+    )]
+    NoHead {
+        /// The file.
+        origin: String,
+        /// The network that was being built.
+        network: String,
+        /// The head's tensor.
+        head: String,
+        /// A remark on names of another convention, or nothing.
+        naming: &'static str,
     },
     /// The file's tensors are not those of the network.
     #[error("{origin} does not fit {network}:{}", mismatch_text(.missing, .misshaped, .unused))]
     Mismatch {
-        /// Where the weights came from.
+        /// The file, or the origin of weights without one.
         origin: String,
         /// The network that was being built.
         network: String,
-        /// Tensors the network needs and the file lacks.
+        /// Tensors of the network that the file lacks.
         missing: Vec<String>,
         /// Tensors of another shape: name, shape found, shape expected.
         misshaped: Vec<(String, Vec<usize>, Vec<usize>)>,

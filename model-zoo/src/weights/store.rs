@@ -1,4 +1,4 @@
-//! The formats that weights come in: the names, shapes and values of a file's tensors.
+//! The formats of weights: names, shapes and values of a file's tensors.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,17 +10,18 @@ use pytorch_reader::PytorchReader;
 use safetensors::tensor::Metadata;
 
 use super::error::WeightsError;
+use crate::stand_in::{BEGINNING, stand_in};
 
-/// Largest safetensors header this project reads, in bytes: a file that claims more is not a checkpoint.
+/// The largest safetensors header that is read, in bytes: a file that claims more is not a checkpoint.
 const MAX_HEADER: u64 = 100 << 20;
 
-/// Makes the values of a tensor from its name and shape, for tests and timings without a file.
+/// Generates the values of a tensor from its name and shape, for tests and timings without a file.
 pub type Generator = Box<dyn Fn(&str, &[usize]) -> Vec<f32> + Send>;
 
 pub(super) trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
 
-/// Where tensors are read from.
+/// The tensors of a file, or a generator of tensors.
 pub(super) enum Store {
     Safetensors { bytes: Box<dyn ReadSeek>, data_start: u64, metadata: Metadata },
     PyTorch(HashMap<String, pytorch_reader::Tensor>),
@@ -28,7 +29,7 @@ pub(super) enum Store {
 }
 
 impl Store {
-    /// Opens a file, whose format its name or its first bytes tell.
+    /// Opens a file, whose format is known by its name or its first bytes.
     ///
     /// # Errors
     /// [`WeightsError::Io`] and [`WeightsError::Format`].
@@ -36,10 +37,13 @@ impl Store {
         let io = |source| WeightsError::Io { path: path.into(), source };
         let mut file = File::open(path).map_err(io)?;
         let mut magic = Vec::new();
-        file.by_ref().take(4).read_to_end(&mut magic).map_err(io)?;
+        file.by_ref().take(BEGINNING as u64).read_to_end(&mut magic).map_err(io)?;
+        if let Some(what) = stand_in(&magic) {
+            return Err(WeightsError::StandIn { path: path.into(), what });
+        }
         file.rewind().map_err(io)?;
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        // A cached download may have no extension: a zip archive or a pickle is told by its first bytes.
+        // A cached download may have no extension: a zip archive or a pickle is known by its first bytes.
         let pytorch = ["pth", "pt", "ckpt", "bin"].contains(&extension.as_str())
             || magic.starts_with(b"PK\x03\x04")
             || (extension != "safetensors" && magic.starts_with(b"\x80\x02"));
@@ -54,7 +58,7 @@ impl Store {
         open_safetensors(Path::new(origin), Box::new(Cursor::new(bytes)))
     }
 
-    /// The names of all tensors; none where they are generated.
+    /// The names of all tensors; empty if they are generated.
     pub fn names(&self) -> Vec<String> {
         match self {
             Self::Safetensors { metadata, .. } => metadata.tensors().into_keys().collect(),
@@ -63,7 +67,7 @@ impl Store {
         }
     }
 
-    /// The shape of a tensor, `None` where there is none; what is generated has no shape of its own.
+    /// The shape of a tensor, `None` if there is none or if tensors are generated.
     pub fn shape(&self, key: &str) -> Option<Vec<usize>> {
         match self {
             Self::Safetensors { metadata, .. } => metadata.info(key).map(|info| info.shape.clone()),
@@ -72,7 +76,7 @@ impl Store {
         }
     }
 
-    /// A tensor's values, which must be as many as those of `shape`; `origin` is what an error calls the file.
+    /// A tensor's values, as many as `shape` has; `origin` is the file's name in errors.
     ///
     /// # Errors
     /// [`WeightsError::Format`].
@@ -108,7 +112,7 @@ impl Store {
     }
 }
 
-/// The number of values of a shape; none where no number is as large.
+/// The number of values of a shape; `None` if it is too large for a number.
 pub(super) fn elements(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1, |count: usize, side| count.checked_mul(*side))
 }
@@ -142,7 +146,7 @@ fn open_safetensors(path: &Path, mut bytes: Box<dyn ReadSeek>) -> Result<Store, 
     }
     let mut head = Vec::new();
     bytes.by_ref().take(header).read_to_end(&mut head).map_err(io)?;
-    // The tensors stay in the file: of the format's own checks only the one against the file's length is left to do.
+    // The tensors stay in the file: of the format's checks only that of the file's length remains.
     let metadata: Metadata = serde_json::from_slice(&head).map_err(|e| wrong(e.to_string()))?;
     let data_start = header + 8;
     let expected = metadata.data_len() as u64;
