@@ -29,8 +29,8 @@ impl CropView {
     pub fn area(self, [left, top, right, bottom]: [f64; 4]) -> Option<PixelBox> {
         let [low, high] = [[left, top], [right, bottom]].map(|corner| self.to_crop(corner));
         let edge = |value: f64| (value - 0.5).ceil().clamp(0.0, self.side as f64) as usize;
-        let area = PixelBox { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
-        (area.pixels() > 0).then_some(area)
+        let found = PixelBox { left: edge(low[0]), top: edge(low[1]), right: edge(high[0]), bottom: edge(high[1]) };
+        (found.area() > 0).then_some(found)
     }
 
     /// Row and column of the pixel at a point (x, y) of the image; `None` outside the crop.
