@@ -29,3 +29,5 @@ pub mod tagged;
 pub mod training;
 pub mod weights;
 pub mod zoo;
+
+pub use explain::{Explain, Explainer};

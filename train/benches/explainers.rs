@@ -20,7 +20,6 @@ use burn::train::TrainStep;
 use divan::{Bencher, black_box};
 use explainer_train::data::Batch;
 use explainer_train::distributed::ProcessGroup;
-use explainer_train::explain::{LoadedExplainer, Target};
 use explainer_train::fit::context::{Context, Masked, Task};
 use explainer_train::fit::step::TameTask;
 use explainer_train::fit::trainee::{Exchange, Trainee};
@@ -29,7 +28,9 @@ use explainer_zoo::artifact::{Artifact, ArtifactConfig};
 use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
+use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
 use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
+use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::masking::Masking;
 use explainer_zoo::training::{AdamW, Objective, Optimizer};
 use explainer_zoo::weights::WeightReader;
@@ -248,18 +249,18 @@ fn explanation(bencher: Bencher<'_, '_>, work: Work) {
     let device = subject.compute.device.clone();
     let spec = subject.backbone.spec();
     let config = ArtifactConfig::new(Method::Ttame, subject.head.clone(), spec.default_taps.clone(), spec, "random");
-    let loaded = LoadedExplainer {
+    let preprocessing = spec.preprocessing.clone();
+    let extractor = FeatureExtractor::new(subject.backbone, preprocessing.clone(), &config.taps, None).expect("taps");
+    let explainer = Explainer {
         artifact: Artifact { config, head: subject.head.explainer(0, &device) },
-        backbone: subject.backbone,
-        taps: subject.taps,
-        adapters: subject.adapters,
-        auxiliary: None,
+        extractor,
         compute: subject.compute,
         matched: Vec::new(),
     };
     let explain = || {
         let image = Tensor::from_data(TensorData::new(pixels.clone(), [1, 3, side, side]), &device);
-        let explained = loaded.maps(image, Target::Top(1)).expect("a map");
+        let batch = ExplainBatch::from_pixels(image, &preprocessing);
+        let explained = explainer.explain_batch(&batch, Targets::Top(1)).expect("a map");
         black_box(resize(explained.maps, [side, side]).into_data())
     };
     if timed() {

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod config;
 pub mod data;
 pub mod distributed;
+pub mod evaluation;
 pub mod explain;
 pub mod fit;
 pub mod report;

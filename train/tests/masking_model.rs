@@ -10,8 +10,7 @@ use std::process::Command;
 
 use burn::tensor::{Device, Tensor};
 use common::{CONFIG, errors, finish, head, kill_after};
-use explainer_train::explain::{LoadedExplainer, Moved, Target};
-use explainer_zoo::device::Compute;
+use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
 
 /// The quickstart, small, with a masking model: 3 steps of 8 images for the selector, 4 steps of 4 for the decoder, a
 /// checkpoint after every step.
@@ -96,11 +95,10 @@ fn an_artifact_explains_and_is_measured() {
     assert_eq!(about["head"]["sides"], serde_json::json!([24, 12, 6]));
     assert!(run.join("contact_sheet.png").is_file());
 
-    let compute = Compute::default();
-    let loaded = LoadedExplainer::open(&artifact, Moved::default(), &compute, &mut |_, _| {}).expect("an explainer");
+    let explainer = Explainer::open(&artifact).expect("an explainer");
     let pixels = Tensor::<4>::full([2, 3, 96, 96], 0.4, &Device::flex());
-    let one = loaded.maps(pixels.clone(), Target::Top(1)).expect("maps").maps;
-    let all = loaded.maps(pixels, Target::Top(3)).expect("maps").maps;
+    let batch = ExplainBatch::from_pixels(pixels, explainer.preprocessing());
+    let [one, all] = [1, 3].map(|top| explainer.explain_batch(&batch, Targets::Top(top)).expect("maps").maps);
     assert_eq!((one.dims(), all.dims()), ([2, 1, 24, 24], [2, 3, 24, 24]));
     let values = |maps: Tensor<4>| maps.into_data().iter::<f32>().collect::<Vec<_>>();
     let (one, first) = (values(one), values(all.narrow(1, 0, 1)));

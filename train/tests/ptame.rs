@@ -11,9 +11,8 @@ use burn::tensor::{Device, Tensor, s};
 use burn::train::Interrupter;
 use common::{CONFIG, errors, finish, head, training};
 use explainer_train::config::Config;
-use explainer_train::explain::{LoadedExplainer, Moved, Target};
 use explainer_train::fit::{self, ResumeFrom};
-use explainer_zoo::device::Compute;
+use explainer_zoo::explain::{Explain, ExplainBatch, Explained, Explainer, Targets};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// ResNet-18 with drawn weights lends its feature maps, of 24, 12, 6 and 3 cells a side, to explain the classifier of
@@ -113,12 +112,17 @@ fn pixels() -> Tensor<4> {
     Tensor::<4>::full([1, 3, 96, 96], 0.25, &Device::flex()).slice_fill(s![.., 0, 20..60, 30..70], 1.0)
 }
 
+fn explain(explainer: &Explainer) -> Explained {
+    let batch = ExplainBatch::from_pixels(pixels(), explainer.preprocessing());
+    explainer.explain_batch(&batch, Targets::Top(1)).expect("maps")
+}
+
 /// The same image gives another map with another auxiliary and the same classifier; the class is the classifier's.
 fn the_map_is_the_auxiliarys(artifact: &Path) {
-    let explained = |auxiliary| {
-        let moved = Moved { auxiliary, ..Moved::default() };
-        let loaded = LoadedExplainer::open(artifact, moved, &Compute::default(), &mut |_, _| {}).expect("an explainer");
-        let explained = loaded.maps(pixels(), Target::Top(1)).expect("maps");
+    let explained = |auxiliary: Option<&str>| {
+        let builder = Explainer::builder(artifact);
+        let builder = auxiliary.into_iter().fold(builder, |builder, weights| builder.auxiliary_weights(weights));
+        let explained = explain(&builder.open().expect("an explainer"));
         (explained.logits.into_data(), explained.maps.into_data())
     };
     let (own, other) = (explained(None), explained(Some("random:1")));
@@ -137,10 +141,8 @@ fn an_artifact_explains_as_the_trained_head_did_in_its_run() {
     config.output = Some(folder.path().into());
     let finished = fit::run(&config, &ResumeFrom::Start, true, &Interrupter::new()).expect("a run");
     let artifact = finished.artifact.clone().expect("an artifact");
-    let loaded =
-        LoadedExplainer::open(&artifact, Moved::default(), &Compute::default(), &mut |_, _| {}).expect("an explainer");
     let (clean, maps) = finished.trainee.explain(pixels());
-    let explained = loaded.maps(pixels(), Target::Top(1)).expect("maps");
+    let explained = explain(&Explainer::open(&artifact).expect("an explainer"));
     assert_eq!(clean.logits.into_data(), explained.logits.into_data());
     assert_eq!(maps.into_data(), explained.maps.into_data());
 }

@@ -11,8 +11,6 @@ const PYTORCH: &str = include_str!("head.py");
 const PYTORCH_MASKING: &str = include_str!("masking_model.py");
 /// The same in Rust, compiled as the documentation tests of [`super`].
 const RUST: &str = include_str!("usage.rs");
-/// The same with an auxiliary.
-const RUST_AUXILIARY: &str = include_str!("usage_auxiliary.rs");
 
 /// The card of an explainer, in Markdown with YAML front matter; once `published`, with its place and its licence.
 pub(super) fn card(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
@@ -135,11 +133,9 @@ fn figures(config: &ArtifactConfig) -> String {
 }
 
 fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
-    let (rust, whose) = match config.auxiliary {
-        None => (RUST, "the taps' feature maps `features`"),
-        Some(_) => {
-            (RUST_AUXILIARY, "the feature maps `features` of the auxiliary's taps, the same pixels normalised for it")
-        }
+    let whose = match config.auxiliary {
+        None => "the taps' feature maps `features`",
+        Some(_) => "the feature maps `features` of the auxiliary's taps, the same pixels normalised for it",
     };
     let file = match published {
         None => format!("\"{MODEL}\""),
@@ -166,7 +162,7 @@ fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
     format!(
         "\n## Use\n\nOn the command line{command_line}:\n\n\
          ```sh\nexplainer-train explain {place} image.jpg\n```\n\n\
-         In Rust, with the crate `explainer-zoo`{in_rust}:\n\n```rust\n{rust}```\n\n\
+         In Rust, with the crate `explainer-zoo`{in_rust}:\n\n```rust\n{RUST}```\n\n\
          In PyTorch, given {given}:\n\n\
          ```python\n{module}\n\n\
          {download}from safetensors.torch import load_file\n\n{use_of_it}```\n\n\

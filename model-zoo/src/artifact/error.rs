@@ -10,6 +10,17 @@ use crate::weights::WeightsError;
 /// Why an artifact cannot be written, read or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
+    /// The path does not name an artifact.
+    #[error(
+        "{path}: found {found}, expected the folder of an explainer (config.json, model.safetensors), \
+         such as artifact/ in the output of a run"
+    )]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

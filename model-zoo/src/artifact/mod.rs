@@ -15,11 +15,7 @@
 //!
 //! BEE learns no head: what its folder holds is in [`bee`].
 //!
-//! With an auxiliary, as P-TAME has one, it is the auxiliary's feature maps that the head looks at:
-//!
-//! ```no_run
-#![doc = include_str!("usage_auxiliary.rs")]
-//! ```
+//! P-TAME's head reads the feature maps of an auxiliary classifier; [`Explainer`](crate::Explainer) loads it as well.
 
 pub mod bee;
 mod card;
@@ -28,6 +24,8 @@ mod error;
 mod files;
 mod front_matter;
 pub mod lightning;
+mod locate;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +40,7 @@ use sha2::{Digest, Sha256};
 pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
 pub(crate) use front_matter::Published;
+pub use locate::locate;
 
 use crate::explainer::AnyHead;
 use crate::weights::WeightReader;

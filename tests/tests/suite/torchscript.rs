@@ -102,9 +102,8 @@ mod training {
 
     use explainer_tests::{images_folder, weights_folder};
     use explainer_train::config::Config;
-    use explainer_train::explain::{LoadedExplainer, Moved, Target};
     use explainer_train::fit::{self, ResumeFrom};
-    use explainer_zoo::device::Compute;
+    use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
 
     use super::*;
 
@@ -157,11 +156,10 @@ masking: before-norm
         }
 
         // Its artifact explains, with the TorchScript at the place that it names.
-        let compute = Compute::default();
-        let loaded = LoadedExplainer::open(&torch.join("artifact"), Moved::default(), &compute, &mut |_, _| {})
-            .expect("an explainer");
-        let pixels = Tensor::<4>::full([1, 3, 224, 224], 0.5, &compute.device);
-        assert_eq!(loaded.maps(pixels, Target::Top(1)).expect("maps").classes.len(), 1);
+        let explainer = Explainer::open(torch.join("artifact")).expect("an explainer");
+        let pixels = Tensor::<4>::full([1, 3, 224, 224], 0.5, &explainer.compute.device);
+        let batch = ExplainBatch::from_pixels(pixels, explainer.preprocessing());
+        assert_eq!(explainer.explain_batch(&batch, Targets::Top(1)).expect("maps").classes.len(), 1);
     }
 
     #[test]

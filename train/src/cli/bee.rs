@@ -1,17 +1,14 @@
 //! What the commands show of BEE: runs, explanations, mixtures.
 
-use super::explain::ExplainArgs;
-use super::pass::Pass;
-use super::shared;
-use super::{BadUsage, Global};
-use crate::explain::ClassNames;
-use crate::explain::bee::{Drawn, LoadedBee, Moved};
+use super::{Global, shared};
+use crate::explain::{BeeExplainer, BeeOptions, WeightOverrides};
 use crate::fit::bee::Finished;
 use crate::report::progress::{warn_of_unverified, with_download_bar};
 use crate::report::table::Table;
 use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
-use explainer_zoo::explainer::bee::{BeeError, Metric, Mixture, Mode};
+use explainer_zoo::explainer::bee::{BeeError, Mixture};
 use explainer_zoo::image::Pixels;
+use explainer_zoo::weights::source::Progress;
 use std::path::Path;
 
 /// The closing tables of a run.
@@ -103,20 +100,23 @@ pub(super) fn facts(config: &BeeConfig) -> Vec<(String, String)> {
     rows
 }
 
-/// The mixtures of an artifact; for an image, if one is given, the arms' probabilities in its context.
+/// The mixtures of an artifact; with an image, the arms' probabilities in its context.
 pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> anyhow::Result<String> {
     let compute = shared::compute(global)?;
+    let artifact = BeeArtifact::load(folder, &compute.device)?;
     let mut text = String::new();
-    let (artifact, features) = match image {
-        None => (BeeArtifact::load(folder, &compute.device)?, None),
-        Some(path) => {
-            let loaded = open(folder, Moved::default(), global)?;
-            let pixels = loaded.artifact.config.preprocessing.centre(&explainer_zoo::image::decode(path)?)?;
-            let features = loaded.features(Pixels::to_tensor(&[pixels], &compute.device)?);
-            text += &format!("in the context of {}:\n\n", path.display());
-            (loaded.artifact, Some(features))
-        }
-    };
+    let mut features = None;
+    if let Some(path) = image {
+        // The context is the same for every metric.
+        let options = BeeOptions { metric: artifact.config.metrics.first().copied(), ..BeeOptions::default() };
+        let weights = WeightOverrides::default();
+        let load = |progress: &mut Progress<'_>| BeeExplainer::open(folder, &weights, options, &compute, progress);
+        let opened = with_download_bar(global.quiet, load)?;
+        warn_of_unverified(&opened.matched);
+        let pixels = artifact.config.preprocessing.centre(&explainer_zoo::image::decode(path)?)?;
+        features = Some(opened.features(Pixels::to_tensor(&[pixels], &compute.device)?));
+        text += &format!("in the context of {}:\n\n", path.display());
+    }
     if features.is_none() {
         text += "in the mean of the contexts learned from:\n\n";
     }
@@ -124,77 +124,10 @@ pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> 
     Ok(text + &tables.collect::<Result<Vec<_>, _>>()?.join("\n"))
 }
 
-/// Opens a BEE explainer with its classifiers, and warns if nobody can tell whether they belong together.
-fn open(folder: &Path, moved: Moved<'_>, global: &Global) -> anyhow::Result<LoadedBee> {
-    let compute = shared::compute(global)?;
-    let loaded = with_download_bar(global.quiet, |progress| LoadedBee::open(folder, moved, &compute, progress))?;
-    warn_of_unverified(&loaded.matched);
-    Ok(loaded)
-}
-
-/// The metric that was asked for, or the only one there is.
-fn metric(asked: Option<&str>, known: &[Metric]) -> Result<Metric, BadUsage> {
-    match (asked, known) {
-        (Some(name), _) => name.parse::<Metric>().map_err(|error| BadUsage(format!("--metric: {error}"))),
-        (None, [only]) => Ok(*only),
-        (None, _) => {
-            let names: Vec<&str> = known.iter().map(|metric| metric.name()).collect();
-            Err(BadUsage(format!("--metric is needed, this explainer learned for {}", names.join(", "))))
-        }
-    }
-}
-
-/// Explains images by the best of several draws.
-pub(super) fn explain(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
-    if args.places.auxiliary_weights.is_some() {
-        return Err(BadUsage("--auxiliary-weights: a BEE explainer has no auxiliary classifier".into()).into());
-    }
-    let context = args.context_weights.as_deref();
-    let moved = Moved { backbone: args.places.weights.as_deref(), context };
-    let loaded = open(&args.artifact, moved, global)?;
-    let config = &loaded.artifact.config;
-    let metric = metric(args.metric.as_deref(), &config.metrics)?;
-    loaded.artifact.mixtures.of(metric).map_err(|error| BadUsage(format!("--metric: {error}")))?;
-    let names = ClassNames::new(config.class_names.as_deref(), config.classes);
-    let which = args.which(&names)?;
-    let mode = match args.family {
-        Some(family) => Mode::Fixed(family),
-        None if args.fine_tune => Mode::FineTuned,
-        None => Mode::Pretrained,
-    };
-    let draws = args.draws.map_or(config.draws, usize::from);
-    let device = &loaded.compute.device;
-    Pass {
-        preprocessing: &config.preprocessing,
-        names: &names,
-        columns: &[metric.name(), "baseline"],
-        how: match args.family {
-            Some(family) => format!(", each by the best of {draws} draws from the family {family}"),
-            None => format!(", each by the best of {draws} draws"),
-        },
-        batch: 1,
-        workers: loaded.compute.threads,
-    }
-    .run(args, global, |batch| {
-        let drawn = loaded.explain(batch.images(device), which, metric, draws, mode)?;
-        let shown = |Drawn { map, score, family, .. }| (map, vec![format!("{score:.4}"), family.to_string()]);
-        Ok(vec![drawn.into_iter().map(shown).collect()])
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use explainer_zoo::explainer::bee::{MixtureConfig, Mixtures};
-
-    #[test]
-    fn a_metric_is_asked_for_unless_there_is_one_alone() {
-        assert_eq!(metric(Some("del"), &[Metric::Ins]).map_err(|e| e.0), Ok(Metric::Del));
-        assert_eq!(metric(None, &[Metric::Ins]).map_err(|e| e.0), Ok(Metric::Ins));
-        let message = metric(None, &[Metric::Ins, Metric::Del]).unwrap_err().0;
-        assert!(message.contains("--metric") && message.contains("INS, DEL"), "{message}");
-        assert!(metric(Some("ROAD"), &[Metric::Ins]).unwrap_err().0.contains("ROAD"));
-    }
+    use explainer_zoo::explainer::bee::{Metric, MixtureConfig, Mixtures};
 
     #[test]
     fn every_arm_is_shown_with_its_uncertainty() {

@@ -1,12 +1,14 @@
 //! `explainer-train explain`: heat maps of images.
 
-use super::pass::Pass;
-use super::shared::{self, WeightArgs};
-use super::{BadUsage, Global, bee};
-use crate::explain::{ClassNames, Target};
+use super::explain_images::ImageExplainer;
+use super::shared::{self, BeeArgs, WeightArgs};
+use super::{BadUsage, Global};
+use crate::explain::ClassNames;
+use anyhow::Context;
 use clap::Args;
-use explainer_zoo::artifact::bee::is_bee;
-use explainer_zoo::explainer::bee::Family;
+use explainer_zoo::explain::Targets;
+use std::fs;
+use std::io::BufReader;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -48,28 +50,15 @@ pub struct ExplainArgs {
     /// Explain the k most probable classes
     #[arg(long, value_name = "K", default_value = "1")]
     pub top_k: NonZeroUsize,
-    /// Explain for this metric: the best of several maps for it (BEE)
-    #[arg(long, value_name = "NAME")]
-    pub metric: Option<String>,
-    /// How many maps are drawn for an explanation; by default as the artifact says (BEE)
-    #[arg(long, value_name = "T")]
-    pub draws: Option<NonZeroUsize>,
-    /// Learn from each map before the next is drawn, for this image alone (BEE)
-    #[arg(long)]
-    pub fine_tune: bool,
-    /// Draw all baselines from one family in place of the learned mixture: normal, uniform, blur, constant or train-data
-    /// (BEE)
-    #[arg(long, value_name = "NAME", conflicts_with = "fine_tune")]
-    pub family: Option<Family>,
-    /// The context's weights, if they are no longer where the artifact says (BEE)
-    #[arg(long, value_name = "SOURCE")]
-    pub context_weights: Option<String>,
-    /// Folder for what is written; made if it is not there
+    /// Folder for the files; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "explanations")]
     pub out: PathBuf,
     /// Where the weights are.
     #[command(flatten)]
     pub places: WeightArgs,
+    /// BEE's options.
+    #[command(flatten)]
+    pub bee: BeeArgs,
 }
 
 impl ExplainArgs {
@@ -83,64 +72,30 @@ impl ExplainArgs {
         args
     }
 
-    /// The classes that were asked for.
-    pub(super) fn which(&self, names: &ClassNames) -> Result<Target, BadUsage> {
+    /// The classes to explain.
+    fn targets(&self, names: &ClassNames) -> Result<Targets<'static>, BadUsage> {
         Ok(match &self.class {
-            Some(asked) => Target::Class(names.find(asked).map_err(|error| BadUsage(format!("--class: {error}")))?),
-            None => Target::Top(self.top_k.get()),
+            Some(class) => Targets::Class(names.find(class).map_err(|error| BadUsage(format!("--class: {error}")))?),
+            None => Targets::Top(self.top_k.get()),
         })
-    }
-
-    /// Refuses the options that only a BEE explainer has.
-    fn no_bee(&self) -> Result<(), BadUsage> {
-        let given = [
-            ("--metric", self.metric.is_some()),
-            ("--draws", self.draws.is_some()),
-            ("--fine-tune", self.fine_tune),
-            ("--family", self.family.is_some()),
-            ("--context-weights", self.context_weights.is_some()),
-        ];
-        match given.into_iter().find(|(_, given)| *given) {
-            Some((option, _)) => {
-                let artifact = self.artifact.display();
-                Err(BadUsage(format!("{option}: {artifact} is no BEE explainer: it has one map a class; leave it out")))
-            }
-            None => Ok(()),
-        }
     }
 }
 
-/// Images at a time.
-const BATCH: usize = 16;
-
 /// Explains.
 pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
-    let settled = args.settled();
-    let found = shared::find(&settled.artifact, global)?;
-    found.trusted(&settled.places.given())?;
-    found.trusted(&[("context", "--context-weights", settled.context_weights.is_some())])?;
-    let args = &ExplainArgs { artifact: found.folder.clone(), ..settled };
-    if is_bee(&args.artifact) {
-        return bee::explain(args, global);
+    let args = args.settled();
+    let found = shared::find(&args.artifact, global)?;
+    found.trusted(&args.places.given())?;
+    let explainer = shared::open(&found, &args.places, &args.bee, global)?.explainer;
+    let names = ClassNames::of(explainer.as_ref());
+    let targets = args.targets(&names)?;
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let workers = shared::compute(global)?.threads;
+    let images = ImageExplainer { explainer: explainer.as_ref(), names: &names, targets, out: &args.out, workers };
+    match args.stdin_list {
+        true => images.stream(BufReader::new(std::io::stdin()), std::io::stdout()),
+        false => images.table(&args.images, global),
     }
-    args.no_bee()?;
-    let loaded = shared::open(&args.artifact, &args.places, global)?;
-    let config = &loaded.artifact.config;
-    let names = ClassNames::of(config);
-    let which = args.which(&names)?;
-    let device = &loaded.compute.device;
-    Pass {
-        preprocessing: &config.preprocessing,
-        names: &names,
-        columns: &[],
-        how: String::new(),
-        batch: BATCH,
-        workers: loaded.compute.threads,
-    }
-    .run(args, global, |batch| {
-        let maps = loaded.maps(batch.images(device), which)?.per_image()?;
-        Ok(maps.into_iter().map(|maps| maps.into_iter().map(|map| (map, Vec::new())).collect()).collect())
-    })
 }
 
 #[cfg(test)]

@@ -2,16 +2,15 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
-mod against;
 mod bee;
 mod compare;
 mod completions;
 mod config;
 mod evaluate;
 mod explain;
+mod explain_images;
 mod import;
 mod inspect;
-mod pass;
 mod publish;
 mod ranks;
 mod shared;
@@ -20,14 +19,13 @@ mod told;
 mod train;
 mod zoo;
 
-pub use against::Other;
 pub use compare::CompareArgs;
 pub use evaluate::EvaluateArgs;
 pub use explain::ExplainArgs;
 pub use import::ImportArgs;
 pub use inspect::InspectArgs;
 pub use publish::PublishArgs;
-pub use shared::WeightArgs;
+pub use shared::{BeeArgs, WeightArgs};
 pub use train::{Strategy, TrainArgs};
 pub use zoo::{ZooArgs, ZooCommand};
 

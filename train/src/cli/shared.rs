@@ -1,33 +1,35 @@
-//! What the commands that work with weights share: the device, the loading of an explainer.
+//! What several commands share: the device, finding and opening an explainer.
 
 use super::{BadUsage, Global};
-use crate::explain::{LoadedExplainer, Moved};
+use crate::explain::{self, BeeOptions, OpenError, OpenOptions, OpenedExplainer, WeightOverrides, metric_names};
 use crate::report::progress::{warn_of_unverified, with_download_bar};
 use clap::Args;
-use explainer_zoo::artifact::CONFIG;
+use explainer_zoo::artifact::{self, CONFIG};
 use explainer_zoo::backbone::torchscript;
 use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::bee::{Family, Metric, Mode};
 use explainer_zoo::hub::{self, Reference};
 use explainer_zoo::weights::source::SourceSettings;
 use explainer_zoo::zoo::{self, Opened};
 use serde::Deserialize;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// What an explainer that comes with the program is named by.
+/// Prefix of the name of a published explainer.
 const ZOO: &str = "zoo:";
 
-/// The device that was asked for, by default the CPU.
+/// The device of `--device`, by default the CPU.
 pub(super) fn compute(global: &Global) -> Result<Compute, BadUsage> {
     let name = global.device.as_deref().unwrap_or("flex");
     Compute::new(name, global.threads.map(usize::from)).map_err(|error| BadUsage(error.to_string()))
 }
 
-/// An explainer that was asked for, on this machine.
+/// The files of an explainer, on this machine.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Folder of its artifact; there as long as this value is.
+    /// Folder of its artifact; it exists as long as this value does.
     pub folder: PathBuf,
-    /// Whether somebody else wrote it.
+    /// Whether it was downloaded.
     fetched: bool,
     _opened: Option<Opened>,
 }
@@ -42,7 +44,7 @@ pub(super) fn find(place: &Path, global: &Global) -> anyhow::Result<Found> {
         return Ok(Found { folder: opened.folder().to_path_buf(), fetched: false, _opened: Some(opened) });
     }
     if !Reference::is_meant(text) {
-        return Ok(Found { folder: place.to_path_buf(), fetched: false, _opened: None });
+        return Ok(Found { folder: artifact_of(place), fetched: false, _opened: None });
     }
     let reference: Reference = text.parse().map_err(|error: hub::ReferenceError| BadUsage(error.to_string()))?;
     let settings = SourceSettings::from_env();
@@ -50,9 +52,14 @@ pub(super) fn find(place: &Path, global: &Global) -> anyhow::Result<Found> {
     Ok(Found { folder: fetched.folder, fetched: true, _opened: None })
 }
 
+/// The artifact in the output of a run; anything else as it is, for whoever opens it to say what is wrong.
+fn artifact_of(place: &Path) -> PathBuf {
+    artifact::locate(place).unwrap_or_else(|_| place.to_path_buf())
+}
+
 impl Found {
-    /// Refuses an explainer from the Hub whose classifier is a TorchScript that nobody here has chosen: it is a program,
-    /// and LibTorch would run it. `given` are the options that say where weights are, by the part of `config.json`.
+    /// Refuses a downloaded explainer whose classifier is a TorchScript file that the user has not chosen: LibTorch would
+    /// run it as a program. `given` lists the options for weights: the part of `config.json`, the option, whether it was given.
     pub fn trusted(&self, given: &[(&str, &str, bool)]) -> anyhow::Result<()> {
         #[derive(Default, Deserialize)]
         struct Record {
@@ -74,45 +81,83 @@ impl Found {
     }
 }
 
-/// Where the weights are that a trained explainer needs.
+/// Where the weights of an explainer's classifiers are.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WeightArgs {
-    /// The classifier's weights, where they are no longer at the place that the artifact names
+    /// Weights of the classifier, if they are not at the place that the artifact names
     #[arg(long, value_name = "SOURCE")]
     pub weights: Option<String>,
-    /// The auxiliary classifier's weights, likewise (P-TAME)
-    #[arg(long, value_name = "SOURCE")]
+    /// Weights of the second classifier, likewise: P-TAME's auxiliary, BEE's context
+    #[arg(long, value_name = "SOURCE", visible_alias = "context-weights")]
     pub auxiliary_weights: Option<String>,
 }
 
 impl WeightArgs {
-    fn moved(&self) -> Moved<'_> {
-        Moved { backbone: self.weights.as_deref(), auxiliary: self.auxiliary_weights.as_deref() }
+    fn overrides(&self) -> WeightOverrides {
+        WeightOverrides { backbone: self.weights.clone(), second: self.auxiliary_weights.clone() }
     }
 
-    /// What was given, for [`Found::trusted`].
-    pub(super) fn given(&self) -> [(&'static str, &'static str, bool); 2] {
+    /// The options that were given, for [`Found::trusted`].
+    pub(super) fn given(&self) -> [(&'static str, &'static str, bool); 3] {
+        let second = self.auxiliary_weights.is_some();
         [
             ("backbone", "--weights", self.weights.is_some()),
-            ("auxiliary", "--auxiliary-weights", self.auxiliary_weights.is_some()),
+            ("auxiliary", "--auxiliary-weights", second),
+            ("context", "--context-weights", second),
         ]
     }
 }
 
-/// Opens a trained explainer with its classifiers, and warns if nobody can tell whether they belong together.
-pub(super) fn open(folder: &Path, places: &WeightArgs, global: &Global) -> anyhow::Result<LoadedExplainer> {
-    let compute = compute(global)?;
-    let moved = places.moved();
-    let loaded = with_download_bar(global.quiet, |progress| LoadedExplainer::open(folder, moved, &compute, progress))?;
-    warn_of_unverified(&loaded.matched);
-    Ok(loaded)
+/// How a BEE explainer explains.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of BEE")]
+pub struct BeeArgs {
+    /// Metric that the map is drawn for: the best of several maps for it
+    #[arg(long, value_name = "NAME")]
+    pub metric: Option<Metric>,
+    /// Number of maps drawn for an explanation [default: as the artifact says]
+    #[arg(long, value_name = "T")]
+    pub draws: Option<NonZeroUsize>,
+    /// Learn from each map before the next is drawn, for this image only
+    #[arg(long)]
+    pub fine_tune: bool,
+    /// Draw all baselines from one family instead of the learned mixture: normal, uniform, blur, constant or train-data
+    #[arg(long, value_name = "NAME", conflicts_with = "fine_tune")]
+    pub family: Option<Family>,
 }
 
-/// The explainer before classifiers of which ever more is random.
-pub(super) fn randomised(
-    loaded: &LoadedExplainer,
+impl BeeArgs {
+    fn options(&self) -> BeeOptions {
+        let mode = match self.family {
+            Some(family) => Mode::Fixed(family),
+            None if self.fine_tune => Mode::FineTuned,
+            None => Mode::Pretrained,
+        };
+        BeeOptions { metric: self.metric, draws: self.draws.map(usize::from), mode }
+    }
+}
+
+/// Opens an explainer with its classifiers, and warns of classifiers that cannot be verified.
+pub(super) fn open(
+    found: &Found,
     places: &WeightArgs,
+    bee: &BeeArgs,
     global: &Global,
-) -> anyhow::Result<Vec<LoadedExplainer>> {
-    Ok(with_download_bar(global.quiet, |progress| loaded.randomised(places.moved(), progress))?)
+) -> anyhow::Result<OpenedExplainer> {
+    let options = OpenOptions { weights: places.overrides(), compute: compute(global)?, bee: bee.options() };
+    let opened = with_download_bar(global.quiet, |progress| explain::open(&found.folder, &options, progress));
+    let opened = opened.map_err(|error| match error {
+        OpenError::Explain(error) => anyhow::Error::from(error),
+        OpenError::NotBee { option } => {
+            let folder = found.folder.display();
+            BadUsage(format!("--{option}: {folder} is no BEE explainer: it has one map per class; leave it out")).into()
+        }
+        OpenError::MetricNeeded { known } => {
+            let known = metric_names(&known);
+            BadUsage(format!("--metric is needed, this explainer learned for {known}")).into()
+        }
+        OpenError::NoMixture(error) => BadUsage(format!("--metric: {error}")).into(),
+    })?;
+    warn_of_unverified(&opened.matched);
+    Ok(opened)
 }

@@ -2,12 +2,12 @@
 
 use super::{BadUsage, Global, print, shared};
 use crate::data::{Images, Loader, Plan};
-use crate::explain::{LoadedExplainer, Moved, Target};
 use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use clap::{Args, Subcommand};
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::device::Compute;
+use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
 use explainer_zoo::weights::source::SourceSettings;
 use explainer_zoo::zoo::{self, Entry};
 use std::path::Path;
@@ -106,9 +106,8 @@ fn list(entries: &[Entry]) -> String {
 fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<String> {
     let settings = SourceSettings::from_env();
     let opened = with_download_bar(global.quiet, |progress| entry.open(&settings, progress))?;
-    let load = |progress: &mut dyn FnMut(u64, Option<u64>)| {
-        LoadedExplainer::open(opened.folder(), Moved::default(), compute, progress)
-    };
+    let load =
+        |progress: &mut dyn FnMut(u64, Option<u64>)| Explainer::load(opened.folder(), None, None, compute, progress);
     let loaded = with_download_bar(global.quiet, load)?;
     for matched in &loaded.matched {
         if let BackboneMatch::Unverified(reason) = matched {
@@ -127,7 +126,7 @@ fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<S
 }
 
 /// Explains the quickstart's scenes, stretched to the images that the explainer takes; how many maps came out.
-fn explain(loaded: &LoadedExplainer) -> anyhow::Result<usize> {
+fn explain(loaded: &Explainer) -> anyhow::Result<usize> {
     let preprocessing = &loaded.artifact.config.preprocessing;
     let folder = tempfile::tempdir()?;
     let images = match Images::open(Path::new(SCENES), preprocessing) {
@@ -143,7 +142,8 @@ fn explain(loaded: &LoadedExplainer) -> anyhow::Result<usize> {
     let loader = Loader::new(set.clone(), Plan::validation(set.len()), 0)?;
     let mut count = 0;
     for batch in loader {
-        let explained = loaded.maps(batch?.images(&loaded.compute.device), Target::Top(1))?;
+        let pixels = batch?.images(&loaded.compute.device);
+        let explained = loaded.explain_batch(&ExplainBatch::from_pixels(pixels, preprocessing), Targets::Top(1))?;
         for map in explained.per_image()?.into_iter().flatten() {
             if !map.map.values().iter().all(|value| (0.0..=1.0).contains(value)) {
                 anyhow::bail!("a map of class {} has values outside 0..1, or that are no numbers", map.class);

@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 use explainer_zoo::artifact::BackboneRecord;
-use explainer_zoo::backbone::{self, Backbone};
+use explainer_zoo::backbone::Backbone;
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
 use explainer_zoo::image::Preprocessing;
-use explainer_zoo::weights::source::{Progress, WeightSource};
+use explainer_zoo::weights::source::Progress;
 
-use super::CompareError;
-use super::ready::Trained;
+use super::error::CompareError;
+use super::trained::Trained;
 use crate::config::CompareConfig;
 use crate::report::progress::with_download_bar;
 use explainer_metrics::CASCADE;
 
 /// The explained classifier.
 #[derive(Clone, Debug)]
-pub struct Classifier {
+pub struct ComparedClassifier {
     /// The network.
     pub backbone: Arc<dyn Backbone>,
     /// How images become its input.
@@ -30,18 +28,7 @@ pub struct Classifier {
     pub names: Option<Vec<String>>,
 }
 
-/// What a classifier makes of a batch.
-#[derive(Clone, Debug)]
-pub(super) struct Clean {
-    /// Normalised images `[B,3,H,W]`.
-    pub images: Tensor<4>,
-    /// `[B,K]`
-    pub logits: Tensor<2>,
-    /// The predicted class of each image; of equals the lower index.
-    pub classes: Vec<usize>,
-}
-
-impl Classifier {
+impl ComparedClassifier {
     /// The one that the configuration names, or the first trained explainer's; `trained` has a place for each explainer.
     ///
     /// # Errors
@@ -56,9 +43,8 @@ impl Classifier {
         let mut learned = named.filter_map(|(explainer, trained)| Some((explainer.name(), trained.as_ref()?)));
         let first = learned.clone().next();
         let load = |record: &BackboneRecord| {
-            let (name, weights, sha256) = (&record.name, &record.weights, digest(record));
-            let prepared = first.as_ref().map(|(_, trained)| &trained.about.preprocessing);
-            with_download_bar(quiet, |progress| backbone::open(name, weights, sha256, prepared, compute, progress))
+            let preprocessing = first.as_ref().map(|(_, trained)| &trained.about.preprocessing);
+            with_download_bar(quiet, |progress| record.load(preprocessing, compute, progress))
         };
         // What the records say is compared before anything is loaded, where all of it is in records.
         let mut opened = None;
@@ -106,39 +92,14 @@ impl Classifier {
         Ok(Self { backbone, preprocessing, record, names })
     }
 
-    /// The predictions for images `[B,3,H,W]` in 0..=1, cropped as the preprocessing has it.
-    pub(super) fn look(&self, pixels: Tensor<4>) -> Clean {
-        let images = self.preprocessing.normalise(pixels);
-        let logits = self.backbone.forward(images.clone(), &[]).logits;
-        let [_, count] = logits.dims();
-        let scores: Vec<f32> = softmax(logits.clone(), 1).into_data().iter::<f32>().collect();
-        let best = |row: &[f32]| {
-            let better =
-                |best: usize, class: usize| if row[class].total_cmp(&row[best]).is_gt() { class } else { best };
-            (0..row.len()).reduce(better).unwrap_or(0)
-        };
-        let classes = scores.chunks(count.max(1)).map(best).collect();
-        Clean { images, logits, classes }
-    }
-
-    /// The classifier with ever more of it random: a [`CASCADE`].
+    /// The classifier at each stage of the cascading randomisation ([`CASCADE`]).
     ///
     /// # Errors
-    /// Weights that cannot be had once more.
+    /// Weights that cannot be read again.
     pub(super) fn randomised(&self, compute: &Compute, quiet: bool) -> Result<Vec<Arc<dyn Backbone>>, CompareError> {
-        let (BackboneRecord { name, weights, .. }, sha256) = (&self.record, digest(&self.record));
-        let cascade =
-            |progress: &mut Progress<'_>| backbone::cascade(name, weights, sha256, &CASCADE, compute, progress);
-        let cascade = with_download_bar(quiet, cascade)?;
-        Ok(cascade.into_iter().map(|random| Arc::new(random) as Arc<dyn Backbone>).collect())
+        let cascade = |progress: &mut Progress<'_>| self.record.cascade(&CASCADE, compute, progress);
+        Ok(with_download_bar(quiet, cascade)?)
     }
-}
-
-/// The SHA-256 that weights must have, if it is known of them beforehand, as it is of files.
-fn digest(record: &BackboneRecord) -> Option<&str> {
-    let source = record.weights.parse::<WeightSource>();
-    let no_file = matches!(source, Ok(WeightSource::Embedded | WeightSource::Random { .. }));
-    record.sha256.as_deref().filter(|_| !no_file)
 }
 
 fn nameless() -> CompareError {

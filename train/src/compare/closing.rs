@@ -7,12 +7,11 @@ use image::RgbImage;
 
 use crate::data::{Batch, DataError, Loader, Plan};
 use crate::fit::Finished;
-use crate::report::ReportError;
-use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{colours, masked, picture};
 use crate::report::sheet::Sheet;
 use explainer_metrics::{Confidence, MaskedConfidence, Summary};
 use explainer_zoo::bilinear::resize;
+use explainer_zoo::explain::{HeatMap, HeatMapError};
 
 /// One method's figures.
 #[derive(Clone, Debug)]
@@ -91,7 +90,7 @@ fn mass_inside(finished: &Finished, batch: &Batch, maps: Tensor<4>) -> Vec<f64> 
 /// A contact sheet of the first `count` validation images: image, object (where known), map, masked image.
 ///
 /// # Errors
-/// A [`DataError`] of the images; a [`ReportError`] of a map's shape.
+/// A [`DataError`] of the images; [`HeatMapError`] for a map without values.
 pub fn contact_sheet(finished: &Finished, count: usize) -> Result<Sheet, SheetError> {
     let known = !finished.valid.is_empty() && finished.valid.object(0, explainer_zoo::image::Crop::Centre).is_some();
     let columns = if known { vec!["image", "object", "map", "masked"] } else { vec!["image", "map", "masked"] };
@@ -131,7 +130,7 @@ pub enum SheetError {
     /// The images.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The pictures.
+    /// A heat map without values.
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Map(#[from] HeatMapError),
 }

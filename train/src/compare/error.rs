@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use explainer_attribution::AttributionError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
+use explainer_zoo::explain::ExplainError;
 
 use crate::config::ConfigError;
 use crate::data::DataError;
-use crate::explain::ExplainError;
+use crate::evaluation::EvaluationError;
 use crate::fit::FitError;
 use crate::report::ReportError;
 use explainer_metrics::{MetricError, ResultsError};
@@ -47,6 +47,9 @@ pub enum CompareError {
         /// Why.
         source: ExplainError,
     },
+    /// An image cannot be explained.
+    #[error(transparent)]
+    Explain(ExplainError),
     /// An explainer's keys do not go with what it is.
     #[error("{name}: {problem}")]
     Keys {
@@ -108,9 +111,22 @@ pub enum CompareError {
     Write(#[from] explainer_zoo::files::WriteError),
 }
 
+impl From<EvaluationError> for CompareError {
+    fn from(error: EvaluationError) -> Self {
+        match error {
+            EvaluationError::Explain(source) => Self::Explain(source),
+            EvaluationError::Metric(error) => error.into(),
+            EvaluationError::Data(error) => error.into(),
+        }
+    }
+}
+
 impl CompareError {
-    /// A method that cannot be made or cannot explain.
-    pub(super) fn method(name: &str, error: AttributionError) -> Self {
-        Self::Explainer { name: name.into(), source: error.into() }
+    /// The error of one explainer, with its name.
+    pub(super) fn of(self, name: &str) -> Self {
+        match self {
+            Self::Explain(source) => Self::Explainer { name: name.into(), source },
+            other => other,
+        }
     }
 }

@@ -5,17 +5,19 @@ use std::path::Path;
 
 use burn::train::Interrupter;
 use explainer_zoo::device::Compute;
+use explainer_zoo::explain::{ExplainBatch, ExplainError, Targets};
 use explainer_zoo::image::{Crop, Pixels};
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use serde::Serialize;
 
-use super::{Classifier, CompareError, Contender, Measured};
+use super::error::CompareError;
+use super::explainers::ComparedExplainer;
+use super::journal::Measured;
 use crate::data::Images;
-use crate::explain::{ClassNames, ExplainError};
+use crate::explain::ClassNames;
 use crate::report::ReportError;
-use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{OPACITY, overlay, picture};
 use crate::report::progress::{bar, line};
 use explainer_metrics::{Better, MetricSpec};
@@ -65,7 +67,6 @@ pub(super) fn worst(measured: &[Measured], metric: usize, spec: &MetricSpec, cou
 
 /// What draws the maps.
 pub(super) struct Painter<'a> {
-    pub classifier: &'a Classifier,
     /// Names of the classifier's classes.
     pub names: &'a ClassNames,
     pub images: &'a Images,
@@ -80,7 +81,7 @@ impl Painter<'_> {
     pub fn paint(
         &self,
         worst: &[usize],
-        contenders: &[Contender],
+        explainers: &[ComparedExplainer],
         measured: &[Vec<Measured>],
         (metric, name): (usize, &str),
         folders: &[std::path::PathBuf],
@@ -101,7 +102,7 @@ impl Painter<'_> {
                 values: Vec::new(),
                 maps: Vec::new(),
             };
-            for ((contender, measured), folder) in contenders.iter().zip(measured).zip(folders) {
+            for ((explainer, measured), folder) in explainers.iter().zip(measured).zip(folders) {
                 let row = measured.iter().find(|row| row.index == *index);
                 case.values.push(row.and_then(|row| row.values.get(metric).copied().flatten()));
                 let Some(row) = row else {
@@ -112,7 +113,7 @@ impl Painter<'_> {
                 let file = folder.join(format!("{index}.jpg"));
                 let kept = match fs::read(&file) {
                     Ok(bytes) => bytes,
-                    Err(_) => self.draw(contender, &pixels, &photo, &file)?,
+                    Err(_) => self.draw(explainer, &pixels, &photo, &file)?,
                 };
                 case.maps.push(Some(kept));
                 if self.interrupter.should_stop() {
@@ -129,18 +130,19 @@ impl Painter<'_> {
     /// An explainer's map over an image, also in its file.
     fn draw(
         &self,
-        contender: &Contender,
+        explainer: &ComparedExplainer,
         pixels: &Pixels,
         photo: &RgbImage,
         file: &Path,
     ) -> Result<Vec<u8>, CompareError> {
-        let failed = |error: ExplainError| CompareError::Explainer { name: contender.name.clone(), source: error };
+        let failed = |source: ExplainError| CompareError::Explainer { name: explainer.name.clone(), source };
         let tensor = Pixels::to_tensor(std::slice::from_ref(pixels), &self.compute.device);
         let tensor = tensor.map_err(|error| CompareError::Data(error.into()))?;
-        let maps = contender.draw(self.classifier, tensor)?.maps;
-        let [_, _, height, width] = maps.dims();
-        let map =
-            HeatMap::new(height, width, maps.into_data().iter::<f32>().collect()).map_err(|e| failed(e.into()))?;
+        let explain = explainer.candidate.explainer.as_ref();
+        let batch = ExplainBatch::from_pixels(tensor, explain.preprocessing());
+        let explained = explain.explain_batch(&batch, Targets::Top(1)).map_err(failed)?;
+        let maps = explained.per_image().map_err(|error| failed(error.into()))?;
+        let map = maps.into_iter().flatten().next().ok_or_else(|| failed(ExplainError::NoMap))?.map;
         let bytes = jpeg(&overlay(photo, &map, OPACITY)).map_err(encoding(&file.display().to_string()))?;
         if let Some(folder) = file.parent() {
             let failed = |source| CompareError::Output { path: folder.into(), source };

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CompareError, Cost};
+use explainer_zoo::explain::Cost;
+
+use super::error::CompareError;
+use crate::evaluation::Curve;
 use explainer_metrics::{Results, Row};
 
 /// What values follow from. Batch size, device and number of threads are no part of it.
@@ -42,30 +45,6 @@ pub struct Measured {
     pub class: usize,
     /// One for each metric; nothing where it is undefined.
     pub values: Vec<Option<f64>>,
-}
-
-/// The sum of some images' curves.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Sum of the scores at each step.
-    pub sum: Vec<f64>,
-    /// How many images.
-    pub images: usize,
-}
-
-impl Curve {
-    /// Adds another sum of curves of as many steps.
-    pub fn add(&mut self, other: &Self) {
-        self.sum.resize(self.sum.len().max(other.sum.len()), 0.0);
-        self.sum.iter_mut().zip(&other.sum).for_each(|(sum, value)| *sum += value);
-        self.images += other.images;
-    }
-
-    /// The mean curve.
-    #[must_use]
-    pub fn mean(&self) -> Vec<f64> {
-        self.sum.iter().map(|sum| sum / self.images.max(1) as f64).collect()
-    }
 }
 
 /// A batch of images.

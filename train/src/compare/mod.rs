@@ -1,6 +1,6 @@
 //! Explainers by metrics on one set of images, all of one classifier: `explainer-train compare`.
 //!
-//! [`run`] opens the explainers ([`Contender`]), after training those whose run has left no artifact yet, and measures
+//! [`run`] opens the explainers ([`ComparedExplainer`]), after training those whose run has left no artifact yet, and measures
 //! one after the other. What is measured goes batch by batch into a [`Journal`] for each explainer, so that a run that was
 //! stopped goes on where it was; [`Report`] is made from the journals alone, as text, Markdown, JSON and one HTML page.
 //! In the output folder:
@@ -16,22 +16,22 @@
 
 mod classifier;
 pub mod closing;
-mod contender;
 mod error;
+mod explainers;
 mod gallery;
 mod journal;
 mod measure;
 mod page;
-mod ready;
 mod report;
 mod run;
 mod sample;
 mod text;
+mod trained;
 
-pub use classifier::Classifier;
-pub use contender::{Contender, Cost};
+pub use classifier::ComparedClassifier;
 pub use error::CompareError;
+pub use explainers::ComparedExplainer;
 pub use gallery::{Case as GalleryCase, Gallery};
-pub use journal::{Curve, Entry, Fingerprint, Journal, Measured};
+pub use journal::{Entry, Fingerprint, Journal, Measured};
 pub use report::{Curves, Explainer, PerImage, Report, Setting, Skipped};
 pub use run::{Outcome, run};

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{CompareError, Cost, Curve, Gallery};
+use explainer_zoo::explain::Cost;
+
+use super::error::CompareError;
+use super::gallery::Gallery;
 use crate::data::Broken;
+use crate::evaluation::Curve;
 use explainer_metrics::{Better, Difference, Estimate, MetricSpec, Results};
 
 /// A whole comparison.

@@ -10,18 +10,22 @@ use burn::train::Interrupter;
 use explainer_zoo::device::Compute;
 use explainer_zoo::weights::hash::{sha256, sha256_file};
 
-use super::gallery::{self, Painter};
-use super::measure::Measuring;
-use super::ready::ready;
-use super::report::Found;
+use super::classifier::ComparedClassifier;
+use super::error::CompareError;
+use super::explainers::{ComparedExplainer, Shared};
+use super::gallery::{self, Gallery, Painter};
+use super::journal::{Fingerprint, Journal};
+use super::measure::measure;
+use super::report::{Found, Report, Setting};
 use super::sample::sample;
-use super::{Classifier, CompareError, Contender, Fingerprint, Gallery, Journal, Report, Setting};
+use super::trained::trained;
 use crate::config::CompareConfig;
 use crate::data::{ImageSet, Images, Objects, Tally};
+use crate::evaluation::{Evaluator, needs_randomised};
 use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug};
 use crate::report::progress::line;
-use explainer_metrics::{MetricSpec, Needs, metric};
+use explainer_metrics::{MaskedConfidence, MetricSpec, metric};
 use explainer_zoo::files::write_atomic;
 
 /// The program and its version, as a report and a fingerprint have it.
@@ -60,16 +64,14 @@ pub fn run(
     let objects = annotations(config)?;
     let folders = Folders::new(config)?;
 
-    let Some(trained) = ready(config, quiet, interrupter)? else {
+    let Some(trained) = trained(config, quiet, interrupter)? else {
         return Ok(Outcome::Stopped { at: "while an explainer was trained".into() });
     };
-    let classifier = Classifier::load(config, &trained, &compute, quiet)?;
+    let classifier = ComparedClassifier::load(config, &trained, &compute, quiet)?;
     let images = Images::open(Path::new(&config.images), &classifier.preprocessing)?;
-    let randomised = match specs.iter().any(|spec| spec.needs == Needs::Randomised) {
-        true => classifier.randomised(&compute, quiet)?,
-        false => Vec::new(),
-    };
-    let contenders = Contender::all(config, &trained, &classifier, &randomised, &compute, quiet)?;
+    let randomised = if needs_randomised(&specs) { classifier.randomised(&compute, quiet)? } else { Vec::new() };
+    let shared = Shared { config, classifier: &classifier, randomised: &randomised, compute: &compute, quiet };
+    let explainers = shared.open(&trained)?;
 
     let count = config.limit.unwrap_or(usize::MAX).min(images.any().len());
     let common = Fingerprint {
@@ -80,33 +82,30 @@ pub fn run(
         metrics: specs.iter().map(|spec| spec.name.clone()).collect(),
         annotations: fingerprints(config)?,
     };
-    let measuring = Measuring {
-        classifier: &classifier,
+    let evaluator = Evaluator {
         metrics: &metrics,
+        masked: &MaskedConfidence { percents: Vec::new() },
         images: &images,
         objects: &objects,
-        randomised: &randomised,
         compute: &compute,
         batch_size: NonZeroUsize::new(config.batch_size).unwrap_or(NonZeroUsize::MIN),
-        quiet,
-        interrupter,
     };
     let (mut journals, mut fresh) = (Vec::new(), 0);
     let mut tally = Tally::new(count, config.max_broken);
-    for (contender, files) in contenders.iter().zip(&folders.files) {
-        let fingerprint = Fingerprint { explainer: contender.identity.clone(), ..common.clone() };
+    for (explainer, files) in explainers.iter().zip(&folders.files) {
+        let fingerprint = Fingerprint { explainer: explainer.identity.clone(), ..common.clone() };
         let (mut journal, given_up) = Journal::open(&files.journal, fingerprint)?;
         if let Some(why) = given_up {
-            line(&format!("note: {} is measured anew: {why}", contender.name));
+            line(&format!("note: {} is measured anew: {why}", explainer.name));
             remove(&files.pictures)?;
         }
-        let wanted = sample(images.any().len(), contender.images.unwrap_or(count).min(count));
-        let progress = measuring.measure(contender, &mut journal, &wanted, &mut tally)?;
+        let wanted = sample(images.any().len(), explainer.images.unwrap_or(count).min(count));
+        let progress = measure(&evaluator, explainer, &mut journal, &wanted, &mut tally, quiet, interrupter)?;
         fresh += progress.fresh;
         let results = journal.results(&wanted);
         if progress.stopped || interrupter.should_stop() {
             return Ok(Outcome::Stopped {
-                at: format!("{}: {} of {} images", contender.name, results.rows.len(), wanted.len()),
+                at: format!("{}: {} of {} images", explainer.name, results.rows.len(), wanted.len()),
             });
         }
         if let (true, Some(broken)) = (results.rows.is_empty(), tally.files().next()) {
@@ -116,18 +115,17 @@ pub fn run(
         journals.push((journal, wanted));
     }
 
-    let named = |name: &str| contenders.iter().position(|one| one.name == name);
+    let named = |name: &str| explainers.iter().position(|one| one.name == name);
     let reference = named(&config.reference()).unwrap_or(0);
     let names = names(&classifier, &images);
-    let painter =
-        Painter { classifier: &classifier, names: &names, images: &images, compute: &compute, quiet, interrupter };
-    let Some(gallery) = display(config, &specs, &painter, &contenders, &journals, reference, &folders)? else {
+    let painter = Painter { names: &names, images: &images, compute: &compute, quiet, interrupter };
+    let Some(gallery) = display(config, &specs, &painter, &explainers, &journals, reference, &folders)? else {
         return Ok(Outcome::Stopped { at: "the gallery".into() });
     };
-    let found = contenders.iter().zip(&journals).map(|(contender, (journal, wanted))| Found {
-        name: contender.name.clone(),
-        what: contender.what.clone(),
-        identity: contender.identity.clone(),
+    let found = explainers.iter().zip(&journals).map(|(explainer, (journal, wanted))| Found {
+        name: explainer.name.clone(),
+        what: explainer.what.clone(),
+        identity: explainer.identity.clone(),
         results: journal.results(wanted),
         cost: journal.cost(),
         curves: journal.curves(wanted),
@@ -154,7 +152,7 @@ pub fn run(
 }
 
 /// Names of the classes: the classifier's, or those of the quickstart's scenes, or of ImageNet, if there are as many.
-fn names(classifier: &Classifier, images: &Images) -> ClassNames {
+fn names(classifier: &ComparedClassifier, images: &Images) -> ClassNames {
     let count = classifier.backbone.spec().classes;
     let scenes = match images {
         Images::Scenes(set) => Some(set.classes().to_vec()).filter(|names| names.len() == count),
@@ -179,7 +177,7 @@ fn display(
     config: &CompareConfig,
     specs: &[MetricSpec],
     painter: &Painter<'_>,
-    contenders: &[Contender],
+    explainers: &[ComparedExplainer],
     journals: &[(Journal, BTreeSet<usize>)],
     reference: usize,
     folders: &Folders,
@@ -192,7 +190,7 @@ fn display(
     };
     let worst = gallery::worst(theirs, place, spec, config.gallery.images);
     let pictures: Vec<PathBuf> = folders.files.iter().map(|files| files.pictures.clone()).collect();
-    painter.paint(&worst, contenders, &measured, (place, &spec.name), &pictures)
+    painter.paint(&worst, explainers, &measured, (place, &spec.name), &pictures)
 }
 
 /// Where the files of each explainer are.
@@ -256,7 +254,7 @@ fn fingerprints(config: &CompareConfig) -> Result<Vec<String>, CompareError> {
 }
 
 /// What tells a classifier and its preprocessing from another.
-fn identity(classifier: &Classifier) -> String {
+fn identity(classifier: &ComparedClassifier) -> String {
     let record = &classifier.record;
     let weights = record.sha256.as_ref().unwrap_or(&record.weights);
     let preprocessing = serde_json::to_string(&classifier.preprocessing).unwrap_or_default();

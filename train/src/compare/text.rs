@@ -160,10 +160,11 @@ pub(super) fn images(count: usize) -> String {
 mod tests {
     use insta::assert_snapshot;
 
-    use super::super::journal::Curve;
     use super::super::report::Found;
-    use super::super::{Cost, Gallery, Report, Setting, Skipped};
+    use super::super::{Gallery, Report, Setting, Skipped};
+    use crate::evaluation::Curve;
     use explainer_metrics::{Results, Row, metric};
+    use explainer_zoo::explain::Cost;
 
     /// Two explainers and a floor on three images; the second was measured on two of them.
     fn report() -> Report {

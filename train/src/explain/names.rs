@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use explainer_zoo::artifact::ArtifactConfig;
 use explainer_zoo::classes;
+use explainer_zoo::explain::Explain;
 
 /// How many names an error lists.
 const LISTED: usize = 5;
@@ -45,13 +45,13 @@ fn suggestion(close: &[String]) -> String {
 pub struct ClassNames(Vec<String>);
 
 impl ClassNames {
-    /// The names in an artifact; where it has none, ImageNet-1k's for 1000 classes, otherwise `class 0`, `class 1`, ...
+    /// The names that an explainer knows; without any, those of [`ClassNames::new`].
     #[must_use]
-    pub fn of(config: &ArtifactConfig) -> Self {
-        Self::new(config.class_names.as_deref(), config.head.classes())
+    pub fn of(explainer: &dyn Explain) -> Self {
+        Self::new(explainer.class_names(), explainer.backbone().spec().classes)
     }
 
-    /// The same for so many classes with these names, or none.
+    /// `names` of `classes` classes. Without names, ImageNet-1k's for 1000 classes, otherwise `class 0`, `class 1`, ...
     #[must_use]
     pub fn new(names: Option<&[String]>, classes: usize) -> Self {
         let imagenet = classes::imagenet();

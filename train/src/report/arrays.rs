@@ -7,7 +7,7 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use super::ReportError;
-use super::heat_map::HeatMap;
+use explainer_zoo::explain::HeatMap;
 use explainer_zoo::files::write_atomic;
 
 /// Writes a map as a 16-bit grey PNG: 0 is black, 1 is white (65,535), values outside are cut off.

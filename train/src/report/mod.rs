@@ -2,7 +2,6 @@
 
 pub mod arrays;
 pub mod colormap;
-pub mod heat_map;
 pub mod overlay;
 pub mod progress;
 pub mod sheet;

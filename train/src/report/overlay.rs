@@ -4,7 +4,7 @@ use explainer_zoo::image::Pixels;
 use image::{Rgb, RgbImage};
 
 use super::colormap::heat;
-use super::heat_map::HeatMap;
+use explainer_zoo::explain::HeatMap;
 
 /// How much of an overlay is heat colour by default; the rest is the image.
 pub const OPACITY: f32 = 0.55;

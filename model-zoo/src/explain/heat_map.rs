@@ -1,8 +1,6 @@
-//! One map of importance, on the host.
+//! One heat map on the host.
 
-use super::ReportError;
-
-/// A map `[height, width]`, row by row. Values are whatever its maker gave: raw, or 0..=1 after [`HeatMap::normalised`].
+/// A heat map `[height, width]`, row by row. Its values are raw, or in 0..=1 after [`HeatMap::normalised`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     height: usize,
@@ -10,12 +8,27 @@ pub struct HeatMap {
     values: Vec<f32>,
 }
 
+/// Values that do not fill the shape of a heat map.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a heat map of shape {shape:?} needs {} values, at least one, found {found}; pass one value for each cell",
+    shape[0] * shape[1]
+)]
+pub struct HeatMapError {
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// How many values there are.
+    pub found: usize,
+}
+
 impl HeatMap {
-    /// A map from its `height * width` values.
-    pub fn new(height: usize, width: usize, values: Vec<f32>) -> Result<Self, ReportError> {
-        let expected = height * width;
-        if values.len() != expected || expected == 0 {
-            return Err(ReportError::Shape { shape: vec![height, width], expected, found: values.len() });
+    /// A map from its `height * width` values, at least one.
+    ///
+    /// # Errors
+    /// [`HeatMapError`] for another number of values, and for a map without any.
+    pub fn new(height: usize, width: usize, values: Vec<f32>) -> Result<Self, HeatMapError> {
+        if values.len() != height * width || values.is_empty() {
+            return Err(HeatMapError { shape: [height, width], found: values.len() });
         }
         Ok(Self { height, width, values })
     }
@@ -62,7 +75,7 @@ impl HeatMap {
     }
 }
 
-/// For each target place the two source places around it and the share of the second one.
+/// For each target cell the two source cells around it and the weight of the second one.
 fn taps(source: usize, target: usize) -> Vec<(usize, usize, f32)> {
     let ratio = source as f32 / target as f32;
     (0..target)

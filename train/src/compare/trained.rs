@@ -9,7 +9,7 @@ use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::hash::sha256;
 use serde::Deserialize;
 
-use super::CompareError;
+use super::error::CompareError;
 use crate::config::{CompareConfig, Config, Source};
 use crate::fit::{self, ResumeFrom};
 use crate::report::progress::line;
@@ -17,7 +17,6 @@ use crate::report::progress::line;
 /// What the `config.json` of any explainer says of its classifier.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct About {
-    pub method: String,
     pub backbone: BackboneRecord,
     pub preprocessing: Preprocessing,
     pub class_names: Option<Vec<String>>,
@@ -36,7 +35,7 @@ pub(super) struct Trained {
 
 /// For each explainer of the configuration its artifact, if it is a trained one; missing ones with a run are trained.
 /// Nothing where the training was interrupted.
-pub(super) fn ready(
+pub(super) fn trained(
     config: &CompareConfig,
     quiet: bool,
     interrupter: &Interrupter,
@@ -44,7 +43,7 @@ pub(super) fn ready(
     let mut missing = Vec::new();
     for explainer in &config.explainers {
         if let Some(Source::Artifact(folder)) = explainer.source()
-            && !folder.join(artifact::CONFIG).is_file()
+            && artifact::locate(folder).is_err()
         {
             missing.push(how_to_make(&explainer.name(), folder));
         }
@@ -57,7 +56,7 @@ pub(super) fn ready(
     for explainer in &config.explainers {
         let name = explainer.name();
         found.push(match explainer.source() {
-            Some(Source::Artifact(folder)) => Some(Trained::open(&name, folder.into(), None)?),
+            Some(Source::Artifact(folder)) => Some(Trained::open(&name, located(folder), None)?),
             Some(Source::Train(file)) => {
                 let Some(folder) = made(&name, file, config, quiet, interrupter)? else { return Ok(None) };
                 Some(Trained::open(&name, folder, Some(file.into()))?)
@@ -66,6 +65,11 @@ pub(super) fn ready(
         });
     }
     Ok(Some(found))
+}
+
+/// The artifact in the folder that a configuration names, which may be the output of a run.
+fn located(folder: &Path) -> PathBuf {
+    artifact::locate(folder).unwrap_or_else(|_| folder.to_path_buf())
 }
 
 /// Which explainer is missing and the command that makes it, as far as it can be told.

@@ -1,88 +1,63 @@
-//! Going through images: each explained, its maps written and told of.
+//! Explaining image files: heat maps to files, and a table or lines of JSON.
 
-use super::explain::ExplainArgs;
 use super::{Global, print};
-use crate::data::{Batch, DataError, FileSet, ImageSet, Loader, Plan, Tally};
+use crate::data::{DataError, FileSet, ImageSet, Loader, Plan, Tally};
+use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug, stem};
-use crate::explain::{ClassMap, ClassNames};
 use crate::report::ReportError;
 use crate::report::arrays::{write_npy, write_png16, write_rgb};
-use crate::report::heat_map::HeatMap;
 use crate::report::overlay::{OPACITY, overlay, picture};
 use crate::report::progress::Meter;
 use crate::report::table::Table;
 use anyhow::Context;
+use explainer_zoo::explain::{ClassMap, Explain, ExplainBatch, HeatMap, Targets};
 use explainer_zoo::image::{Pixels, Preprocessing};
 use image::RgbImage;
 use serde_json::json;
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How the images that were asked for are gone through.
-pub(super) struct Pass<'a> {
-    pub preprocessing: &'a Preprocessing,
+/// An explainer, and what to explain with it.
+pub(super) struct ImageExplainer<'a> {
+    pub explainer: &'a dyn Explain,
     pub names: &'a ClassNames,
-    /// The table's columns behind those of the class.
-    pub columns: &'a [&'a str],
-    /// What the closing line says of how they were explained.
-    pub how: String,
-    /// Images at a time.
-    pub batch: usize,
-    /// Threads that decode.
+    pub targets: Targets<'a>,
+    /// Folder that files are written to.
+    pub out: &'a Path,
+    /// Threads that decode images.
     pub workers: usize,
 }
 
-/// The maps of an image, each with the cells of [`Pass::columns`].
-pub(super) type Shown = Vec<(ClassMap, Vec<String>)>;
-
-/// The map of one class of an image, written.
+/// The written files of one heat map.
 struct Written {
-    /// The image's number in the set.
+    /// Index of the image in the set.
     index: usize,
     class: usize,
     probability: f32,
-    /// Name of its files without their endings.
+    /// Name of the files without their endings.
     name: String,
-    /// The cells of [`Pass::columns`].
-    more: Vec<String>,
+    /// Values of [`Explain::details`].
+    details: Vec<String>,
 }
 
-impl Pass<'_> {
-    /// Writes the maps that `explain` gives for each image of a batch, and tells of them: of images named on the command line
-    /// in a table, of images named on standard input in a line each.
-    pub(super) fn run(
-        &self,
-        args: &ExplainArgs,
-        global: &Global,
-        mut explain: impl FnMut(&Batch) -> anyhow::Result<Vec<Shown>>,
-    ) -> anyhow::Result<()> {
-        fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-        match args.stdin_list {
-            true => self.stream(&args.out, BufReader::new(std::io::stdin()), std::io::stdout(), &mut explain),
-            false => self.table(args, global, &mut explain),
-        }
-    }
-
-    fn table(
-        &self,
-        args: &ExplainArgs,
-        global: &Global,
-        explain: &mut dyn FnMut(&Batch) -> anyhow::Result<Vec<Shown>>,
-    ) -> anyhow::Result<()> {
-        let set = self.set(files(&args.images, self.preprocessing)?);
-        // Named before any is read, so that a broken image does not change the names of the others.
+impl ImageExplainer<'_> {
+    /// Explains the images at `paths`, files or folders, and prints a table.
+    pub fn table(&self, paths: &[PathBuf], global: &Global) -> anyhow::Result<()> {
+        let set = self.set(files(paths, self.explainer.preprocessing())?);
+        // Claimed before any image is read, so that an unreadable image does not change the names of the others.
         let mut taken = FileNames::default();
         let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
         let mut meter = Meter::new(set.len(), global.quiet);
-        let mut table = Table::new(["image", "class", "index", "probability"].iter().chain(self.columns));
+        let details = self.explainer.details();
+        let header = ["image", "class", "index", "probability"].into_iter().map(String::from).chain(details);
+        let mut table = Table::new(header);
         let mut explained = 0;
-        let loader = self.each(&set, &stems, &args.out, explain, |images, written, tally| {
-            for Written { index, class, probability, more, .. } in written {
+        let loader = self.each(&set, &stems, |images, written, tally| {
+            for Written { index, class, probability, details, .. } in written {
                 let percent = format!("{:.1}%", 100.0 * probability);
                 let cells = [set.name(index), self.names.get(class).to_owned(), class.to_string(), percent];
-                table.row(cells.into_iter().chain(more));
+                table.row(cells.into_iter().chain(details));
             }
             explained += images;
             meter.advance(images, tally);
@@ -97,91 +72,88 @@ impl Pass<'_> {
             broken => format!(", {broken} could not be read"),
         };
         print(&format!(
-            "{}\n{explained} images explained{missing}{}; in {}/ for each: NAME.CLASS.overlay.png, .map.png, .map.npy\n",
+            "{}\n{explained} images explained by {}{missing}; in {}/ for each: NAME.CLASS.overlay.png, .map.png, .map.npy\n",
             table.text(),
-            self.how,
-            args.out.display()
+            self.explainer.name(),
+            self.out.display()
         ))
     }
 
-    /// Explains images as `paths` names them, one a line, until its end: as many at a time as are named already. Each map is
-    /// told of in a line of JSON as soon as its files are written, and so is each image that cannot be read.
-    fn stream(
-        &self,
-        out: &Path,
-        mut paths: BufReader<impl Read>,
-        mut told: impl Write,
-        explain: &mut dyn FnMut(&Batch) -> anyhow::Result<Vec<Shown>>,
-    ) -> anyhow::Result<()> {
+    /// Explains the images whose paths are the lines of `paths`, until its end: as many at a time as have arrived. Writes a
+    /// line of JSON to `output` for each heat map as soon as its files are written, and for each image that cannot be read.
+    pub fn stream(&self, mut paths: BufReader<impl Read>, mut output: impl Write) -> anyhow::Result<()> {
         let mut taken = FileNames::default();
+        let columns = self.explainer.details();
         loop {
-            let named = lines(&mut paths, self.batch).context("cannot read the list on standard input")?;
+            let named =
+                lines(&mut paths, self.explainer.batch_size()).context("cannot read the list on standard input")?;
             if named.is_empty() {
                 return Ok(());
             }
             let set = self.set(named.into_iter().map(PathBuf::from).collect());
             let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
-            let mut tell = |line: serde_json::Value| writeln!(told, "{line}").and_then(|()| told.flush());
-            let loader = self.each(&set, &stems, out, explain, |_, written, _| {
-                for Written { index, class, probability, name, more } in written {
-                    let file = |ending: &str| out.join(format!("{name}.{ending}")).display().to_string();
+            let mut write = |line: serde_json::Value| writeln!(output, "{line}").and_then(|()| output.flush());
+            let loader = self.each(&set, &stems, |_, written, _| {
+                for Written { index, class, probability, name, details } in written {
+                    let file = |ending: &str| self.out.join(format!("{name}.{ending}")).display().to_string();
                     let mut line = json!({
                         "image": set.path(index).display().to_string(),
                         "class": self.names.get(class), "index": class, "probability": probability,
                         "overlay": file("overlay.png"), "map": file("map.npy"),
                     });
-                    for (column, cell) in self.columns.iter().zip(more) {
-                        line[column] = cell.into();
+                    for (column, value) in columns.iter().zip(details) {
+                        line[column] = value.into();
                     }
-                    tell(line)?;
+                    write(line)?;
                 }
                 Ok(())
             })?;
             for broken in loader.tally().files() {
-                tell(json!({"image": set.path(broken.index).display().to_string(), "error": broken.reason}))?;
+                write(json!({"image": set.path(broken.index).display().to_string(), "error": broken.reason}))?;
             }
         }
     }
 
     fn set(&self, files: Vec<PathBuf>) -> Arc<FileSet> {
-        Arc::new(FileSet::of(files, self.preprocessing.clone()))
+        Arc::new(FileSet::of(files, self.explainer.preprocessing().clone()))
     }
 
-    /// Writes the maps of all images of a set into `out`; `told` hears, a batch at a time, of how many images there are maps,
-    /// of the maps, and of what was broken so far.
+    /// Explains all images of a set and writes their files. `each` receives, batch by batch, the number of explained images,
+    /// the written files, and the images that could not be read so far.
     fn each(
         &self,
         set: &Arc<FileSet>,
         stems: &[String],
-        out: &Path,
-        explain: &mut dyn FnMut(&Batch) -> anyhow::Result<Vec<Shown>>,
-        mut told: impl FnMut(usize, Vec<Written>, &Tally) -> anyhow::Result<()>,
+        mut each: impl FnMut(usize, Vec<Written>, &Tally) -> anyhow::Result<()>,
     ) -> anyhow::Result<Loader> {
-        let plan = Plan { max_broken: 1.0, workers: self.workers, ..Plan::validation(self.batch.min(set.len())) };
+        let batch_size = self.explainer.batch_size().min(set.len());
+        let plan = Plan { max_broken: 1.0, workers: self.workers, ..Plan::validation(batch_size) };
+        let (device, preprocessing) = (self.explainer.device(), self.explainer.preprocessing());
         let mut loader = Loader::new(set.clone(), plan, 0)?;
         while let Some(batch) = loader.next() {
             let batch = batch?;
-            let maps = explain(&batch)?;
+            let images = ExplainBatch::from_pixels(batch.images(&device), preprocessing);
+            let maps = self.explainer.explain_batch(&images, self.targets)?.per_image()?;
             let (height, width) = (batch.height, batch.width);
             let photographs = batch.pixels.chunks(3 * height * width);
             let mut written = Vec::new();
             for ((index, values), maps) in batch.indices.iter().zip(photographs).zip(maps) {
                 let image = picture(&Pixels { values: values.to_vec(), height, width });
                 let mut taken = FileNames::default();
-                for (ClassMap { class, probability, map }, more) in maps {
+                for ClassMap { class, probability, map, details } in maps {
                     let name = format!("{}.{}", stems[*index], taken.claim(slug(self.names.get(class))));
-                    write(out, &name, &image, &map)?;
-                    written.push(Written { index: *index, class, probability, name, more });
+                    write(self.out, &name, &image, &map)?;
+                    written.push(Written { index: *index, class, probability, name, details });
                 }
             }
-            told(batch.len(), written, loader.tally())?;
+            each(batch.len(), written, loader.tally())?;
         }
         Ok(loader)
     }
 }
 
-/// The next lines, at most so many: the first is waited for, the others are those that have arrived with it. None at the
-/// end. Empty lines are passed over.
+/// The next lines, at most `most`: waits for the first, and takes the others only if they have arrived with it. Empty at the
+/// end. Skips empty lines.
 fn lines(from: &mut BufReader<impl Read>, most: usize) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
     while found.len() < most.max(1) && (found.is_empty() || from.buffer().contains(&b'\n')) {
@@ -197,8 +169,7 @@ fn lines(from: &mut BufReader<impl Read>, most: usize) -> std::io::Result<Vec<St
     Ok(found)
 }
 
-/// The images named on the command line, folders replaced by the images in them. A file that cannot be read is found
-/// broken when it is loaded.
+/// The images at `paths`, folders replaced by the images in them. A file that cannot be read is found when it is loaded.
 fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for path in paths {
@@ -212,7 +183,7 @@ fn files(paths: &[PathBuf], preprocessing: &Preprocessing) -> Result<Vec<PathBuf
     Ok(files)
 }
 
-/// Writes what is shown of one class: the map over the cropped image, and the map alone at the size of the crop.
+/// Writes the files of one heat map: an overlay on the cropped image, and the map at the size of the crop.
 fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(), ReportError> {
     let (height, width) = (image.height() as usize, image.width() as usize);
     let map = map.resized(height, width);
@@ -224,6 +195,8 @@ fn write(folder: &Path, name: &str, image: &RgbImage, map: &HeatMap) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Hands out one piece at a time, as a pipe does.
@@ -241,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_arrived_is_taken_together_and_nothing_more_is_waited_for() {
+    fn lines_that_have_arrived_are_taken_together() {
         let mut from = BufReader::new(Pieces(vec!["a.png\nb.png\r\n\nc.p", "ng\n", "d.png\ne.png\nf.png\ng", ".png"]));
         let mut next = || lines(&mut from, 2).unwrap();
         assert_eq!(next(), ["a.png", "b.png"]);
