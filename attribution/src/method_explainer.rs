@@ -81,3 +81,34 @@ impl Explain for MethodExplainer {
         Some(Arc::new(Self { backbone, ..self.clone() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use explainer_zoo::backbone;
+    use explainer_zoo::device::Compute;
+    use explainer_zoo::explain::Targets;
+
+    use super::*;
+    use crate::Setup;
+
+    #[test]
+    fn every_class_has_its_map_and_its_passes() {
+        let compute = Compute::default();
+        let backbone: Arc<dyn Backbone> =
+            Arc::new(backbone::load("shapes_resnet", "embedded", None, &compute, &mut |_, _| {}).unwrap());
+        let spec: MethodSpec = "grad-cam".parse().unwrap();
+        let method = spec.attributor(&Setup::new(backbone.as_ref())).unwrap();
+        let preprocessing = backbone.spec().preprocessing.clone();
+        let explainer = MethodExplainer::new(spec, method, backbone.clone(), preprocessing.clone(), compute.device);
+        let pixels = Tensor::<4>::full([2, 3, 96, 96], 0.4, &explainer.device());
+        let batch = ExplainBatch::from_pixels(pixels, &preprocessing);
+        let one = explainer.explain_batch(&batch, Targets::Class(3)).unwrap();
+        let two = explainer.explain_batch(&batch, Targets::Each(&[vec![5, 3], vec![5, 3]])).unwrap();
+        assert_eq!((one.maps.dims()[1], two.maps.dims()[1]), (1, 2));
+        assert_eq!(one.maps.into_data(), two.maps.narrow(1, 1, 1).into_data());
+        // Grad-CAM: two forward passes and one backward pass per image and class.
+        assert_eq!((two.cost.forward, two.cost.backward), (2 * one.cost.forward, 2 * one.cost.backward));
+        assert_eq!((one.cost.forward, one.cost.backward), (4, 2));
+        assert!(explainer.explain_batch(&batch, Targets::Class(10)).is_err());
+    }
+}

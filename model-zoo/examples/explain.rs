@@ -1,3 +1,5 @@
+//! A photograph to heat maps of its predicted classes.
+
 use explainer_zoo::explain::Targets;
 use explainer_zoo::image::decode;
 use explainer_zoo::{Explain, Explainer};

@@ -265,7 +265,29 @@ fn indices(indices: &[usize], device: &Device) -> Tensor<1, Int> {
 
 #[cfg(test)]
 mod tests {
+    use image::{Rgb, RgbImage};
+
     use super::*;
+    use crate::weights::source::SourceSettings;
+    use crate::zoo;
+
+    #[test]
+    fn a_photograph_is_explained_in_one_pass() {
+        let shipped = zoo::find("quickstart").unwrap().open(&SourceSettings::from_env(), &mut |_, _| {}).unwrap();
+        let explainer = Explainer::builder(shipped.folder()).threads(1).open().unwrap();
+        let image = RgbImage::from_fn(120, 100, |x, y| Rgb([2 * x as u8, 2 * y as u8, (x ^ y) as u8]));
+        let best = explainer.explain(&image).unwrap();
+        let three = explainer.explain_targets(&image, Targets::Top(3)).unwrap();
+        assert_eq!((three.len(), three[0].class), (3, best.class));
+        assert!(three[0].probability >= three[1].probability);
+        assert!(best.map.values().iter().all(|value| (0.0..=1.0).contains(value)));
+        let pixels = Tensor::full([2, 3, 96, 96], 0.4, &explainer.device());
+        let batch = ExplainBatch::from_pixels(pixels, explainer.preprocessing());
+        let cost = explainer.explain_batch(&batch, Targets::Top(2)).unwrap().cost;
+        assert_eq!((cost.forward, cost.backward, cost.second), (2, 0, 0));
+        let beyond = explainer.explain_targets(&image, Targets::Class(10)).unwrap_err().to_string();
+        assert!(beyond.contains("no class 10; the classifier has 10"), "{beyond}");
+    }
 
     #[test]
     fn each_image_gets_the_maps_of_its_own_classes() {

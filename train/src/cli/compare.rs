@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 /// Compare explainers of one classifier: a report with intervals, passes, curves and a gallery
 ///
-/// Measures every explainer of the YAML file with every metric on the same images, and writes report.html (one page that
-/// needs nothing else), report.md and report.json to the output folder. A comparison that was stopped goes on with the
-/// same command: images that are done are not measured again.
+/// Measures every explainer of the YAML file with every metric on the same images, and writes report.html (one
+/// self-contained page), report.md and report.json to the output folder. The same command continues a comparison that was
+/// stopped: no image is measured twice.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ pub struct CompareArgs {
     /// Keys to change in the file: `limit=50`, `metrics=[ad@50, insertion]`
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<String>,
-    /// Folder for the report and what it is made from [default: checkpoints/ and the name of FILE]
+    /// Folder for the report and the measured values [default: checkpoints/ and the name of FILE]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
     /// Seed of the methods that draw random numbers
@@ -43,7 +43,7 @@ impl CompareArgs {
         Ok(config)
     }
 
-    /// The command that makes the same report.
+    /// The command that reproduces the report.
     fn command(&self) -> String {
         let mut words = vec!["explainer-train compare --config".into(), quoted(&self.config.display().to_string())];
         words.extend(self.overrides.iter().map(|text| quoted(text)));
@@ -57,7 +57,7 @@ impl CompareArgs {
     }
 }
 
-/// A word as a shell takes it.
+/// A word quoted for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }

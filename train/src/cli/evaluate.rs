@@ -15,48 +15,48 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Percentages of AD, IC and AG where nothing else is asked for.
+/// Default percentages of AD, IC and AG.
 const PERCENTS: [f64; 3] = [100.0, 50.0, 15.0];
 
 /// Measure an explainer: AD, IC, AG, insertion, deletion, ROAD and other metrics
 ///
-/// For AD, IC and AG each image is masked with the map of its predicted class, of which the top v percent of pixels are
-/// kept. AD: how much of the class's probability is lost, lower is better. IC: in how many images it rises, higher is
-/// better. AG: how much of the missing probability is gained, higher is better. All in percent.
+/// For AD, IC and AG each image is masked with the heat map of its predicted class; the pixels with the highest map values
+/// are kept. AD: average drop of the class's probability, lower is better. IC: share of images whose probability increases,
+/// higher is better. AG: average gain of probability, relative to the possible gain, higher is better. All in percent.
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub struct EvaluateArgs {
-    /// Folder of a trained explainer, `artifact/` in a run's output; or `hf://owner/name[@revision]`, or `zoo:NAME`
+    /// Trained explainer: the output folder of a run or `artifact/` in it, `hf://owner/name[@revision]`, or `zoo:NAME`
     pub artifact: PathBuf,
-    /// Folder of images, a list file with `path[,class]` on each line, tar files (`val-{00..12}.tar`), or `shapes[:N]`: N of
-    /// the quickstart's scenes (256), whose objects are known
+    /// Images: a folder, a list file with `path[,class]` on each line, tar files (`val-{00..12}.tar`), or `shapes[:N]`: N
+    /// scenes of the quickstart (256), whose objects are known
     #[arg(long, value_name = "DIR|LIST", required = true)]
     pub images: PathBuf,
-    /// What to measure; see the list below
+    /// Metrics to measure; see the list below
     #[arg(long, value_name = "METRIC,...", value_delimiter = ',', value_parser = known)]
     pub metrics: Vec<String>,
-    /// Measure AD, IC and AG with these percentages of pixels kept: the ones with the highest map values [default:
-    /// 100,50,15, or none with --metrics]
+    /// Percentages of the pixels that AD, IC and AG keep, those with the highest map values [default: 100,50,15, or none
+    /// with --metrics]
     #[arg(long, value_name = "V,...", value_delimiter = ',', value_parser = percent)]
     pub percent: Vec<f64>,
-    /// Write the figures and the values of each image to this file as JSON
+    /// Write the results and the values of each image to this JSON file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the values of each image to this file as CSV
+    /// Write the values of each image to this CSV file
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Compare image by image with a method without training, such as grad-cam; see the list below. Or with another
+    /// Compare image by image with a method without training, such as grad-cam (see the list below), or with another
     /// explainer of the same classifier: the file that its evaluation wrote with --csv
     #[arg(long, value_name = "METHOD|FILE")]
     pub against: Option<Reference>,
-    /// Where the objects on the images are: a CSV file (image,xmin,ymin,xmax,ymax or image,mask), a COCO file (.json), a
-    /// VOC file (.xml) or a folder of them
+    /// Objects in the images: a CSV file (image,xmin,ymin,xmax,ymax or image,mask), a COCO file (.json), a VOC file (.xml)
+    /// or a folder of VOC files
     #[arg(long, value_name = "FILE|DIR")]
     pub objects: Option<PathBuf>,
-    /// Where people look at the images: a CSV file (image,x,y)
+    /// Eye fixations on the images: a CSV file (image,x,y)
     #[arg(long, value_name = "FILE")]
     pub fixations: Option<PathBuf>,
-    /// Images at a time, whole or perturbed; the figures do not depend on it
+    /// Images per batch, whole or perturbed; the results do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
     /// Where the weights are.
@@ -71,17 +71,18 @@ fn after_help() -> String {
     format!(
         "\
 Metrics: {}.
-They are described in the documentation of `explainer_metrics`.
+The documentation of `explainer_metrics` describes them.
 
 Methods for --against: {}.
-They are described in the documentation of `explainer_attribution`. Some take thousands of passes an image.
+The documentation of `explainer_attribution` describes them. Some take thousands of passes per image.
 
 Examples:
   explainer-train evaluate checkpoints/ttame_vit/artifact --images /data/imagenet/val
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --percent 50 --json metrics.json
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --metrics ad@50,insertion --csv ttame.csv
   explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv
-  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000",
+  explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000
+  explainer-train evaluate checkpoints/bee_vit/artifact --images val.csv --metric INS --draws 8",
         names().join(", "),
         explainer_attribution::names().join(", ")
     )
@@ -182,7 +183,7 @@ fn reference(spec: &MethodSpec, explainer: &dyn Explain, per_call: usize) -> Res
     Ok(MethodExplainer::new(*spec, made, backbone.clone(), preprocessing.clone(), explainer.device()))
 }
 
-/// Scenes that cannot be had are a mistake on the command line.
+/// A number of scenes that makes no sense is a mistake on the command line.
 fn misused(error: DataError) -> anyhow::Error {
     match error {
         DataError::SceneCount { .. } | DataError::SceneSide { .. } => BadUsage(format!("--images: {error}")).into(),
@@ -205,7 +206,7 @@ fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsag
     Ok(())
 }
 
-/// AD, IC and AG at the percentages, then the metrics asked for by name, each once.
+/// AD, IC and AG at the percentages, then the metrics of `names`, each once.
 fn wanted(percents: &[f64], names: &[String]) -> Result<Vec<Box<dyn Metric>>, MetricError> {
     let masked = percents.iter().flat_map(|percent| ["ad", "ic", "ag"].map(|stem| format!("{stem}@{percent}")));
     let mut metrics: Vec<Box<dyn Metric>> = Vec::new();

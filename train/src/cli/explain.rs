@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 /// Explain images: an overlay PNG, and the map as 16-bit PNG and as .npy
 ///
-/// Each image is explained for the classes that the classifier predicts, or for the class asked for. The names of the
-/// files in DIR are the image's name, the class and the kind.
+/// Explains the predicted class of each image, or the class of --class. The files in DIR are named after the image and the
+/// class: IMAGE.CLASS.overlay.png, .map.png and .map.npy.
 #[derive(Clone, Debug, Args)]
 #[command(override_usage = "\
 explainer-train explain [OPTIONS] <ARTIFACT> <IMAGES>...
@@ -31,17 +31,17 @@ Examples:
   explainer-train explain checkpoints/bee_quickstart/artifact photo.png --metric INS --draws 32
   find photos -name '*.jpg' | explainer-train explain checkpoints/ttame_vit/artifact --stdin-list")]
 pub struct ExplainArgs {
-    /// Folder of a trained explainer, `artifact/` in a run's output; or one on the Hugging Face Hub,
-    /// `hf://owner/name[@revision]`, which is downloaded once; or `zoo:NAME`, see `zoo list`
+    /// Trained explainer: the output folder of a run or `artifact/` in it; `hf://owner/name[@revision]` on the Hugging Face
+    /// Hub, which is downloaded once; or `zoo:NAME`, see `zoo list`
     pub artifact: PathBuf,
     /// Images, or folders of images
     #[arg(required_unless_present_any = ["model", "stdin_list"])]
     pub images: Vec<PathBuf>,
-    /// Read the images' paths from standard input, one a line, for as long as there are any, and print a line of JSON for
-    /// each map as soon as it is written: the explainer stays loaded
+    /// Read the paths of images from standard input, one per line, until its end, and print a line of JSON for each heat map
+    /// as soon as its files are written; the explainer stays loaded
     #[arg(long, conflicts_with_all = ["images", "model"])]
     pub stdin_list: bool,
-    /// The explainer, in place of ARTIFACT: what is named besides is images
+    /// The explainer, instead of ARTIFACT; all other arguments are images
     #[arg(long, value_name = "ARTIFACT")]
     pub model: Option<PathBuf>,
     /// Explain this class, by name or by index from 0, instead of the predicted ones
@@ -62,7 +62,7 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
-    /// The same with the explainer in its place, wherever on the command line it was.
+    /// The same with the explainer of `--model` as `artifact`.
     fn settled(&self) -> Self {
         let mut args = self.clone();
         if let Some(model) = args.model.take() {

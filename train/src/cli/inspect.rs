@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Show what an artifact, a checkpoint or a backbone holds
 ///
-/// An artifact or a checkpoint: method, backbone, taps, parameters, passes an explanation costs, training figures; of
-/// BEE the mixture of baselines for each metric, with its uncertainty. A backbone: its taps with their shapes, its
-/// preprocessing and its classes.
+/// For an artifact: method, backbone, taps, parameters, passes per explanation and training figures; for BEE the mixture of
+/// baselines of each metric, with its uncertainty. For a checkpoint: the state of the run. For a backbone: its taps with
+/// their shapes, its preprocessing and its classes.
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("what").required(true),
@@ -28,21 +28,21 @@ Examples:
   explainer-train inspect --backbone vit_b_16"
 )]
 pub struct InspectArgs {
-    /// Folder of an artifact, or a checkpoint; or an explainer as `hf://owner/name[@revision]` or `zoo:NAME`
+    /// Artifact, output folder of a run, or checkpoint; or an explainer as `hf://owner/name[@revision]` or `zoo:NAME`
     #[arg(value_name = "ARTIFACT|CHECKPOINT", group = "what")]
     pub path: Option<PathBuf>,
-    /// Show the arms' probabilities for this image, not for the mean of all (BEE)
+    /// Show the probabilities of BEE's mixture for this image instead of the mean over training images
     #[arg(long, value_name = "FILE", requires = "path")]
     pub image: Option<PathBuf>,
     /// Name of a backbone
     #[arg(long, value_name = "NAME", group = "what")]
     pub backbone: Option<String>,
-    /// Weights to read the backbone with, as `backbone.weights` in a configuration; without it shapes alone are shown
+    /// Weights of the backbone, as `backbone.weights` in a configuration; without them only shapes are shown
     #[arg(long, value_name = "SOURCE", requires = "backbone", conflicts_with = "path")]
     pub weights: Option<String>,
 }
 
-/// File of a checkpoint that says where the run was.
+/// File of a checkpoint that holds the state of the run.
 const STATE: &str = "state.json";
 
 /// Inspects.
