@@ -1,4 +1,4 @@
-//! What the commands show of BEE: runs, explanations, mixtures.
+//! Tables of BEE: a finished run, an artifact, its mixtures.
 
 use super::{Global, shared};
 use crate::explain::{BeeExplainer, BeeOptions, WeightOverrides};
@@ -11,7 +11,7 @@ use explainer_zoo::image::Pixels;
 use explainer_zoo::weights::source::Progress;
 use std::path::Path;
 
-/// The closing tables of a run.
+/// The tables at the end of a run.
 pub(super) fn summary(finished: &Finished, artifact: &Path) -> Result<String, BeeError> {
     let state = &finished.state;
     let images = state.steps_made() * finished.batch_size;
@@ -39,7 +39,7 @@ pub(super) fn summary(finished: &Finished, artifact: &Path) -> Result<String, Be
     Ok(text)
 }
 
-/// How the arms of a mixture stand, for an image of these features or in the mean of all contexts.
+/// The table of a mixture's arms, for an image with these features or averaged over all contexts.
 pub(super) fn standings(mixture: &Mixture, features: Option<&[f64]>, seed: u64) -> Result<String, BeeError> {
     let metric = mixture.metric();
     let mut table = Table::new(["family", "probability", "<w, c>", "played", "rewarded"]);
@@ -67,7 +67,7 @@ pub(super) fn standings(mixture: &Mixture, features: Option<&[f64]>, seed: u64) 
     ))
 }
 
-/// What there is to know of an explainer, by key.
+/// An artifact as pairs of key and value.
 pub(super) fn facts(config: &BeeConfig) -> Vec<(String, String)> {
     let record = &config.backbone;
     let row = |key: &str, value: String| (key.to_owned(), value);
@@ -100,7 +100,7 @@ pub(super) fn facts(config: &BeeConfig) -> Vec<(String, String)> {
     rows
 }
 
-/// The mixtures of an artifact; with an image, the arms' probabilities in its context.
+/// The tables of an artifact's mixtures; with an image, the probabilities in its context.
 pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> anyhow::Result<String> {
     let compute = shared::compute(global)?;
     let artifact = BeeArtifact::load(folder, &compute.device)?;

@@ -7,7 +7,9 @@ use crate::evaluation::{Candidate, Evaluator, Reference, Report, evaluate, needs
 use crate::report::progress::{Meter, with_download_bar};
 use clap::Args;
 use explainer_attribution::{MethodExplainer, MethodSpec, Setup};
-use explainer_metrics::{MaskedConfidence, Metric, MetricError, MetricSpec, Needs, Results, metric, names};
+use explainer_metrics::{
+    Family, MaskedConfidence, Metric, MetricError, MetricSpec, Needs, Results, metric, names_by_family,
+};
 use explainer_zoo::explain::Explain;
 use explainer_zoo::files::write_atomic;
 use std::io::Write;
@@ -70,7 +72,8 @@ pub struct EvaluateArgs {
 fn after_help() -> String {
     format!(
         "\
-Metrics: {}.
+Metrics, by family:
+{}
 The documentation of `explainer_metrics` describes them.
 
 Methods for --against: {}.
@@ -83,9 +86,15 @@ Examples:
   explainer-train evaluate checkpoints/lcam/artifact --images val.csv --metrics ad@50,insertion --against ttame.csv
   explainer-train evaluate checkpoints/ttame_vit/artifact --images val.csv --against rise@1000
   explainer-train evaluate checkpoints/bee_vit/artifact --images val.csv --metric INS --draws 8",
-        names().join(", "),
+        metric_families(),
         explainer_attribution::names().join(", ")
     )
+}
+
+/// The metrics of each family, one line a family.
+fn metric_families() -> String {
+    let line = |(family, names): (Family, Vec<String>)| format!("  {family}: {}", names.join(", "));
+    names_by_family().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -59,7 +59,7 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> anyhow::Result<()> {
             format!("{}\n{}", rows(&about), bee::mixtures(path, args.image.as_deref(), global)?)
         }
         (Some(path), _) if args.image.is_some() => {
-            let message = "--image: the context of an image matters to BEE explainers alone, which";
+            let message = "--image: only BEE explainers use the context of an image, which";
             return Err(BadUsage(format!("{message} {} is not; leave it out", path.display())).into());
         }
         (Some(path), _) if path.join(CONFIG).is_file() => {
@@ -80,10 +80,10 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> anyhow::Result<()> {
 /// A key and its value.
 type Row = (String, String);
 
-/// Values aligned behind their keys.
+/// Lines of keys and aligned values.
 fn rows(rows: &[Row]) -> String {
     let width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
-    // A terminal obeys control characters, and some of the texts are a stranger's.
+    // Texts of a downloaded artifact may contain control characters, which a terminal would execute.
     let plain = |text: &str| text.replace(char::is_control, " ");
     let line = |(key, value): &Row| format!("{:<width$}  {}", plain(key), plain(value)).trim_end().to_owned() + "\n";
     rows.iter().map(line).collect()
@@ -93,7 +93,7 @@ fn row(key: &str, value: impl ToString) -> Row {
     (key.to_owned(), value.to_string())
 }
 
-/// What there is to know of an explainer.
+/// An artifact as pairs of key and value.
 fn artifact(config: &ArtifactConfig) -> Vec<Row> {
     let (head, record) = (&config.head, &config.backbone);
     let taps = config.taps.iter().zip(head.channels()).map(|(tap, channels)| format!("{tap} ({channels} channels)"));
@@ -145,7 +145,7 @@ fn preprocessing(preprocessing: &Preprocessing) -> Vec<Row> {
     ]
 }
 
-/// What a checkpoint's state file holds.
+/// The state of a checkpoint, as lines of keys and values.
 fn checkpoint(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let state: Value = serde_json::from_str(&text)
@@ -155,7 +155,7 @@ fn checkpoint(path: &Path) -> anyhow::Result<String> {
     Ok(rows(&found))
 }
 
-/// A row for each value, objects within objects as `outer.inner`; lists stay as they are.
+/// One row per value; nested objects become `outer.inner`, lists stay as they are.
 fn flatten(key: String, value: &Value, rows: &mut Vec<Row>) {
     match value {
         Value::Object(inner) => {
@@ -167,7 +167,7 @@ fn flatten(key: String, value: &Value, rows: &mut Vec<Row>) {
     }
 }
 
-/// An architecture's taps and preprocessing, and what only its weights tell if they are given.
+/// Taps and preprocessing of an architecture; with weights also what depends on them.
 fn backbone(name: &str, weights: Option<&str>, global: &Global) -> anyhow::Result<String> {
     let architecture = backbone::architecture(name);
     if architecture.is_none() && name != torchscript::NAME {
@@ -197,7 +197,7 @@ fn backbone(name: &str, weights: Option<&str>, global: &Global) -> anyhow::Resul
     Ok(format!("{}\n{taps}", rows(&about)))
 }
 
-/// The table of taps, `*` before those that are used unless others are chosen.
+/// The table of taps; `*` marks the default ones.
 fn taps(taps: &[TapSpec], defaults: &[String], auxiliary: Option<&[String]>, side: usize) -> String {
     let mut table = Table::new(["tap", "channels", "stride", "grid", "kind"]);
     for tap in taps {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_behind_their_keys() {
+    fn values_are_aligned() {
         assert_eq!(rows(&[row("a", 1), row("longer", "x y"), row("none", "")]), "a       1\nlonger  x y\nnone\n");
         assert_eq!(rows(&[row("a", "x\u{1b}[2J")]), "a  x [2J\n");
     }

@@ -1,7 +1,7 @@
 //! `explainer-train --config FILE`: train.
 
 use super::{Global, bee, eprint, print, ranks};
-use crate::compare::closing;
+use crate::compare::run_summary;
 use crate::config::{Config, ConfigError};
 use crate::data::Broken;
 use crate::distributed::{self, ProcessGroup};
@@ -172,7 +172,7 @@ fn stopped(state: &State, output: &Path) -> String {
 fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::Result<()> {
     let output = artifact.parent().unwrap_or(artifact);
     let sheet = output.join("contact_sheet.png");
-    closing::contact_sheet(finished, SHEET_ROWS)?.write(&sheet)?;
+    run_summary::contact_sheet(finished, SHEET_ROWS)?.write(&sheet)?;
     if quiet {
         return Ok(());
     }
@@ -196,7 +196,7 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
     let known = finished.valid.object(0, Crop::Centre).is_some();
     if known {
         let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
-        let rows = closing::compare(finished)?;
+        let rows = run_summary::compare(finished)?;
         finished.context.check_failures()?;
         for row in rows {
             let mut cells = vec![row.name.to_string()];

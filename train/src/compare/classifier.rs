@@ -22,17 +22,17 @@ pub struct ComparedClassifier {
     pub backbone: Arc<dyn Backbone>,
     /// How images become its input.
     pub preprocessing: Preprocessing,
-    /// Where its weights come from.
+    /// Its name and the source of its weights.
     pub record: BackboneRecord,
     /// Names of its classes, where known.
     pub names: Option<Vec<String>>,
 }
 
 impl ComparedClassifier {
-    /// The one that the configuration names, or the first trained explainer's; `trained` has a place for each explainer.
+    /// The classifier of the configuration, or of the first trained explainer; `trained` has an entry per explainer.
     ///
     /// # Errors
-    /// [`CompareError::Classifier`] where a trained explainer has another one; weights that cannot be had.
+    /// [`CompareError::Classifier`] where a trained explainer has another one; weights that cannot be loaded.
     pub(super) fn load(
         config: &CompareConfig,
         trained: &[Option<Trained>],
@@ -58,11 +58,11 @@ impl ComparedClassifier {
                 (record, "the key `backbone` names".to_owned())
             }
             (None, Some((name, trained))) => (trained.about.backbone.clone(), format!("{name} explains")),
-            (None, None) => return Err(nameless()),
+            (None, None) => return Err(unknown_classifier()),
         };
         let own = || opened.as_ref().map(|backbone| backbone.spec().preprocessing.clone());
         let preprocessing = first.as_ref().map(|(_, trained)| trained.about.preprocessing.clone()).or_else(own);
-        let Some(preprocessing) = preprocessing else { return Err(nameless()) };
+        let Some(preprocessing) = preprocessing else { return Err(unknown_classifier()) };
         let expected = described(&record, &preprocessing);
         if let Some((name, other)) = learned.find(|(_, other)| {
             let theirs = &other.about.backbone;
@@ -102,12 +102,12 @@ impl ComparedClassifier {
     }
 }
 
-fn nameless() -> CompareError {
+fn unknown_classifier() -> CompareError {
     let problem = "needed, since no explainer is a trained one".into();
     CompareError::Keys { name: "backbone".into(), problem }
 }
 
-/// A classifier in words that tell it from another.
+/// A classifier in words: name, weights, image size.
 fn described(record: &BackboneRecord, preprocessing: &Preprocessing) -> String {
     let weights = match &record.sha256 {
         Some(sha256) => format!("SHA-256 {}", sha256.get(..12).unwrap_or(sha256)),

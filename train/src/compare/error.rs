@@ -1,4 +1,4 @@
-//! What keeps explainers from being compared.
+//! Why explainers cannot be compared.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,13 +15,13 @@ use crate::fit::FitError;
 use crate::report::ReportError;
 use explainer_metrics::{MetricError, ResultsError};
 
-/// Why there is no comparison.
+/// Why a comparison fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
-    /// Trained explainers that are not there; all of them.
+    /// Trained explainers that are missing; all of them.
     #[error("trained explainers are missing:\n  {}", missing.join("\n  "))]
     Missing {
-        /// Which, and how to train each.
+        /// One line each: which, and how to train it.
         missing: Vec<String>,
     },
     /// An explainer of another classifier than the others'.
@@ -36,10 +36,10 @@ pub enum CompareError {
         found: String,
         /// Where the comparison's classifier comes from.
         first: String,
-        /// Which that is.
+        /// That classifier.
         expected: String,
     },
-    /// An explainer cannot be opened, or a method not be made for the classifier.
+    /// An explainer cannot be opened, or a method does not support the classifier.
     #[error("{name}: {source}")]
     Explainer {
         /// The explainer.
@@ -50,16 +50,16 @@ pub enum CompareError {
     /// An image cannot be explained.
     #[error(transparent)]
     Explain(ExplainError),
-    /// An explainer's keys do not go with what it is.
+    /// Keys of an explainer that do not fit its kind.
     #[error("{name}: {problem}")]
     Keys {
         /// The explainer.
         name: String,
-        /// Which, and what to do.
+        /// The keys, and what to do.
         problem: String,
     },
-    /// A run that was to leave an explainer has failed.
-    #[error("{name}: cannot train it: {source}")]
+    /// The training of an explainer failed.
+    #[error("{name}: training it failed: {source}")]
     Train {
         /// The explainer.
         name: String,
@@ -69,9 +69,9 @@ pub enum CompareError {
     /// None of the images could be read.
     #[error("none of the {images} images could be read; the first: {first}")]
     Unreadable {
-        /// How many there are.
+        /// Number of images.
         images: usize,
-        /// What is wrong with the first.
+        /// The reason for the first.
         first: String,
     },
     /// The output folder, or a file in it, cannot be used.
@@ -79,7 +79,7 @@ pub enum CompareError {
     Output {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's reason.
         source: io::Error,
     },
     /// A run's configuration.

@@ -1,4 +1,4 @@
-//! Images with every explainer's map over them, the worst cases first.
+//! The images on which the reference is worst, with every explainer's heat map.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::error::CompareError;
 use super::explainers::ComparedExplainer;
-use super::journal::Measured;
+use super::journal::JournalRow;
 use crate::data::Images;
 use crate::explain::ClassNames;
 use crate::report::ReportError;
@@ -28,35 +28,35 @@ const SIDE: u32 = 224;
 /// Quality of a JPEG, 1 to 100.
 const QUALITY: u8 = 85;
 
-/// Images by explainers.
+/// Images with the heat maps of all explainers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gallery {
-    /// The metric whose worst cases of the reference these are.
+    /// The metric by which the images were chosen.
     pub metric: String,
     /// The images, the worst first.
-    pub cases: Vec<Case>,
+    pub cases: Vec<GalleryImage>,
 }
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Case {
-    /// What tells it from the others of its set.
+pub struct GalleryImage {
+    /// Its identifier in the set.
     pub image: String,
-    /// Name of the predicted class, which is the one explained.
+    /// Name of the predicted class, which is explained.
     pub class: String,
     /// The image as JPEG.
     #[serde(skip)]
     pub picture: Vec<u8>,
-    /// For each explainer its value of the metric; nothing where it was not measured on this image or is undefined.
+    /// For each explainer its value of the metric; `None` where it was not measured or is undefined.
     pub values: Vec<Option<f64>>,
-    /// For each explainer its map over the image as JPEG; nothing where it was not measured on this image.
+    /// For each explainer its heat map over the image as JPEG; `None` where it was not measured.
     #[serde(skip)]
     pub maps: Vec<Option<Vec<u8>>>,
 }
 
-/// The images of which `values` are the worst, by their numbers in the set, the worst first; of equals the first first.
-pub(super) fn worst(measured: &[Measured], metric: usize, spec: &MetricSpec, count: usize) -> Vec<usize> {
-    let value = |one: &Measured| Some((one.values.get(metric).copied().flatten()?, one.index));
+/// Indices of the `count` images with the worst values of a metric, the worst first; of equals the first first.
+pub(super) fn worst(measured: &[JournalRow], metric: usize, spec: &MetricSpec, count: usize) -> Vec<usize> {
+    let value = |one: &JournalRow| Some((one.values.get(metric).copied().flatten()?, one.index));
     let mut values: Vec<(f64, usize)> = measured.iter().filter_map(value).collect();
     values.sort_by(|a, b| match spec.better {
         Better::Higher => a.0.total_cmp(&b.0),
@@ -65,7 +65,7 @@ pub(super) fn worst(measured: &[Measured], metric: usize, spec: &MetricSpec, cou
     values.into_iter().take(count).map(|(_, index)| index).collect()
 }
 
-/// What draws the maps.
+/// Draws the heat maps.
 pub(super) struct Painter<'a> {
     /// Names of the classifier's classes.
     pub names: &'a ClassNames,
@@ -76,13 +76,13 @@ pub(super) struct Painter<'a> {
 }
 
 impl Painter<'_> {
-    /// The worst cases: for each explainer its values of the metric, `None` for images that it was not measured on, and the
-    /// folder in which its pictures are kept. Nothing if it was interrupted.
+    /// The gallery of the images `worst`. Each explainer has its `measured` values and a folder in which its pictures are kept.
+    /// `None` if it was interrupted.
     pub fn paint(
         &self,
         worst: &[usize],
         explainers: &[ComparedExplainer],
-        measured: &[Vec<Measured>],
+        measured: &[Vec<JournalRow>],
         (metric, name): (usize, &str),
         folders: &[std::path::PathBuf],
     ) -> Result<Option<Gallery>, CompareError> {
@@ -91,11 +91,11 @@ impl Painter<'_> {
         let mut cases = Vec::new();
         for index in worst {
             let Ok(pixels) = set.load(*index, Crop::Centre) else {
-                line(&format!("warning: {} can no longer be read, the gallery goes without it", set.name(*index)));
+                line(&format!("warning: {} can no longer be read; the gallery leaves it out", set.name(*index)));
                 continue;
             };
             let photo = small(&picture(&pixels));
-            let mut case = Case {
+            let mut case = GalleryImage {
                 image: set.id(*index),
                 class: String::new(),
                 picture: jpeg(&photo).map_err(encoding(&set.name(*index)))?,
@@ -127,7 +127,7 @@ impl Painter<'_> {
         Ok(Some(Gallery { metric: name.into(), cases }))
     }
 
-    /// An explainer's map over an image, also in its file.
+    /// An explainer's heat map over an image as JPEG; also written to `file`.
     fn draw(
         &self,
         explainer: &ComparedExplainer,
@@ -153,7 +153,7 @@ impl Painter<'_> {
     }
 }
 
-/// A picture whose sides are at most [`SIDE`].
+/// The picture, reduced to sides of at most [`SIDE`].
 fn small(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height).max(1);
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn the_worst_come_first_whatever_the_direction() {
-        let row = |(index, value): (usize, &Option<f64>)| Measured {
+        let row = |(index, value): (usize, &Option<f64>)| JournalRow {
             index,
             image: index.to_string(),
             class: 0,
             values: vec![None, *value],
         };
-        let rows: Vec<Measured> =
+        let rows: Vec<JournalRow> =
             [Some(2.0), None, Some(5.0), Some(2.0), Some(9.0)].iter().enumerate().map(row).collect();
         let [drop, rise] = ["ad@50", "ic@50"].map(|name| metric(name).unwrap().spec());
         assert_eq!(worst(&rows, 1, &drop, 3), [4, 2, 0]);

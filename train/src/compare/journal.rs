@@ -1,8 +1,8 @@
-//! What has been measured of one explainer, kept as it grows: a file of JSON lines. The first says what was measured,
-//! each of the others holds a batch of images.
+//! The journal of one explainer: a file of JSON lines that grows while it is measured. The first line is the
+//! [`Fingerprint`] of the measurement, each of the others holds a batch of images.
 //!
-//! A line is written as a whole or not at all: one that was cut off is left out and overwritten when the run goes on. In
-//! memory is what was read back from the line, so that a run that went on has the very values of one that did not stop.
+//! A line that was cut off is ignored and overwritten when the run continues. The values in memory are those read back from
+//! the written line, so that a continued run has bit for bit the values of an uninterrupted one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -17,16 +17,16 @@ use super::error::CompareError;
 use crate::evaluation::Curve;
 use explainer_metrics::{Results, Row};
 
-/// What values follow from. Batch size, device and number of threads are no part of it.
+/// Everything that the values depend on. Batch size, device and number of threads do not belong to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// The program and its version.
     pub program: String,
     /// The explainer: SHA-256 of a trained one, or the method and its seed.
     pub explainer: String,
-    /// The classifier and how its images are made.
+    /// The classifier and its preprocessing.
     pub classifier: String,
-    /// SHA-256 of what tells the set of images from another.
+    /// SHA-256 that identifies the set of images.
     pub images: String,
     /// The metrics, in the order of the values.
     pub metrics: Vec<String>,
@@ -34,25 +34,25 @@ pub struct Fingerprint {
     pub annotations: Vec<String>,
 }
 
-/// One image's values.
+/// The values of one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// Its number in the set.
+pub struct JournalRow {
+    /// Its index in the set.
     pub index: usize,
-    /// What tells it from the others of its set.
+    /// Its identifier in the set.
     pub image: String,
-    /// The predicted class, which is the one explained.
+    /// The predicted class, which is explained.
     pub class: usize,
-    /// One for each metric; nothing where it is undefined.
+    /// One value per metric; `None` where it is undefined.
     pub values: Vec<Option<f64>>,
 }
 
 /// A batch of images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JournalEntry {
     /// The images.
-    pub rows: Vec<Measured>,
-    /// What their explanations cost together.
+    pub rows: Vec<JournalRow>,
+    /// The cost of all their explanations.
     pub cost: Cost,
     /// Sums of curves by metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -65,12 +65,12 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     fingerprint: Fingerprint,
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
 }
 
 impl Journal {
-    /// Opens the file, or makes it, for values with this fingerprint. A file with another one is renamed to `.jsonl.old`,
-    /// and which parts of the fingerprint are others is said in words.
+    /// Opens or creates the file for values with this fingerprint. A file with another fingerprint is renamed to
+    /// `.jsonl.old`; the second value then names the parts that differ.
     ///
     /// # Errors
     /// [`CompareError::Output`].
@@ -110,40 +110,40 @@ impl Journal {
     ///
     /// # Errors
     /// [`CompareError::Output`].
-    pub fn add(&mut self, entry: &Entry) -> Result<(), CompareError> {
+    pub fn add(&mut self, entry: &JournalEntry) -> Result<(), CompareError> {
         let written = write_line(&mut self.file, entry).and_then(|line| Ok(serde_json::from_slice(&line)?));
         let entry = written.map_err(|source| CompareError::Output { path: self.path.clone(), source })?;
         self.entries.push(entry);
         Ok(())
     }
 
-    /// The images that are done, by their numbers.
+    /// Indices of the images that have been measured.
     #[must_use]
     pub fn done(&self) -> BTreeSet<usize> {
         self.rows().map(|row| row.index).collect()
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Measured> {
+    fn rows(&self) -> impl Iterator<Item = &JournalRow> {
         self.entries.iter().flat_map(|entry| &entry.rows)
     }
 
-    /// The values of the images of these numbers, in the set's order.
+    /// The values of the images with these indices, in the order of the set.
     #[must_use]
-    pub fn measured(&self, images: &BTreeSet<usize>) -> Vec<Measured> {
-        let by_index: BTreeMap<usize, &Measured> =
+    pub fn measured(&self, images: &BTreeSet<usize>) -> Vec<JournalRow> {
+        let by_index: BTreeMap<usize, &JournalRow> =
             self.rows().filter(|row| images.contains(&row.index)).map(|row| (row.index, row)).collect();
         by_index.into_values().cloned().collect()
     }
 
-    /// The same as [`Results`].
+    /// The values of the images with these indices, as [`Results`].
     #[must_use]
     pub fn results(&self, images: &BTreeSet<usize>) -> Results {
-        let row = |one: Measured| Row { image: one.image, class: one.class, values: one.values };
+        let row = |one: JournalRow| Row { image: one.image, class: one.class, values: one.values };
         let rows = self.measured(images).into_iter().map(row).collect();
         Results { metrics: self.fingerprint.metrics.clone(), rows }
     }
 
-    /// What the explanations have cost, and of how many images.
+    /// The cost of all explanations, and the number of images.
     #[must_use]
     pub fn cost(&self) -> (Cost, usize) {
         let mut cost = Cost::default();
@@ -151,10 +151,10 @@ impl Journal {
         (cost, self.rows().count())
     }
 
-    /// Sums of curves by metric, over those batches of which all images have one of these numbers.
+    /// Sums of curves by metric, over the batches whose images all have one of these indices.
     #[must_use]
     pub fn curves(&self, images: &BTreeSet<usize>) -> BTreeMap<String, Curve> {
-        let inside = |entry: &&Entry| entry.rows.iter().all(|row| images.contains(&row.index));
+        let inside = |entry: &&JournalEntry| entry.rows.iter().all(|row| images.contains(&row.index));
         let mut curves: BTreeMap<String, Curve> = BTreeMap::new();
         for (metric, curve) in self.entries.iter().filter(inside).flat_map(|entry| &entry.curves) {
             curves.entry(metric.clone()).or_default().add(curve);
@@ -163,12 +163,12 @@ impl Journal {
     }
 }
 
-/// Lines with their ends; what comes behind the last end was cut off.
+/// Complete lines with their line breaks; a last line without one was cut off.
 fn whole_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
 }
 
-/// Writes one line, at once, and returns it.
+/// Writes one line in a single call, and returns it.
 fn write_line(file: &mut File, content: &impl Serialize) -> std::io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(content)?;
     line.push(b'\n');
@@ -176,7 +176,7 @@ fn write_line(file: &mut File, content: &impl Serialize) -> std::io::Result<Vec<
     Ok(line)
 }
 
-/// Which parts of a fingerprint are others.
+/// The parts of a fingerprint that differ, in words.
 fn changes(before: &Fingerprint, now: &Fingerprint) -> String {
     let parts = [
         ("the program", before.program != now.program),
@@ -205,12 +205,16 @@ mod tests {
         }
     }
 
-    fn entry(from: usize, count: usize) -> Entry {
+    fn entry(from: usize, count: usize) -> JournalEntry {
         let value = |index: usize| Some(0.1 + index as f64 / 3.0);
-        let row = |index| Measured { index, image: format!("{index}.png"), class: 1, values: vec![value(index)] };
+        let row = |index| JournalRow { index, image: format!("{index}.png"), class: 1, values: vec![value(index)] };
         let curve = Curve { sum: vec![0.5 * count as f64, 0.25], images: count };
         let cost = Cost { forward: 2 * count as u64, backward: 0, second: 0, seconds: 0.5 };
-        Entry { rows: (from..from + count).map(row).collect(), cost, curves: [("deletion".into(), curve)].into() }
+        JournalEntry {
+            rows: (from..from + count).map(row).collect(),
+            cost,
+            curves: [("deletion".into(), curve)].into(),
+        }
     }
 
     #[test]

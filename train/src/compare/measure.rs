@@ -7,7 +7,7 @@ use burn::train::Interrupter;
 
 use super::error::CompareError;
 use super::explainers::ComparedExplainer;
-use super::journal::{Entry, Journal, Measured};
+use super::journal::{Journal, JournalEntry, JournalRow};
 use super::sample::sort;
 use crate::data::{Broken, Tally};
 use crate::evaluation::{BatchResult, Evaluator};
@@ -66,15 +66,15 @@ pub(super) fn measure(
 }
 
 /// The line of the journal for a batch.
-fn entry(result: BatchResult, id: impl Fn(usize) -> String) -> Entry {
+fn entry(result: BatchResult, id: impl Fn(usize) -> String) -> JournalEntry {
     let BatchResult { images, curves, cost } = result;
-    let row = |image: crate::evaluation::ImageResult| Measured {
+    let row = |image: crate::evaluation::ImageResult| JournalRow {
         index: image.index,
         image: id(image.index),
         class: image.class,
         values: image.values,
     };
-    Entry { rows: images.into_iter().map(row).collect(), cost, curves }
+    JournalEntry { rows: images.into_iter().map(row).collect(), cost, curves }
 }
 
 /// Adds the unreadable images after the first `seen` to `tally`, by their indices in the whole set.

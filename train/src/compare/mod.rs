@@ -1,21 +1,20 @@
-//! Explainers by metrics on one set of images, all of one classifier: `explainer-train compare`.
+//! Several explainers of one classifier, measured on one set of images: `explainer-train compare`.
 //!
-//! [`run`] opens the explainers ([`ComparedExplainer`]), after training those whose run has left no artifact yet, and measures
-//! one after the other. What is measured goes batch by batch into a [`Journal`] for each explainer, so that a run that was
-//! stopped goes on where it was; [`Report`] is made from the journals alone, as text, Markdown, JSON and one HTML page.
-//! In the output folder:
+//! [`run`] trains the explainers that have no artifact yet, opens all of them ([`ComparedExplainer`]) and measures one after
+//! the other with the [`Evaluator`](crate::evaluation::Evaluator). Each explainer has a [`Journal`] that receives its values
+//! batch by batch, so that a comparison that was stopped continues where it was. The [`Report`] is computed from the
+//! journals alone: as text, Markdown, JSON and one HTML page. The output folder holds:
 //!
 //! | | |
 //! |---|---|
 //! | `report.html`, `report.md`, `report.json` | the report |
 //! | `results/NAME.csv` | values of each image, as `evaluate --csv` writes them |
 //! | `results/NAME.jsonl` | the journal |
-//! | `gallery/NAME/N.jpg` | the map of image N of the set over it, for the images of the gallery |
+//! | `gallery/NAME/N.jpg` | the heat map over image N of the set, for the images of the gallery |
 //!
-//! [`closing`] is the shorter comparison at the end of a training run.
+//! [`run_summary`] is the short comparison at the end of a training run.
 
 mod classifier;
-pub mod closing;
 mod error;
 mod explainers;
 mod gallery;
@@ -24,6 +23,7 @@ mod measure;
 mod page;
 mod report;
 mod run;
+pub mod run_summary;
 mod sample;
 mod text;
 mod trained;
@@ -31,7 +31,7 @@ mod trained;
 pub use classifier::ComparedClassifier;
 pub use error::CompareError;
 pub use explainers::ComparedExplainer;
-pub use gallery::{Case as GalleryCase, Gallery};
-pub use journal::{Entry, Fingerprint, Journal, Measured};
-pub use report::{Curves, Explainer, PerImage, Report, Setting, Skipped};
+pub use gallery::{Gallery, GalleryImage};
+pub use journal::{Fingerprint, Journal, JournalEntry, JournalRow};
+pub use report::{Curves, ExplainerReport, MeanCost, Report, Setting, UnreadableImage};
 pub use run::{Outcome, run};

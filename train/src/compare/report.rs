@@ -1,4 +1,4 @@
-//! What a comparison has found: a pure function of what was measured.
+//! The result of a comparison: a pure function of the measured values.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ pub struct Report {
     /// The explainer that the others are compared with.
     pub reference: String,
     /// The explainers, in the configuration's order.
-    pub explainers: Vec<Explainer>,
+    pub explainers: Vec<ExplainerReport>,
     /// Images that could not be read.
-    pub broken: Vec<Skipped>,
+    pub broken: Vec<UnreadableImage>,
     /// Worst cases of the reference.
     pub gallery: Gallery,
 }
@@ -34,27 +34,27 @@ pub struct Report {
 pub struct Setting {
     /// The program and its version.
     pub program: String,
-    /// The command that makes it again.
+    /// The command that reproduces it.
     pub command: String,
     /// Where the images are.
     pub images: String,
-    /// How many of them there were to measure on, broken ones included.
+    /// Number of images to measure on, unreadable ones included.
     pub count: usize,
-    /// SHA-256 that tells this set of images from another.
+    /// SHA-256 that identifies the set of images.
     pub images_sha256: String,
     /// The classifier's architecture.
     pub classifier: String,
     /// Where its weights are.
     pub weights: String,
-    /// Their SHA-256; nothing for weights that are drawn at random.
+    /// Their SHA-256; `None` for random weights.
     pub weights_sha256: Option<String>,
-    /// Side of the images that it sees, in pixels.
+    /// Side of its images in pixels.
     pub side: usize,
     /// Seed of the methods that draw random numbers.
     pub seed: u64,
-    /// Images at a time, which times depend on.
+    /// Images per batch; times depend on it.
     pub batch_size: usize,
-    /// Where it was computed.
+    /// The device.
     pub device: String,
     /// CPU threads.
     pub threads: usize,
@@ -62,49 +62,49 @@ pub struct Setting {
 
 /// An image that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Skipped {
+pub struct UnreadableImage {
     /// Its name.
     pub image: String,
     /// Why.
     pub reason: String,
 }
 
-impl From<&Broken> for Skipped {
+impl From<&Broken> for UnreadableImage {
     fn from(broken: &Broken) -> Self {
         Self { image: broken.name.clone(), reason: broken.reason.clone() }
     }
 }
 
-/// One explainer.
+/// The results of one explainer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explainer {
+pub struct ExplainerReport {
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// The method, and for a trained explainer where it comes from.
     pub what: String,
     /// What its maps follow from: SHA-256 of a trained one, or the method and its seed.
     pub identity: String,
-    /// Images that it was measured on.
+    /// Number of images that it was measured on.
     pub images: usize,
     /// For each metric its mean and interval.
     pub figures: Vec<Estimate>,
-    /// For each metric whether its mean is the best of those that are ranked: explainers measured on as many images as any,
-    /// whose maps depend on the classifier.
+    /// For each metric whether its mean is the best. Ranked are the explainers that were measured on all images and whose
+    /// maps depend on the classifier.
     pub best: Vec<bool>,
     /// What an explanation costs, on average.
-    pub cost: PerImage,
-    /// For each metric this explainer less the reference, on the images that both have; empty for the reference.
+    pub cost: MeanCost,
+    /// For each metric the value less the reference's, on the images that both have; empty for the reference.
     pub differences: Vec<Difference>,
     /// Mean curves by metric.
     pub curves: Curves,
 }
 
-/// Mean curves by metric, over the share of the pixels from none to all in even steps.
+/// Mean curves by metric, over the share of the pixels from 0 to 1 in equal steps.
 pub type Curves = BTreeMap<String, Vec<f64>>;
 
-/// What one explanation costs.
+/// The mean cost of one explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct PerImage {
+pub struct MeanCost {
     /// Forward passes of the classifier.
     pub forward: f64,
     /// Its backward passes.
@@ -115,7 +115,7 @@ pub struct PerImage {
     pub milliseconds: f64,
 }
 
-impl PerImage {
+impl MeanCost {
     pub(super) fn of((cost, images): (Cost, usize)) -> Self {
         let each = |count: u64| count as f64 / images.max(1) as f64;
         Self {
@@ -144,35 +144,36 @@ impl PerImage {
     }
 }
 
-/// What was measured of an explainer.
+/// The measured values of an explainer.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct Measurements {
     pub name: String,
     pub what: String,
     pub identity: String,
     pub results: Results,
-    /// What explanations cost, and of how many images.
+    /// The cost of all explanations, and the number of images.
     pub cost: (Cost, usize),
     pub curves: BTreeMap<String, Curve>,
 }
 
 impl Report {
-    /// From what was measured of each explainer; `reference` is the place of the one that the others are compared with.
+    /// Computes the report from the measurements of each explainer; `reference` is the index of the explainer that the others
+    /// are compared with.
     ///
     /// # Errors
-    /// [`CompareError::Results`] for explainers of different classes.
+    /// [`CompareError::Results`] for explainers that explained different classes.
     pub(super) fn new(
         setting: Setting,
         metrics: Vec<MetricSpec>,
-        found: Vec<Found>,
+        found: Vec<Measurements>,
         reference: usize,
-        broken: Vec<Skipped>,
+        broken: Vec<UnreadableImage>,
         gallery: Gallery,
     ) -> Result<Self, CompareError> {
         let mut explainers = Vec::new();
         for (place, one) in found.iter().enumerate() {
             let theirs = found.get(reference).filter(|_| place != reference);
-            let common = |theirs: &&Found| {
+            let common = |theirs: &&Measurements| {
                 let images: std::collections::HashSet<&str> =
                     theirs.results.rows.iter().map(|row| row.image.as_str()).collect();
                 one.results.rows.iter().any(|row| images.contains(row.image.as_str()))
@@ -181,14 +182,14 @@ impl Report {
                 Some(theirs) => one.results.differences(&theirs.results)?,
                 None => Vec::new(),
             };
-            explainers.push(Explainer {
+            explainers.push(ExplainerReport {
                 name: one.name.clone(),
                 what: one.what.clone(),
                 identity: one.identity.clone(),
                 images: one.results.rows.len(),
                 figures: (0..metrics.len()).map(|metric| one.results.estimate(metric)).collect(),
                 best: Vec::new(),
-                cost: PerImage::of(one.cost),
+                cost: MeanCost::of(one.cost),
                 differences,
                 curves: one.curves.iter().map(|(name, curve)| (name.clone(), curve.mean())).collect(),
             });
@@ -199,12 +200,12 @@ impl Report {
     }
 }
 
-/// Marks the best means.
-fn mark_best(metrics: &[MetricSpec], explainers: &mut [Explainer]) {
+/// Sets [`ExplainerReport::best`].
+fn mark_best(metrics: &[MetricSpec], explainers: &mut [ExplainerReport]) {
     let most = explainers.iter().map(|one| one.images).max().unwrap_or(0);
-    let ranked = |one: &Explainer| one.images == most && one.cost.passes() > 0.0;
+    let ranked = |one: &ExplainerReport| one.images == most && one.cost.passes() > 0.0;
     for (place, spec) in metrics.iter().enumerate() {
-        let mean = |one: &Explainer| one.figures.get(place).and_then(|figure| figure.mean);
+        let mean = |one: &ExplainerReport| one.figures.get(place).and_then(|figure| figure.mean);
         let means = explainers.iter().filter(|one| ranked(one)).filter_map(mean);
         let best = match spec.better {
             Better::Higher => means.max_by(f64::total_cmp),
@@ -217,7 +218,7 @@ fn mark_best(metrics: &[MetricSpec], explainers: &mut [Explainer]) {
     }
 }
 
-/// Whether an interval of differences lies on one side of 0: `Some(true)` if on the better one.
+/// Whether an interval of differences excludes 0: `Some(true)` if it lies on the better side.
 pub(super) fn verdict(spec: &MetricSpec, estimate: &Estimate) -> Option<bool> {
     let [low, high] = estimate.interval?;
     match (low > 0.0, high < 0.0) {
@@ -227,7 +228,7 @@ pub(super) fn verdict(spec: &MetricSpec, estimate: &Estimate) -> Option<bool> {
     }
 }
 
-/// Digits behind the point.
+/// Number of decimals.
 pub(super) fn digits(spec: &MetricSpec) -> usize {
     if spec.unit == "percent" { 2 } else { 4 }
 }
@@ -242,7 +243,7 @@ pub(super) fn number(spec: &MetricSpec, value: Option<f64>) -> String {
     })
 }
 
-/// An interval, or nothing.
+/// An interval, or an empty text.
 pub(super) fn interval(spec: &MetricSpec, estimate: &Estimate) -> String {
     let [low, high] = estimate.interval.map_or([None; 2], |ends| ends.map(Some));
     if low.is_none() { String::new() } else { format!("[{}, {}]", number(spec, low), number(spec, high)) }

@@ -13,10 +13,10 @@ use explainer_zoo::weights::hash::{sha256, sha256_file};
 use super::classifier::ComparedClassifier;
 use super::error::CompareError;
 use super::explainers::{ComparedExplainer, Shared};
-use super::gallery::{self, Gallery, Painter};
+use super::gallery::{Gallery, Painter, worst};
 use super::journal::{Fingerprint, Journal};
 use super::measure::measure;
-use super::report::{Found, Report, Setting};
+use super::report::{Measurements, Report, Setting};
 use super::sample::sample;
 use super::trained::trained;
 use crate::config::CompareConfig;
@@ -28,7 +28,7 @@ use crate::report::progress::line;
 use explainer_metrics::{MaskedConfidence, MetricSpec, metric};
 use explainer_zoo::files::write_atomic;
 
-/// The program and its version, as a report and a fingerprint have it.
+/// The program and its version, for the report and the fingerprint.
 const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 /// How a comparison ended.
@@ -36,22 +36,22 @@ const PROGRAM: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSI
 pub enum Outcome {
     /// The report is written.
     Finished {
-        /// What was found.
+        /// The report.
         report: Box<Report>,
-        /// Images that were measured now and not in an earlier run, of all explainers together.
+        /// Number of heat maps that were measured in this run and not in an earlier one.
         fresh: usize,
     },
-    /// Interrupted; what was measured is kept.
+    /// Interrupted; the measured values are kept.
     Stopped {
-        /// Where.
+        /// At which explainer.
         at: String,
     },
 }
 
-/// Compares as `config` says; `command` is what the report names as the way to make it again.
+/// Runs the comparison of `config`; the report names `command` as the command that reproduces it.
 ///
 /// # Errors
-/// [`CompareError`]; what was measured up to then is kept.
+/// [`CompareError`]; the values measured before it are kept.
 pub fn run(
     config: &CompareConfig,
     command: &str,
@@ -96,7 +96,7 @@ pub fn run(
         let fingerprint = Fingerprint { explainer: explainer.identity.clone(), ..common.clone() };
         let (mut journal, given_up) = Journal::open(&files.journal, fingerprint)?;
         if let Some(why) = given_up {
-            line(&format!("note: {} is measured anew: {why}", explainer.name));
+            line(&format!("note: {} is measured again: {why}", explainer.name));
             remove(&files.pictures)?;
         }
         let wanted = sample(images.any().len(), explainer.images.unwrap_or(count).min(count));
@@ -119,10 +119,10 @@ pub fn run(
     let reference = named(&config.reference()).unwrap_or(0);
     let names = names(&classifier, &images);
     let painter = Painter { names: &names, images: &images, compute: &compute, quiet, interrupter };
-    let Some(gallery) = display(config, &specs, &painter, &explainers, &journals, reference, &folders)? else {
+    let Some(gallery) = gallery(config, &specs, &painter, &explainers, &journals, reference, &folders)? else {
         return Ok(Outcome::Stopped { at: "the gallery".into() });
     };
-    let found = explainers.iter().zip(&journals).map(|(explainer, (journal, wanted))| Found {
+    let measurements = explainers.iter().zip(&journals).map(|(explainer, (journal, wanted))| Measurements {
         name: explainer.name.clone(),
         what: explainer.what.clone(),
         identity: explainer.identity.clone(),
@@ -146,12 +146,12 @@ pub fn run(
         threads: compute.threads,
     };
     let broken = tally.files().map(Into::into).collect();
-    let report = Report::new(setting, specs, found.collect(), reference, broken, gallery)?;
+    let report = Report::new(setting, specs, measurements.collect(), reference, broken, gallery)?;
     write(&report, config.output_dir())?;
     Ok(Outcome::Finished { report: Box::new(report), fresh })
 }
 
-/// Names of the classes: the classifier's, or those of the quickstart's scenes, or of ImageNet, if there are as many.
+/// Names of the classes: the classifier's; otherwise those of the quickstart's scenes or of ImageNet if the number fits.
 fn names(classifier: &ComparedClassifier, images: &Images) -> ClassNames {
     let count = classifier.backbone.spec().classes;
     let scenes = match images {
@@ -172,8 +172,8 @@ fn write(report: &Report, output: &Path) -> Result<(), CompareError> {
     Ok(())
 }
 
-/// The gallery of the configuration; nothing if it was interrupted.
-fn display(
+/// The gallery of the configuration; `None` if it was interrupted.
+fn gallery(
     config: &CompareConfig,
     specs: &[MetricSpec],
     painter: &Painter<'_>,
@@ -188,12 +188,12 @@ fn display(
     let (Some(spec), Some(theirs)) = (specs.get(place), measured.get(reference)) else {
         return Ok(Some(Gallery::default()));
     };
-    let worst = gallery::worst(theirs, place, spec, config.gallery.images);
+    let worst = worst(theirs, place, spec, config.gallery.images);
     let pictures: Vec<PathBuf> = folders.files.iter().map(|files| files.pictures.clone()).collect();
     painter.paint(&worst, explainers, &measured, (place, &spec.name), &pictures)
 }
 
-/// Where the files of each explainer are.
+/// The files of each explainer.
 struct Folders {
     files: Vec<Files>,
 }
@@ -205,7 +205,7 @@ struct Files {
 }
 
 impl Folders {
-    /// Makes the output folder, better now than after an hour of measuring.
+    /// Makes the output folder and checks that it is writable, before anything is measured.
     fn new(config: &CompareConfig) -> Result<Self, CompareError> {
         let (output, results) = (config.output_dir(), config.output_dir().join("results"));
         let failed = |source| CompareError::Output { path: output.into(), source };
@@ -224,7 +224,7 @@ impl Folders {
     }
 }
 
-/// Removes a folder of pictures, if it is there.
+/// Removes a folder of pictures if it exists.
 fn remove(folder: &Path) -> Result<(), CompareError> {
     match fs::remove_dir_all(folder) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -242,7 +242,7 @@ fn annotations(config: &CompareConfig) -> Result<Objects, CompareError> {
     Ok(objects)
 }
 
-/// Files of annotations with their SHA-256, folders by their place.
+/// The SHA-256 of each annotation file; the path of a folder.
 fn fingerprints(config: &CompareConfig) -> Result<Vec<String>, CompareError> {
     let files = [&config.objects, &config.fixations].into_iter().flatten();
     let one = |file: &PathBuf| match file.is_file() {
@@ -253,7 +253,7 @@ fn fingerprints(config: &CompareConfig) -> Result<Vec<String>, CompareError> {
     files.map(one).collect()
 }
 
-/// What tells a classifier and its preprocessing from another.
+/// A hash that identifies a classifier and its preprocessing.
 fn identity(classifier: &ComparedClassifier) -> String {
     let record = &classifier.record;
     let weights = record.sha256.as_ref().unwrap_or(&record.weights);

@@ -1,15 +1,15 @@
-//! Which images of a set are looked at where not all are.
+//! Evenly spread samples of a set of images.
 
 use std::collections::BTreeSet;
 
 /// The fractional part of the golden ratio.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
-/// `count` of a set's `total` images, by their numbers: spread evenly, since in a folder with one sub-folder a class the
-/// first images are all of one class. A smaller sample is a part of a larger one, so that values of it remain of use.
+/// Indices of `count` of a set's `total` images, spread evenly: in a folder with one sub-folder per class the first images
+/// are all of one class. A smaller sample is a subset of a larger one, so that its values can be reused.
 ///
-/// Image i is in it if the fractional part of i times the golden ratio is among the `count` smallest: these steps of a
-/// circle are spread as evenly as any for every `count` (the three-distance theorem).
+/// Image i belongs to the sample if the fractional part of i times the golden ratio is among the `count` smallest. These
+/// points on a circle are spread evenly for every `count` (the three-distance theorem).
 #[must_use]
 pub(super) fn sample(total: usize, count: usize) -> BTreeSet<usize> {
     let mut order: Vec<usize> = (0..total).collect();
@@ -18,8 +18,8 @@ pub(super) fn sample(total: usize, count: usize) -> BTreeSet<usize> {
     order.into_iter().collect()
 }
 
-/// Sorts images, by their numbers, so that those of a smaller sample come first. Measured in this order, the batches of a
-/// sample that is made smaller later lie within it, but for one.
+/// Sorts indices so that those of a smaller sample come first. Measured in this order, all batches but one of a larger
+/// sample lie inside or outside of a smaller one.
 pub(super) fn sort(images: &mut [usize]) {
     let place = |index: &usize| (*index as f64 * GOLDEN).fract();
     images.sort_by(|a, b| place(a).total_cmp(&place(b)));

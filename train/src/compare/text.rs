@@ -41,18 +41,18 @@ impl Report {
         text
     }
 
-    /// What the report is about.
+    /// The title of the report.
     pub(super) fn title(&self) -> String {
         let (count, classifier) = (self.explainers.len(), &self.setting.classifier);
         format!("{count} explainers of {classifier} on {}", images(self.measured()))
     }
 
-    /// Images that an explainer was measured on, at most.
+    /// The largest number of images that an explainer was measured on.
     pub(super) fn measured(&self) -> usize {
         self.explainers.iter().map(|one| one.images).max().unwrap_or(0)
     }
 
-    /// How it was made, by key.
+    /// The setting as pairs of key and value.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         let setting = &self.setting;
         let broken = match self.broken.len() {
@@ -112,7 +112,7 @@ impl Report {
         Some(table)
     }
 
-    /// What the figures mean, and what is missing in them.
+    /// How to read the figures, and what is missing in them.
     pub(super) fn notes(&self) -> Vec<String> {
         let direction = |better| match better {
             Better::Higher => "higher is better",
@@ -151,7 +151,7 @@ impl Report {
     }
 }
 
-/// So many images, in words.
+/// A number of images in words.
 pub(super) fn images(count: usize) -> String {
     if count == 1 { "1 image".into() } else { format!("{count} images") }
 }
@@ -160,16 +160,16 @@ pub(super) fn images(count: usize) -> String {
 mod tests {
     use insta::assert_snapshot;
 
-    use super::super::report::Found;
-    use super::super::{Gallery, Report, Setting, Skipped};
+    use super::super::report::Measurements;
+    use super::super::{Gallery, Report, Setting, UnreadableImage};
     use crate::evaluation::Curve;
     use explainer_metrics::{Results, Row, metric};
     use explainer_zoo::explain::Cost;
 
-    /// Two explainers and a floor on three images; the second was measured on two of them.
+    /// Two explainers and a constant map on three images; the second was measured on two of them.
     fn report() -> Report {
         let names = ["ad@50", "deletion"].map(String::from);
-        let found = |name: &str, passes: u64, values: &[[Option<f64>; 2]]| Found {
+        let found = |name: &str, passes: u64, values: &[[Option<f64>; 2]]| Measurements {
             name: name.into(),
             what: "a method".into(),
             identity: format!("{name}, seed 0"),
@@ -206,7 +206,7 @@ mod tests {
             threads: 2,
         };
         let specs = names.iter().map(|name| metric(name).unwrap().spec()).collect();
-        let broken = vec![Skipped { image: "photos/3.png".into(), reason: "photos/3.png: no image".into() }];
+        let broken = vec![UnreadableImage { image: "photos/3.png".into(), reason: "photos/3.png: no image".into() }];
         Report::new(setting, specs, found, 0, broken, Gallery::default()).unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! Trained explainers, found or made.
+//! Trained explainers: found, or trained now.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::config::{CompareConfig, Config, Source};
 use crate::fit::{self, ResumeFrom};
 use crate::report::progress::line;
 
-/// What the `config.json` of any explainer says of its classifier.
+/// The classifier of an explainer, from its `config.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct About {
     pub backbone: BackboneRecord,
@@ -22,19 +22,19 @@ pub(super) struct About {
     pub class_names: Option<Vec<String>>,
 }
 
-/// A trained explainer that is there.
+/// The artifact of a trained explainer.
 #[derive(Clone, Debug)]
 pub(super) struct Trained {
     pub folder: PathBuf,
-    /// The YAML file of the run that made it, if it was named by that.
+    /// The YAML file of its run, if the configuration names the run.
     pub run: Option<PathBuf>,
     pub about: About,
-    /// SHA-256 of what it is made of.
+    /// SHA-256 over its configuration and its tensors.
     pub sha256: String,
 }
 
-/// For each explainer of the configuration its artifact, if it is a trained one; missing ones with a run are trained.
-/// Nothing where the training was interrupted.
+/// For each explainer of the configuration its artifact, or `None` for a method without training. Trains explainers whose run
+/// has no artifact yet. `None` if the training was interrupted.
 pub(super) fn trained(
     config: &CompareConfig,
     quiet: bool,
@@ -45,7 +45,7 @@ pub(super) fn trained(
         if let Some(Source::Artifact(folder)) = explainer.source()
             && artifact::locate(folder).is_err()
         {
-            missing.push(how_to_make(&explainer.name(), folder));
+            missing.push(how_to_train(&explainer.name(), folder));
         }
     }
     // Before anything is trained, which takes long.
@@ -58,7 +58,7 @@ pub(super) fn trained(
         found.push(match explainer.source() {
             Some(Source::Artifact(folder)) => Some(Trained::open(&name, located(folder), None)?),
             Some(Source::Train(file)) => {
-                let Some(folder) = made(&name, file, config, quiet, interrupter)? else { return Ok(None) };
+                let Some(folder) = artifact_of_run(&name, file, config, quiet, interrupter)? else { return Ok(None) };
                 Some(Trained::open(&name, folder, Some(file.into()))?)
             }
             _ => None,
@@ -72,16 +72,16 @@ fn located(folder: &Path) -> PathBuf {
     artifact::locate(folder).unwrap_or_else(|_| folder.to_path_buf())
 }
 
-/// Which explainer is missing and the command that makes it, as far as it can be told.
-fn how_to_make(name: &str, folder: &Path) -> String {
+/// The missing explainer and, if it is known, the command that trains it.
+fn how_to_train(name: &str, folder: &Path) -> String {
     let run = folder.parent().filter(|_| folder.ends_with("artifact")).and_then(Path::file_name);
     let file = run.map(|run| Path::new("configs").join(run).with_extension("yaml")).filter(|file| file.is_file());
     let file = file.map_or("its YAML file".into(), |file| file.display().to_string());
     format!("{name}: there is no explainer in {}; train it with `explainer-train --config {file}`", folder.display())
 }
 
-/// The artifact of a run, which is carried out or finished if it has not left one yet.
-fn made(
+/// The artifact of a run, which is started or continued if it has none yet.
+fn artifact_of_run(
     name: &str,
     file: &Path,
     config: &CompareConfig,

@@ -146,7 +146,7 @@ impl Evaluator<'_> {
             .map(|index| self.images.truth(*index, self.objects, preprocessing))
             .collect::<Result<_, _>>()?;
         let images = ImageBatch::new(backbone.as_ref(), preprocessing, batch.images.clone(), logits, classes.concat())?;
-        let images = images.with_ground_truth(truth)?.with_budget(self.batch_size);
+        let images = images.with_ground_truth(truth)?.with_batch_size(self.batch_size);
         let mut made = Some((maps, cost));
         let mut results = Vec::new();
         for candidate in candidates {
@@ -192,14 +192,14 @@ impl Evaluator<'_> {
 
 /// Sums of the curves of all maps whose curve is finite, by metric.
 fn curves(metrics: &[Box<dyn Metric>], attributions: &Attributions<'_>) -> BTreeMap<String, Curve> {
-    let sum = |metric: &Box<dyn Metric>| {
+    let sum = |metric: &dyn Metric| {
         let curves = metric.curves(attributions)?;
         let mut sum = Curve::default();
-        let sound = curves.iter().zip(attributions.sound()).filter(|(_, sound)| **sound).map(|(curve, _)| curve);
-        for curve in sound.filter(|curve| curve.iter().all(|score| score.is_finite())) {
+        let finite = curves.iter().zip(attributions.finite()).filter(|(_, finite)| **finite).map(|(curve, _)| curve);
+        for curve in finite.filter(|curve| curve.iter().all(|score| score.is_finite())) {
             sum.add(&Curve { sum: curve.clone(), images: 1 });
         }
         Some((metric.spec().name, sum))
     };
-    metrics.iter().filter_map(sum).collect()
+    metrics.iter().filter_map(|metric| sum(metric.as_ref())).collect()
 }

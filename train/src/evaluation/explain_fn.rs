@@ -16,15 +16,15 @@ pub struct ExplainerFn<'a> {
 }
 
 impl ExplainFn for ExplainerFn<'_> {
-    fn explain(&self, images: Tensor<4>, classes: &[usize], state: ModelState) -> Result<Tensor<4>, MetricError> {
-        let explainer = match state {
+    fn explain(&self, images: Tensor<4>, classes: &[usize], model: ModelState) -> Result<Tensor<4>, MetricError> {
+        let explainer = match model {
             ModelState::Trained => self.explainer,
             ModelState::Randomised(stage) => self.randomised.get(stage).map_or(self.explainer, AsRef::as_ref),
         };
         let batch = ExplainBatch::from_normalised(images, explainer.preprocessing());
         let classes: Vec<Vec<usize>> = classes.iter().map(|class| vec![*class]).collect();
         let made = explainer.maps(&batch, &classes);
-        made.map(|(maps, _)| maps).map_err(|error| MetricError::ExplainFn(error.to_string()))
+        made.map(|(maps, _)| maps).map_err(|error| MetricError::Explain(error.to_string()))
     }
 
     fn stages(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use explainer_metrics::{Confidence, Difference, Figure, MetricSpec, Results, Summary};
+use explainer_metrics::{Confidence, Difference, MetricResult, MetricSpec, Results, Summary};
 use serde::Serialize;
 
 /// The result of an evaluation.
@@ -19,7 +19,7 @@ pub struct Report {
     /// AD, IC and AG by percentage of kept pixels.
     pub figures: Vec<Summary>,
     /// Every metric with its mean, standard error and interval.
-    pub metrics: Vec<Figure>,
+    pub metrics: Vec<MetricResult>,
     /// The comparison with a reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<ReferenceReport>,
@@ -34,7 +34,7 @@ pub struct ReferenceReport {
     pub name: String,
     /// The metrics of the method; empty for a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<Figure>,
+    pub metrics: Vec<MetricResult>,
     /// Passes of the method per image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passes: Option<MeanPasses>,
@@ -66,13 +66,14 @@ pub struct MeasuredImage {
 }
 
 /// The metrics over all images.
-pub(super) fn figures(metrics: &[MetricSpec], results: &Results) -> Vec<Figure> {
-    let figure = |(place, spec): (usize, &MetricSpec)| Figure { spec: spec.clone(), estimate: results.estimate(place) };
+pub(super) fn figures(metrics: &[MetricSpec], results: &Results) -> Vec<MetricResult> {
+    let figure =
+        |(place, spec): (usize, &MetricSpec)| MetricResult { spec: spec.clone(), estimate: results.estimate(place) };
     metrics.iter().enumerate().map(figure).collect()
 }
 
 /// Means of AD, IC and AG by percentage; NaN where they were not measured.
-pub(super) fn summaries(percents: &[f64], figures: &[Figure]) -> Vec<Summary> {
+pub(super) fn summaries(percents: &[f64], figures: &[MetricResult]) -> Vec<Summary> {
     let mean = |stem: &str, percent: f64| {
         let name = format!("{stem}@{percent}");
         let figure = figures.iter().find(|figure| figure.spec.name == name);
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn json_has_each_image_flat() {
-        let confidence = Confidence { clean: 0.5, masked: vec![0.25] };
+        let confidence = Confidence { clean: Some(0.5), masked: vec![Some(0.25)] };
         let values = [("ad@50".to_owned(), Some(50.0)), ("sic".to_owned(), None)].into();
         let image = MeasuredImage { name: "a.png".into(), class: 3, confidence, values };
         let expected = serde_json::json!({

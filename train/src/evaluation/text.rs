@@ -1,6 +1,6 @@
 //! The result of an evaluation as tables for a terminal.
 
-use explainer_metrics::{Better, Difference, Estimate, Figure};
+use explainer_metrics::{Better, Difference, Estimate, MetricResult};
 
 use super::report::{MeanPasses, ReferenceReport, Report};
 use crate::report::table::Table;
@@ -31,16 +31,17 @@ impl Report {
 }
 
 /// The metrics, and for how many images each is undefined.
-fn table(metrics: &[Figure]) -> String {
-    let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better"]);
+fn table(metrics: &[MetricResult]) -> String {
+    let mut table = Table::new(["metric", "mean", "std. error", "95% interval", "unit", "better", "family"]);
     let mut missing = String::new();
-    for Figure { spec, estimate } in metrics {
+    for MetricResult { spec, estimate } in metrics {
         let better = match spec.better {
             Better::Higher => "higher",
             Better::Lower => "lower",
         };
         let cells = cells(estimate, spec.unit);
-        table.row([&spec.name].into_iter().chain(&cells).map(String::as_str).chain([spec.unit, better]));
+        let family = spec.family.to_string();
+        table.row([&spec.name].into_iter().chain(&cells).map(String::as_str).chain([spec.unit, better, &family]));
         if estimate.undefined > 0 {
             missing += &format!("{} is undefined for {} images, which are left out\n", spec.name, estimate.undefined);
         }
@@ -62,10 +63,10 @@ mod tests {
 
     use super::*;
 
-    fn figure(name: &str, mean: f64, undefined: usize) -> Figure {
+    fn figure(name: &str, mean: f64, undefined: usize) -> MetricResult {
         let (standard_error, interval) = (Some(0.5), Some([mean - 1.0, mean + 1.0]));
         let estimate = Estimate { mean: Some(mean), standard_error, interval, defined: 29, undefined };
-        Figure { spec: metric(name).unwrap().spec(), estimate }
+        MetricResult { spec: metric(name).unwrap().spec(), estimate }
     }
 
     #[test]
@@ -79,10 +80,10 @@ mod tests {
             Report { artifact, images: 30, broken, seconds: 2.0, figures, metrics, against, per_image }.text()
         };
         let expected = "\
-metric       mean  std. error       95% interval      unit  better
----------  ------  ----------  -----------------  --------  ------
-ad@50       12.34        0.50     11.34 .. 13.34   percent   lower
-insertion  0.5000      0.5000  -0.5000 .. 1.5000  fraction  higher
+metric       mean  std. error       95% interval      unit  better        family
+---------  ------  ----------  -----------------  --------  ------  ------------
+ad@50       12.34        0.50     11.34 .. 13.34   percent   lower  faithfulness
+insertion  0.5000      0.5000  -0.5000 .. 1.5000  fraction  higher  faithfulness
 insertion is undefined for 1 images, which are left out
 
 30 images in 2.0 seconds, 15.0 images/s, 1 could not be read
@@ -105,9 +106,7 @@ this explainer less other.csv, image by image
     #[test]
     fn json_has_the_metric_and_its_estimate_flat() {
         let figure = serde_json::to_value(figure("ad@50", 12.0, 0)).unwrap();
-        assert_eq!(
-            (&figure["name"], &figure["mean"], &figure["better"]),
-            (&"ad@50".into(), &12.0.into(), &"lower".into())
-        );
+        let found = ["name", "family", "mean", "better"].map(|key| &figure[key]);
+        assert_eq!(serde_json::json!(found), serde_json::json!(["ad@50", "faithfulness", 12.0, "lower"]));
     }
 }

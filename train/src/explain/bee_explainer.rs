@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use explainer_metrics::{Attributions, BeeScores, ImageBatch};
+use explainer_metrics::{Attributions, BeeMetrics, ImageBatch};
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::BeeArtifact;
 use explainer_zoo::backbone::{Backbone, CountedBackbone, Passes, check_failures};
@@ -32,7 +32,7 @@ pub struct BeeExplainer {
     pub bee: Bee,
     /// Whether the classifiers are those of the training; [`BackboneMatch::Unverified`] deserves a warning.
     pub matched: Vec<BackboneMatch>,
-    scores: BeeScores,
+    metrics: BeeMetrics,
     compute: Compute,
     metric: Metric,
     draws: usize,
@@ -59,12 +59,12 @@ impl BeeExplainer {
         let metric = options.metric(&artifact.config.metrics)?;
         artifact.mixtures.of(metric).map_err(OpenError::NoMixture)?;
         let draws = options.draws.unwrap_or(artifact.config.draws);
-        let scores =
-            BeeScores::new(&artifact.config.metrics, artifact.config.curve_steps).map_err(ExplainError::method)?;
+        let metrics =
+            BeeMetrics::new(&artifact.config.metrics, artifact.config.curve_steps).map_err(ExplainError::method)?;
         let loaded = Classifiers::load(&artifact, weights, compute, progress)?;
         let Classifiers { bee, counted, counted_context, matched } = loaded;
         let (compute, mode) = (compute.clone(), options.mode);
-        Ok(Self { artifact, bee, matched, scores, compute, metric, draws, mode, counted, counted_context })
+        Ok(Self { artifact, bee, matched, metrics, compute, metric, draws, mode, counted, counted_context })
     }
 
     /// The context's features of an image `[1,3,H,W]` in 0..=1.
@@ -107,11 +107,11 @@ impl BeeExplainer {
         let seen = self.bee.see(batch.images.clone(), Some(&[class]));
         let preprocessing = &self.artifact.config.preprocessing;
         let (images, logits) = (batch.images.clone(), seen.logits.clone());
-        let subject = ImageBatch::new(backbone.as_ref(), preprocessing, images, logits, vec![class]);
-        let subject = subject.map_err(ExplainError::method)?;
+        let measured = ImageBatch::new(backbone.as_ref(), preprocessing, images, logits, vec![class]);
+        let measured = measured.map_err(ExplainError::method)?;
         let score = |maps: &Tensor<4>| {
-            let attributions = Attributions::of(&subject, maps.clone(), vec![0; maps.dims()[0]]);
-            let scores = attributions.and_then(|attributions| self.scores.score(self.metric, &attributions));
+            let attributions = Attributions::for_images(&measured, maps.clone(), vec![0; maps.dims()[0]]);
+            let scores = attributions.and_then(|attributions| self.metrics.measure(self.metric, &attributions));
             scores.map_err(ExplainError::method)
         };
         let best = self.bee.explain(mixture, &seen, 0, self.draws, self.mode, score);

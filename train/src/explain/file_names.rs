@@ -1,18 +1,18 @@
-//! Names of files from names of images and classes.
+//! File names from the names of images and classes.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Longest parts of a file name, in bytes. Both, a number and an ending stay below the 255 of common file systems.
+/// Maximum bytes of the parts of a file name. With a number and an ending they stay below 255, the limit of common file systems.
 const STEM_BYTES: usize = 140;
 const SLUG_BYTES: usize = 60;
 
-/// Names that are taken, without regard to case, since some file systems have none.
+/// Names in use, compared without regard to case, as some file systems do.
 #[derive(Clone, Debug, Default)]
 pub struct FileNames(HashSet<String>);
 
 impl FileNames {
-    /// `wanted` if it is free, otherwise with the first free number from 2 behind it: `dog-2`.
+    /// `wanted` if it is free, otherwise with the first free number from 2: `dog-2`.
     pub fn claim(&mut self, wanted: String) -> String {
         let mut name = wanted.clone();
         let mut number = 2_usize;
@@ -24,7 +24,7 @@ impl FileNames {
     }
 }
 
-/// An image's file name without its ending: what cannot be printed becomes `_`, and what is too long is cut.
+/// An image's file name without its ending; control characters become `_`, long names are cut.
 #[must_use]
 pub fn stem(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -32,7 +32,7 @@ pub fn stem(path: &Path) -> String {
     if stem.is_empty() { "image".into() } else { cut(&stem, STEM_BYTES).into() }
 }
 
-/// A class name as part of a file name: letters, digits and hyphens stay, all between becomes one `_`.
+/// A class name as part of a file name: letters, digits and hyphens stay, everything between becomes one `_`.
 #[must_use]
 pub fn slug(class: &str) -> String {
     let words = class.split(|c: char| !c.is_alphanumeric() && c != '-').filter(|word| !word.is_empty());

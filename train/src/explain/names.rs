@@ -1,37 +1,37 @@
-//! Class names, and classes by what a user calls them.
+//! Class names, and the class that a user names.
 
 use std::collections::HashSet;
 
 use explainer_zoo::classes;
 use explainer_zoo::explain::Explain;
 
-/// How many names an error lists.
+/// Number of names that an error lists.
 const LISTED: usize = 5;
-/// Similarity (0..=1) above which a name is worth a mention.
+/// Similarity (0..=1) from which an error suggests a name.
 const CLOSE: f64 = 0.4;
 
-/// A class that cannot be told.
+/// Why a class cannot be identified.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClassError {
     /// No class of this name.
     #[error(
-        "no class is called {asked:?}{}; give a name, its beginning, or an index from 0 to {last}",
+        "no class is called {text:?}{}; give a name, its beginning, or an index from 0 to {last}",
         suggestion(close)
     )]
     Unknown {
-        /// What was asked for.
-        asked: String,
-        /// Names that are like it, the likest first.
+        /// The user's text.
+        text: String,
+        /// Similar names, the most similar first.
         close: Vec<String>,
         /// The highest index.
         last: usize,
     },
-    /// Several classes fit.
-    #[error("{asked:?} may be any of {}; give the index", found.join(", "))]
+    /// Several classes match.
+    #[error("{text:?} may be any of {}; give the index", found.join(", "))]
     Ambiguous {
-        /// What was asked for.
-        asked: String,
-        /// Some that fit, with their indices.
+        /// The user's text.
+        text: String,
+        /// Matching classes, with their indices.
         found: Vec<String>,
     },
 }
@@ -69,18 +69,18 @@ impl ClassNames {
         self.0.get(class).map_or("unknown class", String::as_str)
     }
 
-    /// The class that a user means: one whose name is `asked`, or is it but for upper and lower case, the one with this
-    /// index, or the only one whose name begins so. The first of these that fits counts.
+    /// The class that `text` names: by its name, by its name in any case, by its index, or by the unique beginning of its
+    /// name. The first of these rules that matches applies.
     ///
     /// # Errors
     /// [`ClassError::Unknown`] with the closest names, [`ClassError::Ambiguous`].
-    pub fn find(&self, asked: &str) -> Result<usize, ClassError> {
-        let asked = asked.trim();
-        let lower = asked.to_lowercase();
-        let same = self.which(|name| name == asked);
-        let but_for_case = self.which(|name| name.to_lowercase() == lower);
-        let by_index = asked.parse::<usize>().ok().filter(|class| *class < self.0.len()).into_iter().collect();
-        let prefix = self.which(|name| !lower.is_empty() && name.to_lowercase().starts_with(&lower));
+    pub fn find(&self, text: &str) -> Result<usize, ClassError> {
+        let text = text.trim();
+        let lower = text.to_lowercase();
+        let same = self.matching(|name| name == text);
+        let but_for_case = self.matching(|name| name.to_lowercase() == lower);
+        let by_index = text.parse::<usize>().ok().filter(|class| *class < self.0.len()).into_iter().collect();
+        let prefix = self.matching(|name| !lower.is_empty() && name.to_lowercase().starts_with(&lower));
         match [same, but_for_case, by_index, prefix].iter().find(|found| !found.is_empty()).map(Vec::as_slice) {
             Some([class]) => Ok(*class),
             Some(several) => {
@@ -89,34 +89,34 @@ impl ClassNames {
                 if several.len() > LISTED {
                     found.push("...".into());
                 }
-                Err(ClassError::Ambiguous { asked: asked.into(), found })
+                Err(ClassError::Ambiguous { text: text.into(), found })
             }
             None => {
                 let (close, last) = (self.close(&lower), self.0.len().saturating_sub(1));
-                Err(ClassError::Unknown { asked: asked.into(), close, last })
+                Err(ClassError::Unknown { text: text.into(), close, last })
             }
         }
     }
 
-    fn which(&self, fits: impl Fn(&str) -> bool) -> Vec<usize> {
+    fn matching(&self, fits: impl Fn(&str) -> bool) -> Vec<usize> {
         self.0.iter().enumerate().filter(|(_, name)| fits(name)).map(|(class, _)| class).collect()
     }
 
-    /// The names that are most like `asked`, which is in lower case.
-    fn close(&self, asked: &str) -> Vec<String> {
+    /// The names that are most similar to `text`, which is in lower case.
+    fn close(&self, text: &str) -> Vec<String> {
         let mut close: Vec<(f64, &String)> =
-            self.0.iter().map(|name| (similarity(asked, &name.to_lowercase()), name)).collect();
+            self.0.iter().map(|name| (similarity(text, &name.to_lowercase()), name)).collect();
         close.retain(|(similarity, _)| *similarity >= CLOSE);
         close.sort_by(|a, b| b.0.total_cmp(&a.0));
         close.into_iter().take(LISTED).map(|(_, name)| name.clone()).collect()
     }
 }
 
-/// Dice coefficient of the pairs of adjacent letters, 0..=1; 1 also where `name` contains all of `asked`.
-fn similarity(asked: &str, name: &str) -> f64 {
+/// Dice coefficient of the pairs of adjacent letters, 0..=1; 1 also where `name` contains `text`.
+fn similarity(text: &str, name: &str) -> f64 {
     let pairs = |text: &str| text.chars().zip(text.chars().skip(1)).collect::<HashSet<_>>();
-    let (a, b) = (pairs(asked), pairs(name));
-    if !a.is_empty() && name.contains(asked) {
+    let (a, b) = (pairs(text), pairs(name));
+    if !a.is_empty() && name.contains(text) {
         return 1.0;
     }
     2.0 * a.intersection(&b).count() as f64 / (a.len() + b.len()).max(1) as f64
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_class_is_found_by_name_beginning_or_index() {
         let names = names(&["golden retriever", "Cardigan", "cardigan", "goldfish", "crane", "crane bird"]);
-        for (asked, class) in [
+        for (text, class) in [
             ("Golden Retriever", 0),
             ("golden", 0),
             ("Cardigan", 1),
@@ -151,7 +151,7 @@ mod tests {
             (" crane b", 5),
             ("3", 3),
         ] {
-            assert_eq!(names.find(asked), Ok(class), "{asked}");
+            assert_eq!(names.find(text), Ok(class), "{text}");
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_misspelt_class_is_refused_with_close_names() {
         let imagenet = ClassNames::new(None, 1000);
-        let close = |asked| match imagenet.find(asked).unwrap_err() {
+        let close = |text| match imagenet.find(text).unwrap_err() {
             ClassError::Unknown { close, last: 999, .. } => close,
             other => panic!("{other}"),
         };

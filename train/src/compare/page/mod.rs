@@ -10,7 +10,7 @@ mod tables;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::report::{digits, interval, number};
-use super::{Explainer, Report};
+use super::{ExplainerReport, Report};
 use explainer_metrics::{Better, MetricSpec};
 use parts::badge;
 
@@ -69,7 +69,7 @@ impl Report {
         self.explainers.get(place).map_or("", |one| &one.name)
     }
 
-    fn legend(&self, shown: impl Fn(&Explainer) -> bool) -> Markup {
+    fn legend(&self, shown: impl Fn(&ExplainerReport) -> bool) -> Markup {
         html! {
             ul.legend {
                 @for (place, _) in self.explainers.iter().enumerate().filter(|(_, one)| shown(one)) {
@@ -172,7 +172,7 @@ fn direction(spec: &MetricSpec) -> (&'static str, &'static str) {
 }
 
 /// An explainer's figure for a tooltip.
-fn tooltip(spec: &MetricSpec, one: &Explainer, place: usize) -> String {
+fn tooltip(spec: &MetricSpec, one: &ExplainerReport, place: usize) -> String {
     let figure = one.figures.get(place);
     let text = figure.map(|figure| format!("{} {}", number(spec, figure.mean), interval(spec, figure)));
     format!("{}: {}, passes {}", one.name, text.unwrap_or_default().trim_end(), one.cost.text())

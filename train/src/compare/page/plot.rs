@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::parts::{colour, dashes};
 use super::scale::{Labels, Scale};
-use super::{Explainer, MetricSpec, axis_digits, tooltip};
+use super::{ExplainerReport, MetricSpec, axis_digits, tooltip};
 
 /// Width and height of a plot, in its own units.
 const SIZE: [f64; 2] = [520.0, 340.0];
@@ -20,7 +20,7 @@ const NO_PASS: f64 = 24.0;
 const ONE_PASS: f64 = 62.0;
 
 /// A metric's means against the passes of an explanation, on a logarithmic axis with a separate place for no pass.
-pub(super) fn quality_and_cost(spec: &MetricSpec, place: usize, explainers: &[Explainer]) -> Markup {
+pub(super) fn quality_and_cost(spec: &MetricSpec, place: usize, explainers: &[ExplainerReport]) -> Markup {
     let [width, height] = SIZE;
     let [left, right, top, bottom] = MARGIN;
     let figures = explainers.iter().enumerate().filter_map(|(number, one)| {

@@ -1,4 +1,4 @@
-//! The end of a run: the trained explainer beside maps without training, on images whose object is known.
+//! The summary at the end of a run: the trained explainer beside methods without training, on images with known objects.
 
 use burn::tensor::Tensor;
 use explainer_attribution::{AttributionMethod, MethodContext, MethodSpec};
@@ -13,7 +13,7 @@ use explainer_metrics::{Confidence, MaskedConfidence, Summary};
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::explain::{HeatMap, HeatMapError};
 
-/// One method's figures.
+/// The figures of one method.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The method.
@@ -24,11 +24,11 @@ pub struct Row {
     pub inside: Option<f64>,
 }
 
-/// What the trained explainer is compared with.
+/// The methods that the trained explainer is compared with.
 const METHODS: [&str; 3] = ["grad-cam", "centre-gaussian", "uniform"];
 
-/// Compares on all validation images. The classifier's clean pass is shared by the methods; one that the classifier does
-/// not have what it takes for is left out.
+/// Compares on all validation images. The methods share the clean pass of the classifier; a method that does not support the
+/// classifier is left out.
 ///
 /// # Errors
 /// A [`DataError`] of the images.
@@ -73,7 +73,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     Ok(names.into_iter().zip(&scores).zip(&inside).map(row).collect())
 }
 
-/// Share of each map's mass inside its object (the weighting game), for maps `[B,1,H,W]` of the crop's size.
+/// Share of each map's mass inside its object (the weighting game), for maps `[B,1,H,W]` at the size of the crop.
 fn mass_inside(finished: &Finished, batch: &Batch, maps: Tensor<4>) -> Vec<f64> {
     let values: Vec<f32> = maps.into_data().iter::<f32>().collect();
     let size = batch.height * batch.width;
@@ -87,7 +87,7 @@ fn mass_inside(finished: &Finished, batch: &Batch, maps: Tensor<4>) -> Vec<f64> 
     shares
 }
 
-/// A contact sheet of the first `count` validation images: image, object (where known), map, masked image.
+/// A contact sheet of `count` validation images, spread over the set: image, object (where known), map, masked image.
 ///
 /// # Errors
 /// A [`DataError`] of the images; [`HeatMapError`] for a map without values.
