@@ -89,7 +89,7 @@ mod tests {
     use explainer_zoo::explain::Targets;
 
     use super::*;
-    use crate::Setup;
+    use crate::MethodContext;
 
     #[test]
     fn every_class_has_its_map_and_its_passes() {
@@ -97,7 +97,7 @@ mod tests {
         let backbone: Arc<dyn Backbone> =
             Arc::new(backbone::load("shapes_resnet", "embedded", None, &compute, &mut |_, _| {}).unwrap());
         let spec: MethodSpec = "grad-cam".parse().unwrap();
-        let method = spec.attributor(&Setup::new(backbone.as_ref())).unwrap();
+        let method = spec.build(&MethodContext::new(backbone.as_ref())).unwrap();
         let preprocessing = backbone.spec().preprocessing.clone();
         let explainer = MethodExplainer::new(spec, method, backbone.clone(), preprocessing.clone(), compute.device);
         let pixels = Tensor::<4>::full([2, 3, 96, 96], 0.4, &explainer.device());

@@ -6,7 +6,7 @@ use crate::data::{DataError, Images, Objects, Tally, scenes_given};
 use crate::evaluation::{Candidate, Evaluator, Reference, Report, evaluate, needs_randomised};
 use crate::report::progress::{Meter, with_download_bar};
 use clap::Args;
-use explainer_attribution::{MethodExplainer, MethodSpec, Setup};
+use explainer_attribution::{MethodContext, MethodExplainer, MethodSpec};
 use explainer_metrics::{
     Family, MaskedConfidence, Metric, MetricError, MetricSpec, Needs, Results, metric, names_by_family,
 };
@@ -184,11 +184,11 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     print(&report.text())
 }
 
-/// The method of `--against`, for the classifier of an explainer, with at most `per_call` perturbed images in memory.
-fn reference(spec: &MethodSpec, explainer: &dyn Explain, per_call: usize) -> Result<MethodExplainer, BadUsage> {
+/// The method of `--against`, for the classifier of an explainer, with at most `batch_size` perturbed images in memory.
+fn reference(spec: &MethodSpec, explainer: &dyn Explain, batch_size: usize) -> Result<MethodExplainer, BadUsage> {
     let (backbone, preprocessing) = (explainer.backbone(), explainer.preprocessing());
-    let setup = Setup { preprocessing, per_call, ..Setup::new(backbone.as_ref()) };
-    let made = spec.attributor(&setup).map_err(|error| BadUsage(format!("--against: {error}")))?;
+    let context = MethodContext { preprocessing, batch_size, ..MethodContext::new(backbone.as_ref()) };
+    let made = spec.build(&context).map_err(|error| BadUsage(format!("--against: {error}")))?;
     Ok(MethodExplainer::new(*spec, made, backbone.clone(), preprocessing.clone(), explainer.device()))
 }
 

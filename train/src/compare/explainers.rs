@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use explainer_attribution::{AttributionError, MethodExplainer, MethodSpec, Setup};
+use explainer_attribution::{AttributionError, MethodContext, MethodExplainer, MethodSpec};
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explain::{Explain, ExplainError};
@@ -83,10 +83,10 @@ impl Shared<'_> {
             source: ExplainError::method(error),
         };
         let (backbone, preprocessing) = (&self.classifier.backbone, &self.classifier.preprocessing);
-        let (seed, per_call) = (self.config.seed, self.config.batch_size);
-        let setup = Setup { preprocessing, seed, per_call, ..Setup::new(backbone.as_ref()) };
+        let (seed, batch_size) = (self.config.seed, self.config.batch_size);
+        let context = MethodContext { preprocessing, seed, batch_size, ..MethodContext::new(backbone.as_ref()) };
         let spec: MethodSpec = method.parse().map_err(failed)?;
-        let made = spec.attributor(&setup).map_err(failed)?;
+        let made = spec.build(&context).map_err(failed)?;
         let what = match spec.to_string() {
             own if own == name => spec.title().to_owned(),
             own => format!("{}, {own}", spec.title()),
