@@ -19,7 +19,7 @@ pub(crate) const INFO: MethodInfo = MethodInfo {
 };
 
 pub(crate) fn build(context: &MethodContext<'_>, _: usize) -> Built {
-    Ok(Box::new(Daam { patches: context.patches(&INFO)? }))
+    Ok(Box::new(Daam { patches: Patches::of_context(context, &INFO)? }))
 }
 
 /// DAAM, the dynamic accumulated attention map (Liao et al., 2025): the sum over all blocks of ReLU(sum_c ReLU(g_c) S_cj), each

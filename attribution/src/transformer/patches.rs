@@ -5,8 +5,8 @@ use explainer_zoo::adapter::Adapter;
 use explainer_zoo::backbone::{Backbone, BlockAttention, Tap};
 use explainer_zoo::path_integral::one_hot;
 
-use crate::AttributionError;
 use crate::tensors::{chunks, indices};
+use crate::{AttributionError, MethodContext, MethodInfo};
 
 /// Images whose attention is in memory at a time: with its gradient 45 MB each for a ViT-B/16 on 224 pixels.
 const IMAGES: usize = 4;
@@ -19,6 +19,14 @@ pub struct Patches {
 }
 
 impl Patches {
+    /// The patches of the classifier that a method is built for.
+    ///
+    /// # Errors
+    /// As [`Patches::of`].
+    pub(crate) fn of_context(context: &MethodContext<'_>, info: &MethodInfo) -> Result<Self, AttributionError> {
+        Self::of(context.backbone, context.preprocessing.crop, info.name)
+    }
+
     /// The patches of a classifier for square images of `side` pixels. `method` is named in errors.
     ///
     /// # Errors

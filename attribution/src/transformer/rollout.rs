@@ -19,7 +19,7 @@ pub(crate) const INFO: MethodInfo = MethodInfo {
 };
 
 pub(crate) fn build(context: &MethodContext<'_>, _: usize) -> Built {
-    Ok(Box::new(Rollout { patches: context.patches(&INFO)? }))
+    Ok(Box::new(Rollout { patches: Patches::of_context(context, &INFO)? }))
 }
 
 /// Attention rollout (Abnar and Zuidema, 2020, equation 1 and section 3): the row of the class token in A_L ... A_1 with

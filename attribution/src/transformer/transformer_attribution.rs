@@ -19,7 +19,7 @@ pub(crate) const INFO: MethodInfo = MethodInfo {
 };
 
 pub(crate) fn build(context: &MethodContext<'_>, _: usize) -> Built {
-    Ok(Box::new(TransformerAttribution { patches: context.patches(&INFO)? }))
+    Ok(Box::new(TransformerAttribution { patches: Patches::of_context(context, &INFO)? }))
 }
 
 /// Transformer attribution (Chefer et al., 2021): the row of the class token in R. R starts as I, and every block adds, from

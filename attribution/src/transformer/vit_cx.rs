@@ -5,6 +5,7 @@ use explainer_zoo::backbone::Backbone;
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::maps::min_max;
 
+use super::patches::Patches;
 use crate::layer::Layer;
 use crate::method::Built;
 use crate::tensors::{chunks, class_scores, from_values, normal, values};
@@ -21,7 +22,7 @@ pub(crate) const INFO: MethodInfo = MethodInfo {
 };
 
 pub(crate) fn build(context: &MethodContext<'_>, _: usize) -> Built {
-    context.patches(&INFO)?;
+    Patches::of_context(context, &INFO)?;
     let layer = context.layer(&INFO)?;
     Ok(Box::new(VitCx { layer, threshold: 0.1, seed: context.seed, batch_size: context.batch_size }))
 }
