@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Judges a recipe on the training images alone: trains it on all but every n-th of them, n times, and measures it on the rest.
 
-    python scripts/cross_validate.py configs/ttame_dinov2_s14_tuned.yaml --images ../shared/data/imagenet-sample/train \\
+    python scripts/cross_validate.py configs/experiments/ttame_dinov2_s14_tuned.yaml --images ../shared/data/imagenet-sample/train \\
         --output /tmp/tuned
-    python scripts/cross_validate.py configs/ttame_dinov2_s14_tuned.yaml --images ../shared/data/imagenet-sample/train \\
+    python scripts/cross_validate.py configs/experiments/ttame_dinov2_s14_tuned.yaml --images ../shared/data/imagenet-sample/train \\
         --output /tmp/area --against /tmp/tuned objective.area=1.0
 
 Prints AD, IC and AG over all images, each measured once by an explainer that has not learned from it, with their standard

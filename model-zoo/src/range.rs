@@ -14,6 +14,11 @@ pub fn positive(value: &f64, _: &()) -> Checked {
     expect(value.is_finite() && *value > 0.0, value, "a finite number above 0")
 }
 
+/// A learning rate: above 0, and small enough for the first step to leave finite weights.
+pub fn learning_rate(value: &f64, _: &()) -> Checked {
+    expect(*value > 0.0 && *value <= 1000.0, value, "a learning rate above 0, at most 1000")
+}
+
 /// A finite number, 0 or above.
 pub fn not_negative(value: &f64, _: &()) -> Checked {
     expect(value.is_finite() && *value >= 0.0, value, "a finite number, 0 or above")
@@ -42,6 +47,14 @@ pub fn decays(values: &[f64; 2], ctx: &()) -> Checked {
 /// A count of at least one.
 pub fn at_least_one(value: &usize, _: &()) -> Checked {
     expect(*value >= 1, value, "1 or more")
+}
+
+/// The largest number of threads that is accepted.
+pub const MAX_THREADS: usize = 1024;
+
+/// A number of threads: at least one, and few enough for the system to start them.
+pub fn thread_count(value: &usize, _: &()) -> Checked {
+    expect((1..=MAX_THREADS).contains(value), value, "1 to 1024 threads")
 }
 
 /// Steps of a phase: at least one, and few enough for a run's steps to be counted.
@@ -96,7 +109,7 @@ mod tests {
 
     #[test]
     fn not_a_number_is_in_no_range() {
-        for check in [positive, not_negative, fraction, decay, divisor] {
+        for check in [positive, not_negative, fraction, decay, divisor, learning_rate] {
             assert!(check(&f64::NAN, &()).is_err());
             assert!(check(&f64::INFINITY, &()).is_err());
         }
@@ -113,8 +126,13 @@ mod tests {
     #[test]
     fn counts_have_two_ends() {
         type Check = fn(&usize, &()) -> Checked;
-        let counts: [(Check, usize); 4] =
-            [(count, 1_000_000_000), (passes, 100_000), (image_count, 100_000_000), (map_side, 1024)];
+        let counts: [(Check, usize); 5] = [
+            (count, 1_000_000_000),
+            (passes, 100_000),
+            (image_count, 100_000_000),
+            (map_side, 1024),
+            (thread_count, MAX_THREADS),
+        ];
         for (check, most) in counts {
             assert!(check(&0, &()).is_err() && check(&1, &()).is_ok());
             assert!(check(&most, &()).is_ok() && check(&(most + 1), &()).is_err());

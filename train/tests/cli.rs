@@ -56,6 +56,8 @@ fn help() {
         "zoo list",
         "zoo verify",
         "config",
+        "config list",
+        "config show",
         "config check",
         "config schema",
         "completions",
@@ -145,7 +147,7 @@ fn keys_that_do_not_fit_together_are_all_named() {
     assert_snapshot!(refusal(GOOD, &["explainer.method=lcam_img", "data.val=shapes"]), @r"
     error: run.yaml: the configuration does not fit together:
       backbone.taps: found the backbone's default, but explainer.method `lcam_img` takes exactly one; for example `taps: [layer4]` on a ResNet
-      data.val_images: needed, since data.val is `shapes` and procedural images have no end
+      data.val_images: required, since data.val is `shapes`, an infinite set of procedural images
     ");
 }
 
@@ -154,16 +156,16 @@ fn an_auxiliary_that_does_not_go_with_the_rest_is_named_at_its_key() {
     let ptame = "auxiliary={name: resnet18, weights: random, taps: [layer2, layer1]}";
     assert_snapshot!(refusal(GOOD, &["explainer={method: ptame}", ptame, "backbone.taps=[layer4]"]), @r"
     error: run.yaml: the configuration does not fit together:
-      backbone.taps: found some, but explainer.method `ptame` reads the auxiliary's feature maps and none of the backbone's; remove them, auxiliary.taps is their place
+      backbone.taps: not allowed with explainer.method `ptame`, which reads the auxiliary's feature maps; remove them, or set auxiliary.taps
       auxiliary.taps: on images of 224 pixels tap layer1 has a side of 56 cells, which doubling does not bring to the 28 of the first tap, layer2; choose taps that have the first one's side, or a half, a quarter, ... of it, the largest first
     ");
     assert_snapshot!(refusal(GOOD, &["explainer={method: ptame}"]), @r"
     error: run.yaml: the configuration does not fit together:
-      auxiliary: needed, explainer.method `ptame` reads the feature maps of a second classifier; for example `auxiliary: {name: resnet18, weights: ...}`
+      auxiliary: required, since explainer.method `ptame` reads the feature maps of a second classifier; for example `auxiliary: {name: resnet18, weights: ...}`
     ");
     assert_snapshot!(refusal(GOOD, &["auxiliary={name: resnet18, weights: random}"]), @r"
     error: run.yaml: the configuration does not fit together:
-      auxiliary: found one, but explainer.method `ttame` reads the backbone's own feature maps; remove it, or set `explainer: {method: ptame}`
+      auxiliary: not allowed with explainer.method `ttame`, which reads the backbone's feature maps; remove it, or set `explainer: {method: ptame}`
     ");
 }
 
@@ -185,8 +187,7 @@ fn bad_usage_says_what_to_do() {
         ran.err
     };
     assert_snapshot!(misuse(&["--config", "nowhere.yaml"]), @r"
-    error: nowhere.yaml: cannot read the configuration; give the path of a YAML file such as configs/quickstart.yaml
-      caused by: No such file or directory (os error 2)
+    error: nowhere.yaml: no such file, and no built-in settings of this name; `explainer-train config list` lists them
     ");
     assert_snapshot!(misuse(&["trian"]), @r"
     error: invalid value 'trian' for '[KEY=VALUE]...': neither a sub-command (see --help) nor KEY=VALUE, such as train.epochs=2
@@ -207,7 +208,7 @@ fn bad_usage_says_what_to_do() {
     error: --strategy burn-ddp trains on all CUDA GPUs that this machine has, or that CUDA_VISIBLE_DEVICES shows: expected --device cuda, without a number, found flex
     ");
     assert_snapshot!(misuse(&["--config", "a.yaml", "config", "schema"]), @r"
-    error: --config and the other options of a training run do not go with a sub-command
+    error: --config and the other options of training cannot be combined with a sub-command; give the sub-command its own options
     ");
 }
 
@@ -256,12 +257,31 @@ explainers:
     ");
     assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}]", "gallery.metric=deletion"]), @r"
     error: run.yaml: the configuration does not fit together:
-      explainers: found 1, expected two or more: there is nothing to compare
+      explainers: found 1, expected two or more
       gallery.metric: found `deletion`, expected one of metrics: ad@50
     ");
     assert_snapshot!(refusal(comparison, &["explainers=[{artifact: a}, {method: edges, images: 0}]"]), @r"
     error: override `explainers=[{artifact: a}, {method: edges, images: 0}]`: `explainers.1.images`: found 0, expected 1 or more
     ");
+}
+
+#[test]
+fn the_settings_of_the_project_come_with_the_program() {
+    let empty = tempfile::tempdir().unwrap();
+    for name in ["ttame_vit.yaml", "configs/ttame_vit", "compare_quickstart"] {
+        let ran = run_in(empty.path(), &["config", "check", name]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        assert!(ran.err.starts_with(&format!("note: no file {name} here, using the built-in settings")), "{}", ran.err);
+        assert!(ran.out.ends_with(&format!("# {name}: OK\n")), "{}", ran.out);
+        assert_eq!(run_in(empty.path(), &["config", "check", name, "-q"]).err, "");
+    }
+    let shown = run_in(empty.path(), &["config", "show", "quickstart"]);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/quickstart.yaml");
+    assert_eq!((shown.code, shown.out), (Some(0), std::fs::read_to_string(file).unwrap()));
+    let unknown = run_in(empty.path(), &["config", "show", "quikstart.yaml"]);
+    assert_eq!((unknown.code, unknown.out.as_str()), (Some(2), ""));
+    assert!(unknown.err.contains("did you mean `quickstart`?"), "{}", unknown.err);
+    assert_snapshot!(run_in(empty.path(), &["config", "list"]).out);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `explainer-train compare`: several explainers of one classifier, and a report.
 
 use super::train::key_value;
-use super::{BadUsage, Global, print, signals};
+use super::{BadUsage, Global, announce_preset, print, signals};
 use crate::compare::{self, CompareError, Outcome};
 use crate::config::{CompareConfig, ConfigError};
 use clap::Args;
@@ -15,8 +15,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  explainer-train compare --config configs/compare_quickstart.yaml
-  explainer-train compare --config configs/compare_vit.yaml limit=50 'metrics=[ad@50, ic@50]'")]
+  explainer-train compare --config compare_quickstart.yaml
+  explainer-train compare --config compare_quickstart.yaml limit=50 'metrics=[ad@50, ic@50]'")]
 pub struct CompareArgs {
     /// YAML file of the comparison, such as configs/compare_quickstart.yaml
     #[arg(long, short, value_name = "FILE")]
@@ -66,6 +66,7 @@ fn quoted(word: &str) -> String {
 /// Compares.
 pub(super) fn run(args: &CompareArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.resolved(global)?;
+    announce_preset(&args.config, global);
     let interrupter = signals::interrupter()?;
     let outcome = compare::run(&config, &args.command(), global.quiet, &interrupter).map_err(|error| match error {
         error @ (CompareError::Missing { .. } | CompareError::Keys { .. }) => BadUsage(error.to_string()).into(),

@@ -3,14 +3,14 @@
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-/// Print a completion script for a shell
+/// Print the completion script of a shell: bash, elvish, fish, powershell or zsh
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   explainer-train completions bash > ~/.local/share/bash-completion/completions/explainer-train
   explainer-train completions fish > ~/.config/fish/completions/explainer-train.fish")]
 pub(super) struct CompletionsArgs {
-    /// The shell
+    /// Shell
     shell: Shell,
 }
 

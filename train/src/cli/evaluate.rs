@@ -2,7 +2,7 @@
 
 use super::shared::{self, BeeArgs, WeightArgs};
 use super::{BadUsage, Global, print};
-use crate::data::{DataError, Images, Objects, Tally, scenes_given};
+use crate::data::{DataError, Images, Objects, Tally, scene_count};
 use crate::evaluation::{Candidate, Evaluator, Reference, Report, evaluate, needs_randomised};
 use crate::report::progress::{Meter, with_download_bar};
 use clap::Args;
@@ -205,7 +205,7 @@ fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsag
     for spec in specs {
         let (known, option) = match spec.needs {
             Needs::Nothing | Needs::Explainer | Needs::Randomised => (true, ""),
-            Needs::Objects => (args.objects.is_some() || scenes_given(&args.images).is_some(), "--objects"),
+            Needs::Objects => (args.objects.is_some() || scene_count(&args.images).is_some(), "--objects"),
             Needs::Fixations => (args.fixations.is_some(), "--fixations"),
         };
         if !known {

@@ -1,7 +1,7 @@
-//! `explainer-train import`: an artifact from a released PyTorch checkpoint.
+//! `explainer-train import`: makes an artifact from a released PyTorch checkpoint.
 
 use super::train::{TrainArgs, key_value};
-use super::{BadUsage, Global, print};
+use super::{BadUsage, Global, announce_preset, print};
 use crate::fit;
 use clap::Args;
 use explainer_zoo::device::Compute;
@@ -10,35 +10,36 @@ use explainer_zoo::weights::hash::sha256_file;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Make an artifact of the attention head in a T-TAME or P-TAME PyTorch checkpoint
+/// Convert the attention head of a T-TAME or P-TAME PyTorch checkpoint to an artifact
 ///
-/// The head's tensors are found behind `generic.attn_mech.` (a Lightning checkpoint of T-TAME), behind `net.attention.`
-/// (P-TAME), or without a prefix (the head's own state dict). The file is parsed as data; nothing in it is executed.
+/// The tensors of the head have the prefix `generic.attn_mech.` (Lightning checkpoints of T-TAME), the prefix
+/// `net.attention.` (P-TAME), or no prefix (the state dict of the head). The file is parsed as data; nothing in it is
+/// executed.
 ///
-/// What the checkpoint does not say comes from a configuration, as for a training run: the classifier and with P-TAME
-/// its auxiliary, both with their weights, the taps in the checkpoint's order, the method, the masking procedure, the
-/// size of the images. Its images are not opened.
+/// The configuration, a YAML file as for training, gives what the checkpoint does not contain: the method, the classifier
+/// and the auxiliary of P-TAME with their weights, the taps in the checkpoint's order, the masking, the size of the
+/// images. The images of the configuration are not read.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  explainer-train import ttame_vit.ckpt --config configs/ttame_vit.yaml --output imported/ttame_vit
-  explainer-train import ptame_vit.ckpt --config configs/ptame_vit.yaml --output imported/ptame_vit
+  explainer-train import ttame_vit.ckpt --config ttame_vit.yaml --output imported/ttame_vit
+  explainer-train import ptame_vit.ckpt --config ptame_vit.yaml --output imported/ptame_vit
   explainer-train explain imported/ttame_vit dog.jpg")]
 pub struct ImportArgs {
-    /// PyTorch file (`.ckpt`, `.pth`, `.pt`) or `.safetensors` file with the head
+    /// PyTorch file (`.ckpt`, `.pth`, `.pt`) or `.safetensors` file that contains the head
     pub checkpoint: PathBuf,
-    /// YAML file that says what the head was trained on, such as configs/ttame_vit.yaml
+    /// YAML file with the settings of the head's training, or the name of built-in settings such as ttame_vit.yaml
     #[arg(long, short, value_name = "FILE", required = true)]
     pub config: PathBuf,
-    /// Folder for the artifact: a new or an empty one
+    /// Folder for the artifact: new or empty
     #[arg(long, short, value_name = "DIR", required = true)]
     pub output: PathBuf,
-    /// Keys to change in the configuration
+    /// Keys to change in the configuration: `data.crop=224`
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     pub overrides: Vec<String>,
 }
 
-/// Imports.
+/// Runs the command.
 pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     let run = TrainArgs {
         config: Some(args.config.clone()),
@@ -47,8 +48,9 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
         ..TrainArgs::default()
     };
     let config = run.config(global)?;
+    announce_preset(&args.config, global);
     let compute = Compute::new(&config.device, config.threads).map_err(|error| BadUsage(error.to_string()))?;
-    free(&args.output)?;
+    check_empty(&args.output)?;
     // Before the classifier's weights are downloaded.
     let path = &args.checkpoint;
     drop(File::open(path).map_err(|source| WeightsError::Io { path: path.clone(), source })?);
@@ -79,8 +81,8 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     ))
 }
 
-/// Refuses a folder that is in use: an artifact in it may have cost a week.
-fn free(folder: &Path) -> Result<(), BadUsage> {
+/// Refuses a folder that is not empty, so that no artifact is overwritten.
+fn check_empty(folder: &Path) -> Result<(), BadUsage> {
     let occupied = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
         return Err(BadUsage(format!("--output: {} is not empty; choose another folder", folder.display())));

@@ -1,4 +1,4 @@
-//! The command line: `explainer-train --config FILE` trains, sub-commands do the rest. One thin file for each.
+//! The command line: `explainer-train --config FILE` trains, sub-commands do the rest. One file for each sub-command.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
@@ -29,15 +29,20 @@ pub use shared::{BeeArgs, WeightArgs};
 pub use train::{Strategy, TrainArgs};
 pub use zoo::{ZooArgs, ZooCommand};
 
-use crate::config::ConfigError;
+use crate::compare::CompareError;
+use crate::config::{ConfigError, presets};
 use crate::distributed::LaunchError;
+use crate::fit::FitError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use explainer_zoo::device::DeviceError;
+use explainer_zoo::range;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// The environment variable that stands in for `--device`.
+/// The environment variable that is used if `--device` is not given.
 pub const DEVICE_VARIABLE: &str = "EXPLAINER_DEVICE";
 
 /// The whole command line.
@@ -54,15 +59,16 @@ pub const DEVICE_VARIABLE: &str = "EXPLAINER_DEVICE";
     max_term_width = 110,
     after_help = "\
 Examples:
-  explainer-train --config configs/quickstart.yaml                       train on the built-in images
-  explainer-train --config configs/ttame_vit.yaml optimizer.lr=5e-4      change one key of the file
-  explainer-train --config configs/ttame_vit.yaml --resume auto          go on where the last run stopped
-  explainer-train explain checkpoints/ttame_vit/artifact dog.jpg         heat map of the predicted class
-  explainer-train evaluate checkpoints/ttame_vit/artifact --images val/  AD/IC/AG of the explainer
-  explainer-train compare --config configs/compare_quickstart.yaml       a report on explainers
-  explainer-train explain zoo:quickstart photo.png                       a ready explainer
+  explainer-train --config quickstart.yaml                               train on the built-in images
+  explainer-train config show ttame_vit > mine.yaml                      start from the settings of a paper
+  explainer-train --config mine.yaml optimizer.lr=5e-4                   change one key of the file
+  explainer-train --config mine.yaml --resume auto                       continue the run after an interruption
+  explainer-train explain checkpoints/mine/artifact dog.jpg              heat map of the predicted class
+  explainer-train evaluate checkpoints/mine/artifact --images val/       AD, IC and AG of the explainer
+  explainer-train compare --config compare_quickstart.yaml               a report on several explainers
+  explainer-train explain zoo:quickstart photo.png                       a published explainer
 
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration."
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130 stopped by a second signal."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -73,24 +79,32 @@ pub struct Cli {
     command: Option<Command>,
 }
 
-/// Options of every command.
+/// Global options: every command has them.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Where to compute: `flex` (the CPU), or a device compiled in, such as `cuda:0` [env: EXPLAINER_DEVICE]
-    // Read by hand in `resolved`: clap's own `env` would show this machine's value in the help.
+    /// Device: `flex` (the CPU), `cuda:0`, `wgpu` or `tch`, if the program is built with it [env: EXPLAINER_DEVICE] [default:
+    /// flex, or `device` of the YAML file]
+    // The variable is read in `resolved`: clap's own `env` would show its value on this machine in the help.
     #[arg(long, global = true, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// CPU threads to compute with [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
+    /// CPU threads, 1 to 1024 [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = thread_count)]
     pub threads: Option<NonZeroUsize>,
-    /// Show warnings and errors only
+    /// Print warnings and errors only: no progress, no tables
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
 
+/// Parses a number of threads.
+fn thread_count(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().map_err(|_| format!("expected 1 to {} threads", range::MAX_THREADS))?;
+    range::thread_count(&count, &()).map_err(|error| error.to_string())?;
+    NonZeroUsize::new(count).ok_or_else(|| "expected 1 or more".into())
+}
+
 impl Global {
-    /// With [`DEVICE_VARIABLE`] in place of a `--device` that was not given.
+    /// Replaces a `--device` that is not given by [`DEVICE_VARIABLE`].
     fn resolved(mut self) -> Self {
         let named = || std::env::var(DEVICE_VARIABLE).ok().filter(|device| !device.is_empty());
         self.device = self.device.or_else(named);
@@ -107,29 +121,29 @@ enum Command {
     Import(ImportArgs),
     Publish(PublishArgs),
     Zoo(ZooArgs),
-    /// Check a configuration, or print its JSON Schema
+    /// Check YAML files, list and print the built-in ones, print the JSON Schema
     #[command(subcommand)]
     Config(config::ConfigCommand),
     Completions(completions::CompletionsArgs),
 }
 
-/// A command line that clap accepts but that makes no sense; leads to exit code 2.
+/// A command line that clap accepts but that is invalid; leads to exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUsage(pub String);
 
-/// A failure that another rank has reported already; leads to exit code 1.
+/// A failure that another rank has reported; leads to exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error("another rank has failed")]
-pub struct Told;
+pub struct AlreadyReported;
 
-/// A failure of one of several processes.
+/// A failure of one of several ranks.
 #[derive(Debug, thiserror::Error)]
 #[error("rank {rank} of {size}: {source}")]
-pub struct OfRank {
-    /// Its number.
+pub struct RankFailure {
+    /// The rank, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// The number of ranks.
     pub size: usize,
     /// The failure.
     pub source: anyhow::Error,
@@ -140,7 +154,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come here too, with exit code 0. Nobody is left to tell when printing fails.
+            // `--help` and `--version` are such errors too, with exit code 0. A failure to print cannot be reported.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -148,7 +162,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !error.is::<Told>() {
+            if !error.is::<AlreadyReported>() {
                 let _ = std::io::stderr().write_all(report(&error).as_bytes());
             }
             ExitCode::from(exit_code(&error))
@@ -160,7 +174,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let global = cli.global.resolved();
     let Some(command) = cli.command else { return train::run(&cli.train, &global) };
     if cli.train != TrainArgs::default() {
-        let message = "--config and the other options of a training run do not go with a sub-command".into();
+        let message = "--config and the other options of training cannot be combined with a sub-command; give the sub-command its own options".into();
         return Err(BadUsage(message).into());
     }
     match command {
@@ -176,7 +190,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// `error: ` and the chain of causes, one a line; a cause that the line above already quotes is left out.
+/// `error: ` and the chain of causes, one per line, without causes that the lines above quote.
 fn report(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}\n");
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -188,15 +202,19 @@ fn report(error: &anyhow::Error) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    // A device that is not there is bad usage wherever its name comes from: --device, the YAML file, the environment. The
+    // wrapping errors are transparent, so that the device error itself is not in the chain.
     let is_usage = |cause: &(dyn std::error::Error + 'static)| {
+        let device = matches!(cause.downcast_ref(), Some(FitError::NoDevice(_)))
+            || matches!(cause.downcast_ref(), Some(CompareError::Device(_)));
         let launch = cause.downcast_ref().is_some_and(|error| !matches!(error, LaunchError::Device(_)));
-        cause.is::<ConfigError>() || cause.is::<BadUsage>() || launch
+        cause.is::<ConfigError>() || cause.is::<BadUsage>() || cause.is::<DeviceError>() || device || launch
     };
     let usage = error.chain().any(is_usage);
     if usage { 2 } else { 1 }
 }
 
-/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
@@ -204,7 +222,17 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints to stderr; nobody is left to tell if that fails.
+/// Prints a note if built-in settings are used because there is no such configuration file.
+fn announce_preset(path: &Path, global: &Global) {
+    if let Some(preset) = presets::replaces(path).filter(|_| !global.quiet) {
+        let (path, name) = (path.display(), preset.name);
+        eprint(&format!(
+            "note: no file {path} here, using the built-in settings (`explainer-train config show {name}` prints them)\n"
+        ));
+    }
+}
+
+/// Writes to standard error. A failure is ignored: there is no other place to report it.
 fn eprint(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -231,11 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_command_lines_are_refused() {
         for line in [
             "x optimizer.lr=1",
             "x --config a.yaml explian",
             "x --config a.yaml --threads 0",
+            "x --config a.yaml --threads 1025",
+            "x explain a b.png --threads 99999",
             "x explain a",
             "x explain a b.png --class dog --top-k 2",
             "x evaluate a",
@@ -260,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn training_options_do_not_go_with_a_sub_command() {
+    fn training_options_cannot_be_combined_with_a_sub_command() {
         let error = dispatch(parse("x --config a.yaml config schema").unwrap()).unwrap_err();
         assert_eq!(exit_code(&error), 2);
     }

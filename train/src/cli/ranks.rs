@@ -1,6 +1,6 @@
-//! A command as one of several ranks: processes, or threads of this one. One of them says why they fail.
+//! Runs a command as one of several ranks, which are processes or threads. If they fail, one of them reports the cause.
 
-use super::{OfRank, Told, eprint, report, signals};
+use super::{AlreadyReported, RankFailure, eprint, report, signals};
 use crate::distributed::{self, Communicator, CommunicatorError, ProcessGroup};
 use crate::fit::FitError;
 use burn::train::Interrupter;
@@ -10,14 +10,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long threads may take to end when one of them has failed: a GPU that waits for the others' values never does.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The time for threads to end after one of them has failed. A GPU that waits for values of the others never ends.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 
-/// Works as the process that a launcher has started, or as the only one.
+/// Runs `work` as the rank of this process.
 pub(super) fn process(work: impl FnOnce(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let group = distributed::connect()?;
-    let End { result, alone } = one(&group, |group| work(group, &signals::interrupter()?));
-    if alone {
+    let RankResult { result, failed_alone } = run_rank(&group, |group| work(group, &signals::interrupter()?));
+    if failed_alone {
         if let Err(error) = &result {
             eprint(&report(error));
         }
@@ -26,19 +26,19 @@ pub(super) fn process(work: impl FnOnce(&Arc<ProcessGroup>, &Interrupter) -> any
     result
 }
 
-/// Works as all of `ranks`, each in a thread. Threads that do not end when one has failed are left behind.
+/// Runs `work` as all ranks, each in a thread. Threads that do not end after one has failed are not joined.
 pub(super) fn threads<R: Communicator + 'static>(
     ranks: Vec<R>,
     work: impl Fn(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    all(ranks, &signals::interrupter()?, work, LAST_WORDS)
+    all(ranks, &signals::interrupter()?, work, SHUTDOWN_TIME)
 }
 
 fn all<R: Communicator + 'static>(
     ranks: Vec<R>,
     interrupter: &Interrupter,
     work: impl Fn(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()> + Send + Sync + 'static,
-    last_words: Duration,
+    shutdown_time: Duration,
 ) -> anyhow::Result<()> {
     let work = Arc::new(work);
     let (sender, ends) = channel();
@@ -47,29 +47,32 @@ fn all<R: Communicator + 'static>(
         let (work, interrupter, sender) = (work.clone(), interrupter.clone(), sender.clone());
         let thread = thread::Builder::new().name(format!("rank-{}", own.rank()));
         thread.spawn(move || {
-            // Dropped at the end, or by a panic: the others learn that this rank has left.
+            // Dropped at the end or by a panic, which tells the others that this rank has left.
             let group = ProcessGroup::new(own);
-            let end = catch_unwind(AssertUnwindSafe(|| one(&group, |group| work(group, &interrupter))));
-            // Before the group is dropped: what others say of a rank that has left comes after its own words. And where the
-            // others' last words have been waited for, nobody is left to tell.
+            let end = catch_unwind(AssertUnwindSafe(|| run_rank(&group, |group| work(group, &interrupter))));
+            // Sent before the group is dropped, so that this rank's error comes before those of ranks that miss it. The
+            // receiver is gone if the shutdown time is over.
             let _ = sender.send(end.unwrap_or_else(|_| {
                 let source = anyhow::anyhow!("it has panicked, see above");
-                End { result: Err(OfRank { rank: group.rank(), size: group.size(), source }.into()), alone: true }
+                RankResult {
+                    result: Err(RankFailure { rank: group.rank(), size: group.size(), source }.into()),
+                    failed_alone: true,
+                }
             }));
         })?;
     }
     drop(sender);
-    let (mut first, mut deadline): (Option<End>, Option<Instant>) = (None, None);
+    let (mut first, mut deadline): (Option<RankResult>, Option<Instant>) = (None, None);
     for _ in 0..count {
         let end = match deadline {
             Some(deadline) => ends.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
             None => ends.recv().ok(),
         };
         let Some(end) = end else { break };
-        if end.alone {
-            deadline = deadline.or_else(|| Some(Instant::now() + last_words));
+        if end.failed_alone {
+            deadline = deadline.or_else(|| Some(Instant::now() + shutdown_time));
         }
-        let says_more = |first: &End| first.is_an_echo() && !end.is_an_echo();
+        let says_more = |first: &RankResult| first.is_consequence() && !end.is_consequence();
         if end.result.is_err() && first.as_ref().is_none_or(says_more) {
             first = Some(end);
         }
@@ -77,40 +80,40 @@ fn all<R: Communicator + 'static>(
     first.map_or(Ok(()), |end| end.result)
 }
 
-/// How a rank ends.
-struct End {
+/// The result of a rank.
+struct RankResult {
     result: anyhow::Result<()>,
-    /// Whether it has failed and the others do not know.
-    alone: bool,
+    /// Whether it has failed and the other ranks do not know it.
+    failed_alone: bool,
 }
 
-impl End {
-    /// Whether it has failed because another has.
-    fn is_an_echo(&self) -> bool {
+impl RankResult {
+    /// Whether it has failed because another rank has.
+    fn is_consequence(&self) -> bool {
         let Err(error) = &self.result else { return false };
         let left = |cause: &(dyn std::error::Error + 'static)| {
             matches!(cause.downcast_ref(), Some(FitError::Communicator(CommunicatorError::Left { .. })))
         };
-        error.is::<Told>() || error.chain().any(left)
+        error.is::<AlreadyReported>() || error.chain().any(left)
     }
 }
 
-/// Several ranks fail together, and one of them says why; or one fails alone, and takes the others with it.
-fn one(group: &Arc<ProcessGroup>, work: impl FnOnce(&Arc<ProcessGroup>) -> anyhow::Result<()>) -> End {
+/// Runs `work` as one rank. If the ranks fail together, the rank with the cause reports it.
+fn run_rank(group: &Arc<ProcessGroup>, work: impl FnOnce(&Arc<ProcessGroup>) -> anyhow::Result<()>) -> RankResult {
     let result = work(group);
     if group.is_single() {
-        return End { result, alone: false };
+        return RankResult { result, failed_alone: false };
     }
-    let alone = result.is_err() && !group.failed_together();
+    let failed_alone = result.is_err() && !group.failed_together();
     let result = match result {
         Err(error)
             if matches!(error.downcast_ref(), Some(FitError::Communicator(CommunicatorError::Failed { .. }))) =>
         {
-            Err(Told.into())
+            Err(AlreadyReported.into())
         }
-        result => result.map_err(|source| OfRank { rank: group.rank(), size: group.size(), source }.into()),
+        result => result.map_err(|source| RankFailure { rank: group.rank(), size: group.size(), source }.into()),
     };
-    End { result, alone }
+    RankResult { result, failed_alone }
 }
 
 #[cfg(test)]
@@ -118,16 +121,16 @@ mod tests {
     use super::*;
     use crate::distributed::ThreadCommunicator;
 
-    /// What three ranks end with that wait for each other for ever, but for what `does` of rank 1.
+    /// The result of three ranks, of which rank 1 runs `does` and the others wait for all.
     fn end(does: impl Fn(&ProcessGroup) -> anyhow::Result<()> + Send + Sync + 'static) -> anyhow::Result<()> {
         let work = move |group: &Arc<ProcessGroup>, _: &Interrupter| {
             if group.rank() == 1 { does(group) } else { Ok(group.all_gather(&0).map(drop).map_err(FitError::from)?) }
         };
-        all(ThreadCommunicator::new(3), &Interrupter::new(), work, LAST_WORDS)
+        all(ThreadCommunicator::new(3), &Interrupter::new(), work, SHUTDOWN_TIME)
     }
 
     #[test]
-    fn all_come_to_their_end() {
+    fn all_ranks_end() {
         assert!(end(|group| Ok(group.all_gather(&1).map(drop)?)).is_ok());
     }
 
@@ -141,17 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_all_know_is_said_once_by_its_own_rank() {
+    fn a_common_failure_is_reported_once_by_its_own_rank() {
         let work = |group: &Arc<ProcessGroup>, _: &Interrupter| {
             let own = if group.rank() == 2 { Err(FitError::NothingRead("lost".into())) } else { Ok(()) };
             Ok(group.all_ok(own)?)
         };
-        let error = all(ThreadCommunicator::new(3), &Interrupter::new(), work, LAST_WORDS).unwrap_err();
+        let error = all(ThreadCommunicator::new(3), &Interrupter::new(), work, SHUTDOWN_TIME).unwrap_err();
         assert!(report(&error).starts_with("error: rank 2 of 3: "), "{}", report(&error));
     }
 
     #[test]
-    fn the_cause_is_told_whoever_ends_first() {
+    fn the_cause_is_reported_in_any_order_of_ends() {
         // Ranks 0 and 2 learn that rank 1 has left, and may end before or after it.
         for _ in 0..50 {
             let error = end(|group| {
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_thread_that_never_ends() {
+    fn a_thread_that_never_ends_is_not_awaited() {
         let work = |group: &Arc<ProcessGroup>, _: &Interrupter| match group.rank() {
             0 | 3 => loop {
                 thread::park();

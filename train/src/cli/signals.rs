@@ -1,22 +1,22 @@
-//! Signals that ask the program to stop.
+//! Signals that stop the program.
 
 use burn::train::Interrupter;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the first SIGINT, SIGTERM or SIGHUP asks to stop, after a step or a batch; a second one does not wait. On Unix
-/// SIGUSR1 and SIGUSR2, by which batch systems tell of the end beforehand (Slurm's `--signal`), ask for the same as often
-/// as they come: the SIGTERM that follows one finds the program stopping, and waits.
+/// The interrupter that the first SIGINT, SIGTERM or SIGHUP stops, after a step or a batch. A second one ends the process at
+/// once with exit code 130. On Unix SIGUSR1 and SIGUSR2 stop it too, any number of times: batch systems send them before the
+/// time limit (Slurm's `--signal`), and the SIGTERM that follows counts as the first one.
 pub(super) fn interrupter() -> anyhow::Result<Interrupter> {
     let interrupter = Interrupter::new();
-    let (handle, asked) = (interrupter.clone(), AtomicBool::new(false));
+    let (handle, received) = (interrupter.clone(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
+        if received.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         stop(&handle);
     })?;
     #[cfg(unix)]
-    forewarned(&interrupter)?;
+    stop_on_user_signals(&interrupter)?;
     Ok(interrupter)
 }
 
@@ -24,9 +24,9 @@ fn stop(interrupter: &Interrupter) {
     interrupter.stop(Some("interrupted by a signal"));
 }
 
-/// Stops at the signals of batch systems, which would end the program otherwise.
+/// Handles the signals of batch systems, which end a process by default.
 #[cfg(unix)]
-fn forewarned(interrupter: &Interrupter) -> std::io::Result<()> {
+fn stop_on_user_signals(interrupter: &Interrupter) -> std::io::Result<()> {
     use signal_hook::consts::{SIGUSR1, SIGUSR2};
     let mut signals = signal_hook::iterator::Signals::new([SIGUSR1, SIGUSR2])?;
     let handle = interrupter.clone();

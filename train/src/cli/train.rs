@@ -1,9 +1,9 @@
-//! `explainer-train --config FILE`: train.
+//! `explainer-train --config FILE`: trains.
 
-use super::{Global, bee, eprint, print, ranks};
+use super::{Global, announce_preset, bee, eprint, print, ranks};
 use crate::compare::run_summary;
 use crate::config::{Config, ConfigError};
-use crate::data::Broken;
+use crate::data::BrokenImage;
 use crate::distributed::{self, ProcessGroup};
 use crate::fit::checkpoint::State;
 use crate::fit::{self, FitError, ResumeFrom};
@@ -15,42 +15,44 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Images on a run's contact sheet.
+/// Number of images on the contact sheet of a run.
 const SHEET_ROWS: usize = 12;
 
 /// Options of a training run.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainArgs {
-    /// YAML file of the run, such as configs/quickstart.yaml
+    /// YAML file of the run, or the name of built-in settings such as quickstart.yaml; `config list` lists them
     #[arg(long, short, value_name = "FILE", required = true)]
     pub config: Option<PathBuf>,
-    /// Keys to change in the file: `train.epochs=2`, `backbone.taps=[layer4]`, `optimizer={name: adamw, lr: 1e-4}`
+    /// Keys to change, as YAML: `train.epochs=2`, `backbone.taps=[layer4]`, `optimizer={name: adamw, lr: 1e-4}`, `KEY=null`
+    /// for the default. `config schema` describes all keys
     #[arg(value_name = "KEY=VALUE", value_parser = key_value, help_heading = "Training")]
     pub overrides: Vec<String>,
-    /// Folder for checkpoints, metrics and the artifact [default: checkpoints/ and the name of FILE]
+    /// Folder for checkpoints, metrics and the artifact [default: checkpoints/NAME, with the name of FILE]
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Seed of everything random
+    /// Seed of the head, the order of the images, crops and flips [default: 0, or `train.seed` of FILE]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Continue a run: from a checkpoint, or `auto` for the newest valid one in the output folder, if there is any
+    /// Continue a run: `auto` from the newest valid checkpoint in the output folder, or from the start if there is none; PATH
+    /// from this checkpoint
     #[arg(long, value_name = "auto|PATH")]
     pub resume: Option<Resume>,
-    /// What trains the head together: `processes`, those that a launcher such as mpirun has started or this one alone; or
-    /// `burn-ddp`, all CUDA GPUs of this machine from this one process, with Burn's own sums [default: processes]
-    // Values that have texts of their own would spread the whole help over twice as many lines.
+    /// Data parallelism: `processes`, the processes that a launcher such as mpirun has started, or this one alone;
+    /// `burn-ddp`, all CUDA GPUs of this machine in this process, with Burn's all-reduce [default: processes]
+    // Descriptions of the single values would make the whole help twice as long.
     #[arg(long, value_enum, default_value_t, hide_possible_values = true, hide_default_value = true)]
     pub strategy: Strategy,
 }
 
-/// Who takes part in a run.
+/// The kind of data parallelism of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Strategy {
     /// The processes that a launcher has started, or this one alone.
     #[default]
     Processes,
-    /// All CUDA GPUs of this machine: a thread each, with Burn's all-reduce between them.
+    /// All CUDA GPUs of this machine: one thread for each, with Burn's all-reduce.
     BurnDdp,
 }
 
@@ -71,14 +73,14 @@ impl FromStr for Resume {
     }
 }
 
-/// Accepts `key=value`, so that a misspelt sub-command is not taken for a key.
+/// Accepts `key=value` only, so that a misspelt sub-command is not taken for a key.
 pub(super) fn key_value(text: &str) -> Result<String, String> {
     let message = "neither a sub-command (see --help) nor KEY=VALUE, such as train.epochs=2";
     if text.contains('=') { Ok(text.to_owned()) } else { Err(message.to_owned()) }
 }
 
 impl TrainArgs {
-    /// The resolved configuration: the file, then KEY=VALUE, then options, which win.
+    /// The resolved configuration. Options override KEY=VALUE, which overrides the file.
     pub fn config(&self, global: &Global) -> Result<Config, ConfigError> {
         let path = self.config.clone().unwrap_or_default();
         let mut config = Config::load(&path, &self.overrides)?;
@@ -90,7 +92,7 @@ impl TrainArgs {
     }
 }
 
-/// Trains, reports, and writes the artifact.
+/// Trains, prints the results and writes the artifact.
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.config(global)?;
     match args.strategy {
@@ -99,7 +101,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
             let gpus = distributed::gpus(&config.device)?;
             let (args, global) = (args.clone(), global.clone());
             ranks::threads(gpus, move |group, interrupter| {
-                // GPUs that cannot sum fail here, before anything is loaded.
+                // GPUs without a working all-reduce fail here, before anything is loaded.
                 group.all_reduce_sum(&mut [1.0]).map_err(FitError::from)?;
                 run_as(&args, &global, &config, group, interrupter)
             })
@@ -107,7 +109,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// Trains as one of the processes of `group`; the first one reports.
+/// Trains as one rank of `group`. The main rank prints the results.
 fn run_as(
     args: &TrainArgs,
     global: &Global,
@@ -121,6 +123,7 @@ fn run_as(
         Some(Resume::Path(path)) => ResumeFrom::Path(path.clone()),
     };
     if group.is_main() {
+        announce_preset(args.config.as_deref().unwrap_or(Path::new("")), global);
         for note in config.notes() {
             eprint(&format!("note: {note}\n"));
         }
@@ -145,8 +148,8 @@ fn run_as(
     }
 }
 
-/// What the user should know of a run, on standard error.
-fn notices(notes: &[String], broken: &[Broken]) {
+/// Prints notes and warnings of a run to standard error.
+fn notices(notes: &[String], broken: &[BrokenImage]) {
     for note in notes {
         eprint(&format!("note: {note}\n"));
     }
@@ -155,20 +158,20 @@ fn notices(notes: &[String], broken: &[Broken]) {
     }
 }
 
-/// Where a run stands that did not come to its end.
+/// The state of a run that was stopped before its end.
 fn stopped(state: &State, output: &Path) -> String {
     let State { step, total_steps, .. } = state;
     if *step == 0 {
         return "stopped before the first step; there is no checkpoint yet\n".into();
     }
-    let due = if state.validation_due { ", its validation to be made" } else { "" };
+    let due = if state.validation_due { ", before its validation" } else { "" };
     let output = output.display();
     format!(
-        "stopped after step {step} of {total_steps}{due}; the checkpoint is in {output}, go on with --resume auto\n"
+        "stopped after step {step} of {total_steps}{due}; the checkpoint is in {output}, continue with --resume auto\n"
     )
 }
 
-/// The closing table and the contact sheet.
+/// Writes the contact sheet and prints the summary.
 fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::Result<()> {
     let output = artifact.parent().unwrap_or(artifact);
     let sheet = output.join("contact_sheet.png");
@@ -206,7 +209,7 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
         }
         print(&format!(
             "{}\nAD (average drop): lower is better; IC (increase in confidence): higher is better, both in percent.\n\
-             inside: share of the map's mass inside the object; a map that knows nothing has the object's share of the image.\n",
+             inside: percentage of the map's mass inside the object; for a uniform map it is the object's share of the image.\n",
             table.text()
         ))?;
     } else if let Some(best) = &state.best {
@@ -225,19 +228,19 @@ mod tests {
     use crate::fit::checkpoint::Identity;
 
     #[test]
-    fn a_stopped_run_says_where_it_stands() {
+    fn a_stopped_run_reports_its_state() {
         let run = Identity { configuration: String::new(), images: 0, images_sha256: String::new() };
         let start = State::start(run, 8);
         assert!(stopped(&start, Path::new("out")).contains("before the first step"));
         let state = State { step: 4, ..start };
         let text = stopped(&state, Path::new("out"));
-        assert_eq!(text, "stopped after step 4 of 8; the checkpoint is in out, go on with --resume auto\n");
+        assert_eq!(text, "stopped after step 4 of 8; the checkpoint is in out, continue with --resume auto\n");
         let due = State { validation_due: true, ..state };
-        assert!(stopped(&due, Path::new("out")).starts_with("stopped after step 4 of 8, its validation to be made; "));
+        assert!(stopped(&due, Path::new("out")).starts_with("stopped after step 4 of 8, before its validation; "));
     }
 
     #[test]
-    fn options_win_over_the_file() {
+    fn options_override_the_file() {
         let args = TrainArgs {
             config: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/quickstart.yaml").into()),
             overrides: vec!["train.seed=1".into(), "threads=1".into()],

@@ -1,4 +1,4 @@
-//! What a single key's range cannot say: rules across keys.
+//! Rules across the keys of a run.
 
 use super::{Auxiliary, Backbone, Config, Data, ExplainerConfig, Objective, Optimizer, Schedule, Train};
 use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
@@ -8,7 +8,7 @@ use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 use explainer_zoo::masking::Masking;
 
 impl Config {
-    /// Rules across keys. One message for each that is broken; empty when the configuration is sound.
+    /// Checks the rules across keys. One message for each broken rule; empty if the configuration is sound.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.check_taps(&mut found);
@@ -26,25 +26,28 @@ impl Config {
         found
     }
 
-    /// Things that are allowed but that the writer of the file may not have meant.
+    /// Notes about settings that are valid but possibly unintended.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.unused();
         if self.backbone.weights == "random" {
-            notes.push("backbone.weights: a random classifier has nothing to explain; good for timing only".into());
+            notes.push("backbone.weights: the maps of a random classifier mean nothing; use it for timing only".into());
         }
         if self.auxiliary.as_ref().is_some_and(|auxiliary| auxiliary.weights == "random") {
-            notes
-                .push("auxiliary.weights: a random classifier's feature maps show little; good for timing only".into());
+            notes.push(
+                "auxiliary.weights: the feature maps of a random classifier mean little; use them for timing only"
+                    .into(),
+            );
         }
         if self.train.batch_size == 1
             && !matches!(self.explainer, ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_))
         {
-            notes.push("train.batch_size: with 1, BatchNorm sees one image a step; the papers use 32".into());
+            notes
+                .push("train.batch_size: with 1, BatchNorm uses the statistics of one image; the papers use 32".into());
         }
         notes
     }
 
-    /// Keys that were changed although the method does not look at them.
+    /// Keys that differ from the default although the method ignores them.
     fn unused(&self) -> Vec<String> {
         let train = Train::default();
         let changed = [
@@ -56,16 +59,14 @@ impl Config {
             ("train.validate_every", self.train.validate_every != train.validate_every),
         ];
         let why = |key| match (&self.explainer, key) {
-            (ExplainerConfig::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map and not the image"),
-            (ExplainerConfig::MaskingModel(_), "masking") => Some("a masking model has explainer.infill"),
-            (ExplainerConfig::MaskingModel(_), "objective") => Some("a masking model has explainer.loss"),
+            (ExplainerConfig::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map, not the image"),
+            (ExplainerConfig::MaskingModel(_), "masking") => Some("a masking model uses explainer.infill"),
+            (ExplainerConfig::MaskingModel(_), "objective") => Some("a masking model uses explainer.loss"),
             (ExplainerConfig::MaskingModel(_), "optimizer" | "schedule" | "train.epochs") => {
-                Some("a masking model has explainer.phases")
+                Some("a masking model uses explainer.phases")
             }
-            (ExplainerConfig::Bee(_), "train.validate_every") => Some("bee measures at the end of the run"),
-            (ExplainerConfig::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => {
-                Some("bee learns without a loss")
-            }
+            (ExplainerConfig::Bee(_), "train.validate_every") => Some("bee validates at the end of the run"),
+            (ExplainerConfig::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => Some("bee has no loss"),
             _ => None,
         };
         let ignored = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
@@ -74,7 +75,7 @@ impl Config {
             && !section.class_selector
             && section.phases.selector != SelectorPhase::default()
         {
-            notes.push("explainer.phases.selector: ignored, there is no class selector to train".into());
+            notes.push("explainer.phases.selector: ignored, class_selector is false".into());
         }
         notes
     }
@@ -90,14 +91,14 @@ impl Config {
         }
         if matches!(&self.explainer, ExplainerConfig::LcamFm(head) if head.map_size.is_some()) {
             found.push(
-                "explainer.map_size: lcam_fm multiplies the tapped feature map, whose size it has; remove it".into(),
+                "explainer.map_size: the map of lcam_fm has the size of the tapped feature map; remove the key".into(),
             );
         }
         let others = self.auxiliary.as_ref().and_then(|auxiliary| auxiliary.taps.as_ref());
         for (section, taps) in [("backbone", taps.as_ref()), ("auxiliary", others)] {
             for (i, tap) in taps.into_iter().flatten().enumerate() {
                 if taps.into_iter().flatten().take(i).any(|earlier| earlier == tap) {
-                    found.push(format!("{section}.taps: `{tap}` is there twice"));
+                    found.push(format!("{section}.taps: `{tap}` is listed twice"));
                 }
             }
         }
@@ -107,8 +108,8 @@ impl Config {
         let Some(own) = &self.backbone.preprocessing else { return };
         if self.backbone.name != torchscript::NAME {
             found.push(format!(
-                "backbone.preprocessing: found some, but `{}` has its own; remove it (data.resize and data.crop change \
-                 the sizes), or set backbone.name to `{}`",
+                "backbone.preprocessing: not allowed with `{}`, which has its own; remove it (data.resize and data.crop change the \
+                 sizes), or set backbone.name to `{}`",
                 self.backbone.name,
                 torchscript::NAME
             ));
@@ -127,12 +128,12 @@ impl Config {
             check_weights("explainer.context", name, weights, sha256.as_deref(), found);
         }
         if self.backbone.taps.is_some() {
-            found.push("backbone.taps: found some, but explainer.method `bee` takes them as explainer.sites".into());
+            found.push("backbone.taps: not allowed with explainer.method `bee`; set explainer.sites".into());
         }
         for (key, list) in [("metrics", Some(&bee.metrics)), ("sites", bee.sites.as_ref())] {
             for (i, one) in list.into_iter().flatten().enumerate() {
                 if list.into_iter().flatten().take(i).any(|earlier| earlier == one) {
-                    found.push(format!("explainer.{key}: `{one}` is there twice"));
+                    found.push(format!("explainer.{key}: `{one}` is listed twice"));
                 }
             }
         }
@@ -164,19 +165,19 @@ impl Config {
         let method = self.explainer.method();
         match &self.auxiliary {
             None if self.explainer.has_auxiliary() => found.push(format!(
-                "auxiliary: needed, explainer.method `{method}` reads the feature maps of a second classifier; for \
+                "auxiliary: required, since explainer.method `{method}` reads the feature maps of a second classifier; for \
                  example `auxiliary: {{name: resnet18, weights: ...}}`"
             )),
             Some(_) if !self.explainer.has_auxiliary() => found.push(format!(
-                "auxiliary: found one, but explainer.method `{method}` reads the backbone's own feature maps; remove \
-                 it, or set `explainer: {{method: ptame}}`"
+                "auxiliary: not allowed with explainer.method `{method}`, which reads the backbone's feature maps; \
+                 remove it, or set `explainer: {{method: ptame}}`"
             )),
             _ => {}
         }
         if self.explainer.has_auxiliary() && self.backbone.taps.is_some() {
             found.push(format!(
-                "backbone.taps: found some, but explainer.method `{method}` reads the auxiliary's feature maps and \
-                 none of the backbone's; remove them, auxiliary.taps is their place"
+                "backbone.taps: not allowed with explainer.method `{method}`, which reads the auxiliary's feature maps; \
+                 remove them, or set auxiliary.taps"
             ));
         }
         if self.explainer.has_auxiliary()
@@ -208,7 +209,7 @@ impl Config {
         for (key, path, images) in [("train", &data.train, data.train_images), ("val", &data.val, data.val_images)] {
             if path == Data::SHAPES && images.is_none() {
                 found.push(format!(
-                    "data.{key}_images: needed, since data.{key} is `shapes` and procedural images have no end"
+                    "data.{key}_images: required, since data.{key} is `shapes`, an infinite set of procedural images"
                 ));
             }
         }
@@ -221,26 +222,26 @@ impl Config {
             && crop < stride
         {
             found.push(format!(
-                "data.crop: found {crop}, expected at least {stride}, the pixels in a cell of {}'s smallest map",
+                "data.crop: found {crop}, expected at least {stride}, the pixels of a cell in the smallest map of {}",
                 self.backbone.name
             ));
         }
         if data.cache && !data.augment.is_empty() {
             found.push(
-                "data.cache: found true, but data.augment changes each image from epoch to epoch, so that no pass can be kept; \
-                 set `augment: []` or remove the cache"
+                "data.cache: found true, but data.augment changes the images in each epoch, so no pass can be cached; set \
+                 `augment: []` or remove data.cache"
                     .into(),
             );
         }
         if data.cache && matches!(self.explainer, ExplainerConfig::LcamFm(_) | ExplainerConfig::Bee(_)) {
             let method = self.explainer.method();
             found.push(format!(
-                "data.cache: found true, but explainer.method `{method}` makes no pass that can be kept; remove it"
+                "data.cache: found true, but explainer.method `{method}` has no pass that can be cached; remove data.cache"
             ));
         }
         for (i, augment) in data.augment.iter().enumerate() {
             if data.augment[..i].contains(augment) {
-                found.push(format!("data.augment: {augment:?} is there twice"));
+                found.push(format!("data.augment: {augment:?} is listed twice"));
             }
         }
     }
@@ -265,7 +266,7 @@ impl Config {
                 && sgd.momentum == 0.0
             {
                 found.push(format!(
-                    "{at}optimizer.nesterov: needs a momentum above 0; set `nesterov: false` or a momentum"
+                    "{at}optimizer.nesterov: requires a momentum above 0; set `nesterov: false` or a momentum"
                 ));
             }
             if let Schedule::OneCycle(cycle) = schedule
@@ -280,7 +281,7 @@ impl Config {
     }
 }
 
-/// What can be said of the weights of the backbone `name` in the section `section` without looking at them.
+/// Checks the location of the weights of the backbone `name` in the section `section`, without reading it.
 fn check_weights(section: &str, name: &str, weights: &str, sha256: Option<&str>, found: &mut Vec<String>) {
     if name == torchscript::NAME && (weights == "embedded" || weights.starts_with("random")) {
         found.push(format!(
@@ -298,14 +299,14 @@ fn check_weights(section: &str, name: &str, weights: &str, sha256: Option<&str>,
     }
     if weights.starts_with("https://") && sha256.is_none() && !names_its_hash(weights) {
         found.push(format!(
-            "{section}.sha256: needed, since the file name in `{weights}` does not end in `-` and at least eight \
+            "{section}.sha256: required, since the file name in `{weights}` does not end in `-` and at least eight \
              hexadecimal digits"
         ));
     }
 }
 
-/// Whether a file name ends like torchvision's, `vgg16-397923af.pth`: `-`, the first eight or more hexadecimal digits
-/// of its SHA-256, an extension.
+/// Whether a file name contains its hash as torchvision's do, `vgg16-397923af.pth`: `-`, eight or more hexadecimal digits of
+/// the SHA-256, an extension.
 fn names_its_hash(url: &str) -> bool {
     let file = url.rsplit('/').next().unwrap_or(url);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);

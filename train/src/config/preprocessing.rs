@@ -1,4 +1,4 @@
-//! How a classifier without a registered name wants its images.
+//! The preprocessing of a classifier without a registered architecture.
 
 use explainer_zoo::image::{self, Filter};
 use garde::Validate;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use explainer_zoo::range::{channel_deviations, channel_means, side};
 
-/// Resize, centre crop and normalisation of an image before the classifier sees it.
+/// Resize, centre crop and normalisation of an image for the classifier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// Short side after resizing, in pixels; `crop` at least.
+    /// Short side after resizing, in pixels; at least `crop`.
     #[garde(custom(side))]
     #[schemars(range(min = 8, max = 4096))]
     pub resize: usize,
@@ -26,19 +26,19 @@ pub struct Preprocessing {
     /// Mean of each channel (red, green, blue), for values in 0..=1.
     #[garde(custom(channel_means))]
     pub mean: [f32; 3],
-    /// Standard deviation of each channel, likewise; above 0.
+    /// Standard deviation of each channel, for values in 0..=1; above 0.
     #[garde(custom(channel_deviations))]
     pub std: [f32; 3],
 }
 
-/// An interpolation, antialiased.
+/// An antialiased interpolation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
-    /// Triangle filter, most of torchvision's classifiers.
+    /// Triangle filter, as most classifiers of torchvision.
     #[default]
     Bilinear,
-    /// Catmull-Rom, most of timm's classifiers.
+    /// Catmull-Rom, as most classifiers of timm.
     Bicubic,
 }
 

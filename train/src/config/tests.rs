@@ -3,7 +3,9 @@ use explainer_zoo::explainer::masking::{
     Activation, Infill, MaskLoss, MaskingModelSection, PaperLoss, PhaseSettings, ReleasedLoss,
 };
 use explainer_zoo::explainer::tame::{FuseInit, TameSection};
+use explainer_zoo::masking::Masking;
 use explainer_zoo::training::{AdamW, OneCycle, StepDecay};
+use std::path::{Path, PathBuf};
 
 const MINIMAL: &str = "\
 explainer: {method: ttame}
@@ -78,12 +80,15 @@ fn errors_give_line_and_column() {
         (file("train:\n  epochs: 0"), "line 5 column 11: `train.epochs`: found 0, expected 1 to 100000"),
         (file("train:\n  epochs: 100001"), "line 5 column 11: `train.epochs`: found 100001, expected 1 to 100000"),
         (file("train:\n  keep: 0"), "line 5 column 9: `train.keep`: found 0, expected 1 or more"),
-        (file("train: {epochs: 1, epochs: 2}"), "line 4 column 20: the key `epochs` is there twice"),
+        (file("train: {epochs: 1, epochs: 2}"), "line 4 column 20: the key `epochs` is given twice"),
         (file("masking: afternorm"), "line 4 column 10: unknown value `afternorm`, did you mean `after-norm`?"),
         (file("trian: {}"), "line 4 column 1: unknown key `trian`, did you mean `train`?"),
         (file("optimizer:\n  name: sdg"), "line 5 column 9: unknown value `sdg`, did you mean `sgd`?"),
         (file("optimizer:\n  name: sgd\n  lr: abc"), "line 6 column 7: expected a number"),
-        (file("optimizer:\n  name: sgd\n  lr: .nan"), "line 6 column 7: `optimizer.lr`: found NaN, expected a finite"),
+        (
+            file("optimizer:\n  name: sgd\n  lr: .nan"),
+            "line 6 column 7: `optimizer.lr`: found NaN, expected a learning rate",
+        ),
         (file("optimizer:\n  name: sgd\n  betas: []"), "line 6 column 3: unknown key `betas`"),
         (file("optimizer:\n  lr: 0\n  name: sgd"), "line 5 column 7: `optimizer.lr`: found 0, expected a finite"),
         (file("optimizer: {lr: 1}"), "the key `name` is missing"),
@@ -143,6 +148,48 @@ fn a_bad_override_is_named() {
 }
 
 #[test]
+fn an_override_is_text_where_the_key_wants_text() {
+    for text in ["1e3", "1.10", "0x10", "1.", "true", "12345678901234567890"] {
+        let config = with(&[&format!("data.train={text}"), &format!("output={text}"), "train.seed=3"]).unwrap();
+        assert_eq!((config.data.train.as_str(), config.output), (text, Some(text.into())));
+    }
+    let config = with(&[
+        "backbone.taps=[1e3, 0x1]",
+        "optimizer={name: sgd}",
+        "optimizer.lr=1e-3",
+        "data.max_broken=1",
+        "data.cache=false",
+    ])
+    .unwrap();
+    assert_eq!(config.backbone.taps.unwrap(), ["1e3", "0x1"]);
+    assert_eq!((config.optimizer.lr(), config.data.max_broken, config.data.cache), (1e-3, 1.0, false));
+}
+
+#[test]
+fn a_key_without_its_section_is_found() {
+    let message = refusal(&["epochs=2"]);
+    assert!(message.starts_with("override `epochs=2`: unknown key `epochs`, did you mean `train.epochs`"), "{message}");
+    assert!(message.contains("Known here: explainer, backbone"), "{message}");
+    assert!(refusal(&["lr=2"]).contains("did you mean `optimizer.lr`"), "{}", refusal(&["lr=2"]));
+}
+
+#[test]
+fn a_comparison_is_no_run() {
+    let load = |name: &str| Config::load(Path::new(name), &[]).unwrap_err().to_string();
+    let message = load("compare_quickstart");
+    assert!(message.contains("`explainer-train compare --config compare_quickstart`"), "{message}");
+    let message = CompareConfig::load(Path::new("quickstart"), &[]).unwrap_err().to_string();
+    assert!(message.contains("`explainer-train --config quickstart`"), "{message}");
+}
+
+#[test]
+fn huge_numbers_are_refused() {
+    assert!(refusal(&["optimizer={name: sgd, lr: 1e99}"]).contains("at most 1000"));
+    assert!(refusal(&["threads=99999"]).contains("1 to 1024 threads"));
+    assert!(refusal(&["data.workers=99999"]).contains("1 to 1024 threads"));
+}
+
+#[test]
 fn an_error_of_the_file_is_no_overrides_fault() {
     let text = format!("{MINIMAL}train: {{epoch: 3}}\n");
     let error = Config::parse(&text, Path::new("run.yaml"), &["train.seed=1".into()]).unwrap_err().to_string();
@@ -166,24 +213,24 @@ fn keys_must_go_together() {
         (&["explainer.method=lcam_img"][..], "backbone.taps: found the backbone's default"),
         (&["explainer.method=lcam_fm", "backbone.taps=[a, b]"], "backbone.taps: found 2 taps"),
         (&["explainer={method: lcam_fm, map_size: 7}", "backbone.taps=[a]"], "explainer.map_size: lcam_fm"),
-        (&["backbone.taps=[a, a]"], "backbone.taps: `a` is there twice"),
+        (&["backbone.taps=[a, a]"], "backbone.taps: `a` is listed twice"),
         (&["backbone.weights=embedded"], "backbone.weights: `embedded` belongs to"),
         (&["backbone.weights=http://x/y.pth"], "backbone.weights: found an http:// address"),
-        (&["backbone.weights=https://x/y.pth"], "backbone.sha256: needed"),
-        (&["data.val=shapes"], "data.val_images: needed"),
+        (&["backbone.weights=https://x/y.pth"], "backbone.sha256: required"),
+        (&["data.val=shapes"], "data.val_images: required"),
         (&["data={train: a, val: b, resize: 64, crop: 65}"], "data.crop: found 65, expected at most data.resize (64)"),
         (&["data.crop=16"], "data.crop: found 16, expected at least 32"),
-        (&["data.cache=true"], "data.cache: found true, but data.augment changes each image"),
+        (&["data.cache=true"], "data.cache: found true, but data.augment changes the images"),
         (
             &["data.cache=true", "data.augment=[]", "explainer.method=lcam_fm"],
             "data.cache: found true, but explainer.method",
         ),
-        (&["data.augment=[flip, flip]"], "data.augment: Flip is there twice"),
-        (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: needs a momentum"),
+        (&["data.augment=[flip, flip]"], "data.augment: Flip is listed twice"),
+        (&["optimizer={name: sgd, momentum: 0}"], "optimizer.nesterov: requires a momentum"),
         (&["schedule={name: one_cycle, base_momentum: 0.99}"], "schedule.base_momentum: found 0.99"),
-        (&["explainer.method=ptame"], "auxiliary: needed, explainer.method `ptame`"),
-        (&[RESNET18], "auxiliary: found one, but explainer.method `ttame`"),
-        (&["explainer.method=ptame", RESNET18, "backbone.taps=[layer4]"], "backbone.taps: found some"),
+        (&["explainer.method=ptame"], "auxiliary: required, since explainer.method `ptame`"),
+        (&[RESNET18], "auxiliary: not allowed with explainer.method `ttame`"),
+        (&["explainer.method=ptame", RESNET18, "backbone.taps=[layer4]"], "backbone.taps: not allowed"),
         (&["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer2, layer2]"], "auxiliary.taps: `layer2` is"),
         (
             &["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer3, layer2]"],
@@ -194,7 +241,7 @@ fn keys_must_go_together() {
             &["explainer.method=ptame", RESNET18, "data={train: a, val: b, crop: 232}"],
             "tap layer3 has a side of 15 cells",
         ),
-        (&["explainer.method=ptame", RESNET18, "auxiliary.weights=https://x/y.pth"], "auxiliary.sha256: needed"),
+        (&["explainer.method=ptame", RESNET18, "auxiliary.weights=https://x/y.pth"], "auxiliary.sha256: required"),
         (
             &["explainer.method=ptame", RESNET18, "auxiliary.weights=embedded"],
             "auxiliary.weights: `embedded` belongs to",
@@ -229,7 +276,8 @@ fn configs() -> PathBuf {
 #[test]
 fn every_config_of_the_project_loads() {
     let mut seen = 0;
-    for entry in std::fs::read_dir(configs()).unwrap() {
+    let folders = [configs(), configs().join("experiments")].map(|folder| std::fs::read_dir(folder).unwrap());
+    for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
             let output = if CompareConfig::is_meant(&std::fs::read_to_string(&path).unwrap()) {
@@ -243,7 +291,7 @@ fn every_config_of_the_project_loads() {
             seen += 1;
         }
     }
-    assert!(seen >= 7, "{seen} files");
+    assert!(seen >= 30, "{seen} files");
 }
 
 #[test]
@@ -305,7 +353,10 @@ fn a_masking_models_keys_are_checked() {
         (&["explainer.width=0"], "found 0, expected 1 to 1024 channels"),
         (&["explainer.phases.decoder.steps=0"], "found 0, expected 1 to 1000000000"),
         (&["explainer.phases.selector.fake_targets=2"], "found 2, expected a fraction"),
-        (&["explainer.phases.decoder.optimizer={name: sgd, momentum: 0}"], "phases.decoder.optimizer.nesterov: needs"),
+        (
+            &["explainer.phases.decoder.optimizer={name: sgd, momentum: 0}"],
+            "phases.decoder.optimizer.nesterov: requires",
+        ),
         (&["explainer.infill.blur=-1"], "found -1, expected a fraction"),
     ] {
         let message = refused(overrides);
@@ -383,7 +434,7 @@ fn what_cannot_be_a_torchscript_is_refused() {
         );
     }
     let message = refusal(&[PREPARED]);
-    assert!(message.contains("backbone.preprocessing: found some, but `resnet50` has its own"), "{message}");
+    assert!(message.contains("backbone.preprocessing: not allowed with `resnet50`, which has its own"), "{message}");
     let message = refusal(&[TORCHSCRIPT, PREPARED, "backbone.preprocessing.resize=200"]);
     assert!(message.contains("backbone.preprocessing.crop: found 224, expected at most"), "{message}");
     let message = refusal(&[TORCHSCRIPT, PREPARED, "backbone.preprocessing.std=[1, 1, 0]"]);

@@ -1,11 +1,11 @@
-//! How serde-saphyr's errors are worded for someone who writes YAML and not Rust.
+//! Messages for serde-saphyr's errors in terms of YAML.
 
 use explainer_zoo::spelling::nearest;
 use serde_saphyr::localizer::Localizer;
 use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 use std::borrow::Cow;
 
-/// Words an error, less its place in the file.
+/// The message of an error, without line and column.
 pub(super) struct Wording;
 
 impl Localizer for Wording {
@@ -32,7 +32,7 @@ impl MessageFormatter for Wording {
             Error::Unexpected { expected, .. } => format!("expected {}", plain_type(expected)).into(),
             Error::InvalidScalar { ty, .. } => format!("expected {}", plain_type(ty)).into(),
             Error::InvalidBooleanStrict { .. } => "expected true or false".into(),
-            Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is there twice").into(),
+            Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{key}` is given twice").into(),
             Error::ValidationError { issues, .. } => {
                 let lines = issues.iter().map(|issue| {
                     // A value that may be left out adds a segment without a name.

@@ -1,41 +1,41 @@
-//! One batch of images on its way to a device.
+//! One batch of images.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_zoo::image::{Crop, Pixels};
 
-use super::{Broken, DataError};
+use super::{BrokenImage, DataError};
 
-/// Images of one training or validation step.
+/// The images of one training or validation step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// Its number since the start of the run: a run that resumes behind this batch starts at `step + 1`.
+    /// Index of the batch since the start of the run: a run that resumes after this batch starts at `step + 1`.
     pub step: usize,
-    /// The pass over the set that it belongs to, from 0.
+    /// The epoch, from 0.
     pub epoch: usize,
     /// `[B, 3, height, width]`, row-major, RGB in 0..=1.
     pub pixels: Vec<f32>,
-    /// Rows of each image.
+    /// Height of each image, in pixels.
     pub height: usize,
-    /// Columns of each image.
+    /// Width of each image, in pixels.
     pub width: usize,
-    /// The images' numbers in the set.
+    /// The indices of the images in the set.
     pub indices: Vec<usize>,
-    /// How each was cropped.
+    /// The crop of each image.
     pub crops: Vec<Crop>,
-    /// Their labelled classes, where the set has labels.
+    /// The labelled class of each image, if the set has labels.
     pub classes: Vec<Option<usize>>,
-    /// Images met for the first time that could not be loaded and are therefore missing here; each deserves a warning.
-    pub broken: Vec<Broken>,
+    /// BrokenImage images that are missing from this batch or from one before it, and that were not reported yet.
+    pub broken: Vec<BrokenImage>,
 }
 
 impl Batch {
-    /// Number of images: the batch size less what was broken, and what is left over at the end of an epoch.
+    /// Number of images `B`: the batch size, less the broken images; the last batch of an epoch may be smaller.
     #[must_use]
     pub fn len(&self) -> usize {
         self.indices.len()
     }
 
-    /// Whether it has no image; a loader never yields such a batch.
+    /// Whether the batch has no image; a loader of a single process never yields such a batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()

@@ -1,40 +1,42 @@
-//! Photographs on disk as an image set.
+//! Image files as an image set.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use explainer_zoo::image::{Crop, Pixels, Preprocessing, decode};
 
 use super::list::{Class, Row, is_image};
+use super::tool_files::is_tool_path;
 use super::{DataError, ImageSet, folder, list};
 
 /// A file and the index of its class, where it has one.
 type File = (PathBuf, Option<usize>);
 
-/// Photographs on disk, decoded anew each time they are asked for.
+/// Image files. Every [`load`](ImageSet::load) decodes the file.
 #[derive(Clone, Debug)]
 pub struct FileSet {
     root: PathBuf,
-    /// As the root knows them: moved with it, or reached by another path, they are the same files.
+    /// Relative to `root`, so that identifiers stay the same if the folder is moved.
     files: Vec<File>,
     classes: Vec<String>,
     preprocessing: Preprocessing,
 }
 
 impl FileSet {
-    /// Opens a folder, a list file or a single photograph. No image is read yet.
+    /// Opens a folder, a list file or a single image. No image is read.
     ///
-    /// - *Folder*: flat, or one sub-folder a class; the class index is the place of the sub-folder in sorted order
-    ///   (an empty one counts), images lie at any depth below. Images are known by the extensions jpg, jpeg, png and
-    ///   webp in any case; names that start with a dot are skipped.
+    /// - *Folder*: flat, or one sub-folder a class; the class index is the position of the sub-folder in sorted order
+    ///   (an empty one counts). Images are at any depth below, with the extensions jpg, jpeg, png or webp in any case.
+    ///   Files and folders of tools are skipped: thumbnails, recycle bins, names that start with a dot.
     /// - *List*: a text file with `path`, `path,class` or `path class` a line, or a CSV with a header (`file,class`).
-    ///   Paths are relative to the list's folder; where the first is not there, but is in the sub-folder named like
-    ///   the list (`val/` for `val.csv`), relative to that. Classes are integers, or names, which are numbered in
-    ///   sorted order. A listed file that does not exist is found broken when it is loaded.
+    ///   Paths are relative to the list's folder; if the first file is not there, but in the sub-folder named like the
+    ///   list (`val/` for `val.csv`), relative to that. Classes are integers, or names, whose indices are
+    ///   their sorted order. A listed file that does not exist is broken when it is loaded.
     ///
     /// # Errors
-    /// A path that is missing or unreadable, a folder or list without images, a list line that makes no sense.
+    /// A path that is missing or unreadable, a folder or list without images, a list line that cannot be parsed.
     pub fn open(path: &Path, preprocessing: Preprocessing) -> Result<Self, DataError> {
         let unreadable = |source| DataError::Unreadable { path: path.into(), source };
         let (root, files, classes) = if fs::metadata(path).map_err(unreadable)?.is_dir() {
@@ -46,7 +48,9 @@ impl FileSet {
             let root = path.parent().unwrap_or(Path::new("")).to_path_buf();
             (root, vec![(path.file_name().unwrap_or_default().into(), None)], Vec::new())
         } else {
-            resolve(list::parse(&fs::read_to_string(path).map_err(unreadable)?, path)?, path)
+            let mut rows = list::parse(&fs::read_to_string(path).map_err(unreadable)?, path)?;
+            rows.retain(|row| !is_tool_path(Path::new(&row.file)));
+            resolve(rows, path)
         };
         if files.is_empty() {
             let expected = "expected .jpg, .jpeg, .png or .webp files, flat or in one sub-folder a class, \
@@ -56,7 +60,7 @@ impl FileSet {
         Ok(Self { root, files, classes, preprocessing })
     }
 
-    /// Photographs given one by one, without classes.
+    /// The given files, without classes.
     #[must_use]
     pub fn of(files: Vec<PathBuf>, preprocessing: Preprocessing) -> Self {
         let files = files.into_iter().map(|file| (file, None)).collect();
@@ -92,11 +96,15 @@ impl ImageSet for FileSet {
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {
-        Ok(self.preprocessing.apply(&decode(&self.path(index))?, crop)?)
+        let path = self.path(index);
+        if matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound) {
+            return Err(DataError::MissingImage { path });
+        }
+        Ok(self.preprocessing.apply(&decode(&path)?, crop)?)
     }
 }
 
-/// Where a list's files lie, their paths and class indices, and the names of the classes where the list has names.
+/// The folder of a list's files, their paths and class indices, and the names of the classes if the list has names.
 fn resolve(rows: Vec<Row>, list: &Path) -> (PathBuf, Vec<File>, Vec<String>) {
     let beside = list.parent().unwrap_or(Path::new("")).to_path_buf();
     let below = beside.join(list.file_stem().unwrap_or_default());
@@ -162,7 +170,15 @@ mod tests {
         );
         set.load(0, Crop::Centre).unwrap();
         let error = set.load(2, Crop::Centre).unwrap_err().to_string();
-        assert!(error.contains("in/missing.png: cannot read"), "{error}");
+        assert!(error.contains("in/missing.png: no such file"), "{error}");
+    }
+
+    #[test]
+    fn files_of_tools_in_a_list_are_skipped() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("l.txt"), "a/1.jpg\na/@eaDir/1.jpg/THUMB.jpg\n./a/._1.jpg\n./a/2.JPG\n").unwrap();
+        let set = FileSet::open(&root.path().join("l.txt"), preprocessing()).unwrap();
+        assert_eq!((0..set.len()).map(|index| set.id(index)).collect::<Vec<_>>(), ["a/1.jpg", "./a/2.JPG"]);
     }
 
     #[test]
@@ -176,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_told_apart_by_their_names_and_order() {
+    fn sets_differ_by_their_names_and_order() {
         let digest = |names: &[&str]| FileSet::of(names.iter().map(PathBuf::from).collect(), preprocessing()).digest();
         assert_eq!(digest(&["a", "bc"]).len(), 64);
         assert_eq!(digest(&["a", "bc"]), digest(&["a", "bc"]));
@@ -186,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_the_same_wherever_it_lies() {
+    fn a_set_is_the_same_in_any_folder() {
         let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         for root in &roots {
             save(root.path(), "a/1.png", 1);
@@ -198,7 +214,7 @@ mod tests {
                 let path = if place.is_empty() { root.path().to_path_buf() } else { root.path().join(place) };
                 FileSet::open(&path, preprocessing()).unwrap()
             });
-            assert_ne!(one.name(0), other.name(0), "messages say where they lie");
+            assert_ne!(one.name(0), other.name(0), "messages have the whole path");
             assert_eq!(one.digest(), other.digest(), "{place:?}");
         }
         let list = FileSet::open(&roots[0].path().join("l.txt"), preprocessing()).unwrap();
@@ -208,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn one_photograph_is_a_set_and_broken_ones_are_named() {
+    fn one_image_is_a_set_and_broken_images_are_named() {
         let root = tempfile::tempdir().unwrap();
         save(root.path(), "a.png", 9);
         assert_eq!(FileSet::open(&root.path().join("a.png"), preprocessing()).unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! Image folders: flat, or one sub-folder a class.
+//! Image folders: flat, or one sub-folder for each class.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::DataError;
 use super::list::is_image;
+use super::tool_files::is_tool_name;
 
-/// The images of a folder, and its classes if it has a sub-folder for each.
+/// The images of a folder, and its classes if it has a sub-folder for each class.
 #[derive(Debug)]
 pub(super) struct Scan {
-    /// Files in sorted order with the index of their class.
+    /// Files in sorted order, with the index of their class.
     pub files: Vec<(PathBuf, Option<usize>)>,
     /// Names of the class folders in sorted order; empty for a flat folder.
     pub classes: Vec<String>,
@@ -20,8 +21,8 @@ pub(super) struct Scan {
 /// Finds the images of a folder by their extension.
 ///
 /// With images in the folder itself it is flat. Otherwise every sub-folder, an empty one too, is a class; its images
-/// may lie at any depth. Order is by the bytes of the names. Names that start with a dot are not looked at. Links are
-/// followed, but no folder is entered twice within a class.
+/// may lie at any depth. Order is by the bytes of the names. Files and folders of tools are skipped ([`is_tool_name`]).
+/// Links are followed, but no folder is entered twice within a class.
 pub(super) fn scan(root: &Path) -> Result<Scan, DataError> {
     let (folders, loose) = entries(root)?;
     let mut scan = Scan { files: Vec::new(), classes: Vec::new() };
@@ -48,7 +49,7 @@ pub(super) fn scan(root: &Path) -> Result<Scan, DataError> {
 /// Adds the images at any depth below `folder`.
 fn walk(folder: &Path, entered: &mut HashSet<PathBuf>, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
     if !entered.insert(canonical(folder)?) {
-        return Ok(()); // a link back to where we have been
+        return Ok(()); // a link to a folder that was visited
     }
     let (folders, images) = entries(folder)?;
     found.extend(images);
@@ -61,12 +62,12 @@ fn entries(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let (mut folders, mut images) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        if is_tool_name(&entry.file_name()) {
             continue;
         }
         let path = entry.path();
         let kind = entry.file_type().map_err(unreadable)?;
-        // Only links cost a second look. One that leads nowhere counts as a file, to be found broken when it is read.
+        // `is_dir` costs a system call, which only links need. A dangling link counts as a file, broken when it is read.
         if kind.is_dir() || kind.is_symlink() && path.is_dir() {
             folders.push(path);
         } else if is_image(&path) {
@@ -129,6 +130,21 @@ mod tests {
         assert!(error.contains("sheet.png") && error.contains("dress/"), "{error}");
     }
 
+    #[test]
+    fn files_of_tools_are_no_classes_and_no_images() {
+        let root = tempfile::tempdir().unwrap();
+        let tools = ["@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".ipynb_checkpoints"];
+        touch(root.path(), &["flat/1.jpg", "flat/2.JPG", "flat/Thumbs.db", "flat/._1.jpg", "classes/a/1.JPEG"]);
+        for tool in tools {
+            let files = ["flat", "classes", "classes/a"].map(|at| format!("{at}/{tool}/1.jpg/thumbnail.jpg"));
+            touch(root.path(), &files.each_ref().map(String::as_str));
+        }
+        let flat = ["1.jpg", "2.JPG"].map(|name| (name.to_owned(), None));
+        assert_eq!(found(&root.path().join("flat")), (flat.to_vec(), vec![]));
+        let classes = vec![("a/1.JPEG".to_owned(), Some(0))];
+        assert_eq!(found(&root.path().join("classes")), (classes, vec!["a".to_owned()]));
+    }
+
     #[cfg(unix)]
     #[test]
     fn link_loops_end() {
@@ -146,7 +162,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_may_not_be_read_is_named() {
+    fn a_folder_that_cannot_be_read_is_named() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
         touch(root.path(), &["open/1.jpg", "shut/2.jpg"]);

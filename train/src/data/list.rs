@@ -1,4 +1,4 @@
-//! List files: one image a line, with or without its class.
+//! List files: one image in each line, with or without its class.
 
 use std::path::Path;
 
@@ -18,25 +18,25 @@ pub(super) enum Class {
 /// One image of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    /// The file as the list has it.
+    /// The path as written in the list.
     pub file: String,
     /// Its class, if the line has one.
     pub class: Option<Class>,
 }
 
-/// Header names of the column with the file, and with the class (the first one present counts).
+/// Header names of the file's column and of the class's column. The first one that is present is used.
 const FILE_COLUMNS: [&str; 4] = ["file", "path", "filename", "image"];
 const CLASS_COLUMNS: [&str; 4] = ["class_index", "class", "label", "target"];
 
 /// Parses a list; `path` is for messages.
 ///
-/// A line is `path`, `path,class` or `path class`; in the last form the path must not end like an image behind a
-/// blank. Fields with a comma stand in double quotes. A first line that starts with `file`, `path`, `filename` or
+/// A line is `path`, `path,class` or `path class`. In the last form the class must not have the extension of an image.
+/// Fields with a comma are in double quotes. A first line that starts with `file`, `path`, `filename` or
 /// `image` is a CSV header, and the column `class_index`, `class`, `label` or `target`, if any, is the class.
 /// Blank lines and lines that start with `#` are skipped. Classes are all integers or all names.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Row>, DataError> {
     let mut rows: Vec<Row> = Vec::new();
-    let mut columns: Option<(usize, Option<usize>)> = None; // of the file and the class, by a header
+    let mut columns: Option<(usize, Option<usize>)> = None; // of the file and the class, from a header
     let mut first = true;
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
@@ -69,7 +69,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Row>, DataError> {
     Ok(rows)
 }
 
-/// A row whose class is of the same kind as those before.
+/// A row whose class is an index or a name as in the rows before.
 fn row(file: &str, class: Option<&str>, before: &[Row]) -> Result<Row, String> {
     if file.is_empty() {
         return Err("no path on this line, expected `path` or `path,class`".into());
@@ -90,7 +90,7 @@ fn row(file: &str, class: Option<&str>, before: &[Row]) -> Result<Row, String> {
     }
 }
 
-/// `path class` or a `path` with blanks in it, which ends like an image.
+/// Splits `path class`, but not a `path` with blanks.
 fn split_at_blank(line: &str) -> (&str, Option<&str>) {
     match line.rsplit_once(char::is_whitespace) {
         Some((file, class)) if !is_image(Path::new(class)) => (file.trim_end(), Some(class)),
@@ -98,13 +98,13 @@ fn split_at_blank(line: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether a path has the extension of an image format that is read.
+/// Whether a path has the extension of a supported image format.
 pub(super) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// The fields of a CSV line, trimmed, a doubled quote within quotes being one; nothing if a quote is not closed.
+/// The trimmed fields of a CSV line; `None` if a quote is not closed. A doubled quote within quotes is one quote.
 fn fields(line: &str) -> Option<Vec<String>> {
     let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut letters = line.chars().peekable();

@@ -1,4 +1,4 @@
-//! In which order images are read and how each is cropped: pure functions of (seed, epoch, index).
+//! Order and random crops of the images: pure functions of (seed, epoch, index).
 
 use explainer_zoo::image::Crop;
 use explainer_zoo::random::stream;
@@ -14,8 +14,8 @@ pub struct Order(Vec<usize>);
 impl Order {
     /// The shuffled order of `epoch`.
     ///
-    /// Fisher-Yates, written out because `rand` may change the draws of its own shuffle from one version to the next,
-    /// and with them the batches of a resumed run.
+    /// Fisher-Yates, written here because another version of `rand` may draw other numbers in its shuffle, which would
+    /// change the batches of a resumed run.
     #[must_use]
     pub fn new(len: usize, seed: u64, epoch: usize) -> Self {
         let mut indices: Vec<usize> = (0..len).collect();
@@ -23,68 +23,69 @@ impl Order {
         Self(indices)
     }
 
-    /// Stretches that are mixed with each other in [`Order::of_stretches`].
-    pub const MIXED: usize = 8;
+    /// Number of shards whose images are shuffled together in [`Order::of_shards`].
+    pub const SHUFFLED_SHARDS: usize = 8;
 
-    /// The shuffled order of `epoch` of a set whose images lie in stretches that begin at `starts` (the first at 0), such as
-    /// shards: the stretches are shuffled, then the images of [`Order::MIXED`] stretches at a time, so that no more files
-    /// than these are read from at any time.
+    /// The shuffled order of `epoch` of a set of shards, whose first images are `starts` (the first one 0). The shards are
+    /// shuffled, then the images of [`Order::SHUFFLED_SHARDS`] shards at a time, so that no more files than these are read
+    /// at any time.
     #[must_use]
-    pub fn of_stretches(len: usize, starts: &[usize], seed: u64, epoch: usize) -> Self {
+    pub fn of_shards(len: usize, starts: &[usize], seed: u64, epoch: usize) -> Self {
         let mut random = stream(seed, "stretches", &[epoch as u64]);
-        let mut stretches: Vec<usize> = (0..starts.len()).collect();
-        shuffle(&mut stretches, &mut random);
-        Self(mixed(len, starts, &stretches, &mut random))
+        let mut shards: Vec<usize> = (0..starts.len()).collect();
+        shuffle(&mut shards, &mut random);
+        Self(shuffled_shards(len, starts, &shards, &mut random))
     }
 
-    /// What the `share`, number and count, of several processes reads of an epoch if each reads stretches of its own: of
-    /// the shuffled stretches of [`Order::of_stretches`] every n-th, mixed in the same way. It has `count` images: who has
-    /// more leaves the rest out, who has fewer begins again with the first.
+    /// The order of `epoch` of one of `world_size` processes, each of which reads shards of its own: every n-th of the
+    /// shuffled shards of [`Order::of_shards`], their images shuffled in the same way. It has `count` images: a process
+    /// with more leaves out the rest, a process with fewer starts again with its first.
     #[must_use]
-    pub fn of_own_stretches(
+    pub fn of_own_shards(
         len: usize,
         starts: &[usize],
         seed: u64,
         epoch: usize,
-        (number, of): (usize, usize),
+        (rank, world_size): (usize, usize),
         count: usize,
     ) -> Self {
-        let mut stretches: Vec<usize> = (0..starts.len()).collect();
-        shuffle(&mut stretches, &mut stream(seed, "stretches", &[epoch as u64]));
-        let own: Vec<usize> = stretches.into_iter().skip(number).step_by(of.max(1)).collect();
-        let mut random = stream(seed, "own stretches", &[epoch as u64, number as u64]);
-        Self(mixed(len, starts, &own, &mut random).into_iter().cycle().take(count).collect())
+        let mut shards: Vec<usize> = (0..starts.len()).collect();
+        shuffle(&mut shards, &mut stream(seed, "stretches", &[epoch as u64]));
+        let own: Vec<usize> = shards.into_iter().skip(rank).step_by(world_size.max(1)).collect();
+        let mut random = stream(seed, "own stretches", &[epoch as u64, rank as u64]);
+        Self(shuffled_shards(len, starts, &own, &mut random).into_iter().cycle().take(count).collect())
     }
 
     /// The shuffled order of `epoch` of a set.
     #[must_use]
     pub fn shuffled(set: &dyn ImageSet, seed: u64, epoch: usize) -> Self {
-        match set.stretches() {
+        match set.shard_starts() {
             [] | [_] => Self::new(set.len(), seed, epoch),
-            starts => Self::of_stretches(set.len(), starts, seed, epoch),
+            starts => Self::of_shards(set.len(), starts, seed, epoch),
         }
     }
 
-    /// The order of the set itself.
+    /// The set's own order.
     #[must_use]
     pub fn sequential(len: usize) -> Self {
         Self((0..len).collect())
     }
 
-    /// The image numbers, first to last.
+    /// The indices of the images, first to last.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.0
     }
 }
 
-/// The images of `stretches`, which begin at `starts` in a set of `len`, so many stretches at a time shuffled.
-fn mixed(len: usize, starts: &[usize], stretches: &[usize], random: &mut ChaCha8Rng) -> Vec<usize> {
-    let end = |stretch: usize| starts.get(stretch + 1).copied().unwrap_or(len);
+/// The images of `shards`, shuffled [`Order::SHUFFLED_SHARDS`] shards at a time. The shards of the set of `len` images begin
+/// at `starts`.
+fn shuffled_shards(len: usize, starts: &[usize], shards: &[usize], random: &mut ChaCha8Rng) -> Vec<usize> {
+    let end = |shard: usize| starts.get(shard + 1).copied().unwrap_or(len);
     let mut indices = Vec::with_capacity(len);
-    for mixed in stretches.chunks(Order::MIXED) {
+    for group in shards.chunks(Order::SHUFFLED_SHARDS) {
         let from = indices.len();
-        indices.extend(mixed.iter().flat_map(|stretch| starts[*stretch]..end(*stretch)));
+        indices.extend(group.iter().flat_map(|shard| starts[*shard]..end(*shard)));
         shuffle(&mut indices[from..], random);
     }
     indices
@@ -93,18 +94,18 @@ fn mixed(len: usize, starts: &[usize], stretches: &[usize], random: &mut ChaCha8
 /// Fisher-Yates.
 fn shuffle(items: &mut [usize], random: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
-        // A multiplication maps 64 random bits to 0..=last; its bias of len / 2^64 is nothing.
+        // A multiplication maps 64 random bits to 0..=last, with a negligible bias of len / 2^64.
         let chosen = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
         items.swap(last, chosen as usize);
     }
 }
 
-/// Which random changes a training image goes through.
+/// Random augmentation of training images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// A crop at a random place instead of the centre.
+    /// A crop at a random position in place of the centre.
     pub crop: bool,
-    /// Mirrored left to right with probability 1/2.
+    /// A horizontal flip with probability 1/2.
     pub flip: bool,
 }
 
@@ -143,14 +144,14 @@ mod tests {
 
     #[test]
     fn the_order_of_a_seed_never_changes() {
-        // Computed apart from this program; a change here breaks the resuming of every run in progress.
+        // Computed by another program. A change here breaks the resume of every run in progress.
         assert_eq!(Order::new(8, 0, 0).indices(), [0, 4, 5, 1, 2, 6, 3, 7]);
     }
 
     #[test]
-    fn stretches_of_ones_own_are_disjoint_and_reshuffled() {
+    fn shards_of_each_process_are_disjoint_and_reshuffled() {
         let starts: Vec<usize> = (0..20).map(|shard| shard * 10).collect();
-        let read = |epoch, number| Order::of_own_stretches(203, &starts, 5, epoch, (number, 4), 48).0;
+        let read = |epoch, number| Order::of_own_shards(203, &starts, 5, epoch, (number, 4), 48).0;
         let mut seen: Vec<usize> = (0..4).flat_map(|number| read(0, number)).collect();
         assert_eq!(seen.len(), 192);
         seen.sort_unstable();
@@ -164,7 +165,7 @@ mod tests {
             assert_eq!(shards.len(), 5, "whole shards");
         }
         // One of two has 10 images, the other one 13.
-        let again = |number| Order::of_own_stretches(23, &[0, 10], 5, 0, (number, 2), 30).0;
+        let again = |number| Order::of_own_shards(23, &[0, 10], 5, 0, (number, 2), 30).0;
         for read in [again(0), again(1)] {
             let length = if read[0] < 10 { 10 } else { 13 };
             assert_eq!(read[length..], read[..30 - length], "from the start");
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn crops_are_uniform_and_only_what_was_asked_for() {
+    fn crops_are_uniform_and_only_those_configured() {
         let all = Augment { crop: true, flip: true };
         let (mut sum, mut flips) = (0.0, 0);
         for index in 0..4000 {

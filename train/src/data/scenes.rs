@@ -1,4 +1,4 @@
-//! The procedural shapes as an image set: photographs whose object is known to the pixel.
+//! The procedural shapes as an image set, with the exact mask of every object.
 
 use explainer_zoo::image::{Crop, Pixels};
 use explainer_zoo::weights::hash::sha256;
@@ -6,7 +6,7 @@ use explainer_zoo::weights::hash::sha256;
 use super::shapes::{SIDE, ShapesSet, Split};
 use super::{DataError, ImageSet};
 
-/// Scenes in memory only; resizing and cropping do not apply, a flip does.
+/// Scenes, rendered on demand. Resizing and cropping do not apply; a flip does.
 #[derive(Debug)]
 pub struct Scenes {
     set: ShapesSet,
@@ -16,14 +16,14 @@ pub struct Scenes {
 }
 
 impl Scenes {
-    /// `len` scenes of a split, made from `seed`.
+    /// `len` scenes of a split under `seed`.
     pub fn new(split: Split, len: usize, seed: u64) -> Self {
         let classes = ShapesSet::CLASSES.map(String::from).to_vec();
         Self { set: ShapesSet::new(split, len, seed), split, seed, classes }
     }
 }
 
-/// Column `x`, counted from the other side if the crop is flipped.
+/// Column `x`, from the other side if the crop is flipped.
 fn column(x: usize, crop: Crop) -> usize {
     match crop {
         Crop::At { flip: true, .. } => SIDE - 1 - x,
@@ -40,7 +40,7 @@ impl ImageSet for Scenes {
         format!("scene {index} of {:?}", self.split)
     }
 
-    /// Of what the scenes are made from, in words that checkpoints rely on.
+    /// The digest of split, length and seed. Checkpoints contain it: do not change the text.
     fn digest(&self) -> String {
         let split = match self.split {
             Split::Train => "train",
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_are_told_apart_by_what_they_are_made_from() {
+    fn sets_differ_by_split_length_and_seed() {
         let digest = |split, len, seed| Scenes::new(split, len, seed).digest();
         let digests = [
             digest(Split::Train, 9, 1),
@@ -88,7 +88,7 @@ mod tests {
             digest(Split::Train, 8, 1),
             digest(Split::Train, 9, 2),
         ];
-        assert_eq!(digests[0], sha256(b"shapes train 9 1"), "checkpoints hold it");
+        assert_eq!(digests[0], sha256(b"shapes train 9 1"), "checkpoints contain it");
         assert!(digests.iter().enumerate().all(|(at, digest)| !digests[..at].contains(digest)));
     }
 }

@@ -1,4 +1,4 @@
-//! A part of an image set.
+//! A subset of an image set.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// The images of these numbers, in this order; numbers beyond the set are left out.
-    pub fn of(set: Arc<dyn ImageSet>, mut indices: Vec<usize>) -> Self {
+    /// The images at these indices, in this order; indices out of range are left out.
+    pub fn new(set: Arc<dyn ImageSet>, mut indices: Vec<usize>) -> Self {
         indices.retain(|index| *index < set.len());
         Self { set, indices, starts: Vec::new() }
     }
 
-    /// The number, in the whole set, of image `index` of the part.
+    /// The index, in the whole set, of image `index` of the subset.
     #[must_use]
-    pub fn whole(&self, index: usize) -> Option<usize> {
+    pub fn parent_index(&self, index: usize) -> Option<usize> {
         self.indices.get(index).copied()
     }
 
-    /// At most `count` images, drawn by `seed` and put back into the set's order.
+    /// At most `count` images, drawn with `seed`, in the set's order.
     pub fn sample(set: Arc<dyn ImageSet>, count: usize, seed: u64) -> Self {
         let order = Order::new(set.len(), seed, 0);
         let mut indices: Vec<usize> = order.indices().iter().copied().take(count).collect();
         indices.sort_unstable();
-        let starts = set.stretches().iter().map(|start| indices.partition_point(|index| index < start)).collect();
+        let starts = set.shard_starts().iter().map(|start| indices.partition_point(|index| index < start)).collect();
         Self { set, indices, starts }
     }
 }
@@ -58,8 +58,12 @@ impl ImageSet for Subset {
         self.set.classes()
     }
 
-    fn stretches(&self) -> &[usize] {
+    fn shard_starts(&self) -> &[usize] {
         &self.starts
+    }
+
+    fn notes(&self) -> &[String] {
+        self.set.notes()
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {

@@ -6,9 +6,10 @@ use explainer_zoo::device::{Compute, DeviceError};
 
 use super::{DeviceCommunicator, ProcessGroup};
 
-/// Variables that hold the number of processes, and the launcher that sets them.
+/// Variables that hold the number of processes, and the launcher that sets them. `SLURM_NTASKS` is not one of them: it is
+/// also set in the shell of `salloc` and in a batch script, where nothing has been launched.
 const SIZES: [(&str, &str); 7] = [
-    ("SLURM_NTASKS", "Slurm"),
+    ("SLURM_STEP_NUM_TASKS", "Slurm's srun"),
     ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun"),
     ("PMI_SIZE", "MPICH's mpiexec"),
     ("MV2_COMM_WORLD_SIZE", "MVAPICH's mpirun"),
@@ -191,13 +192,18 @@ mod tests {
             let error = environment(&[(name, "4")]).check_alone().unwrap_err().to_string();
             assert!(error.contains(&format!("{name}=4")) && error.contains("mpirun"), "{error}");
         }
-        let all = environment(&[("WORLD_SIZE", "2"), ("SLURM_NTASKS", "16"), ("OMPI_COMM_WORLD_SIZE", "16")]);
-        assert_eq!(all.several, Some(("SLURM_NTASKS", 16, "Slurm")));
+        let all = environment(&[("WORLD_SIZE", "2"), ("SLURM_STEP_NUM_TASKS", "16"), ("OMPI_COMM_WORLD_SIZE", "16")]);
+        assert_eq!(all.several, Some(("SLURM_STEP_NUM_TASKS", 16, "Slurm's srun")));
     }
 
     #[test]
     fn one_process_is_alone() {
-        for variables in [&[][..], &[("SLURM_NTASKS", "1")], &[("WORLD_SIZE", ""), ("PMI_SIZE", "x")]] {
+        // A shell of salloc, a batch script, and a step of one task within an allocation for four.
+        let allocation = [("SLURM_JOB_ID", "4242"), ("SLURM_NTASKS", "4"), ("SLURM_NPROCS", "4")];
+        let script = [&allocation[..], &[("SLURM_PROCID", "0"), ("SLURM_LOCALID", "0")]].concat();
+        let step = [&script[..], &[("SLURM_STEP_ID", "0"), ("SLURM_STEP_NUM_TASKS", "1")]].concat();
+        let other = [("WORLD_SIZE", ""), ("PMI_SIZE", "x")];
+        for variables in [&[][..], &allocation, &script, &step, &other] {
             assert_eq!(environment(variables).check_alone(), Ok(()));
         }
     }

@@ -116,12 +116,12 @@ impl Evaluator<'_> {
         max_broken: f64,
         mut each: impl FnMut(Vec<BatchResult>, &Tally) -> Result<ControlFlow<()>, E>,
     ) -> Result<Tally, E> {
-        let part = Arc::new(Subset::of(self.images.any(), indices));
+        let part = Arc::new(Subset::new(self.images.any(), indices));
         let plan = Plan { workers: self.compute.threads, max_broken, ..Plan::validation(self.batch_size.get()) };
         let mut loader = Loader::new(part.clone(), plan, 0).map_err(EvaluationError::from)?;
         while let Some(batch) = loader.next() {
             let batch = batch.map_err(EvaluationError::from)?;
-            let indices: Vec<usize> = batch.indices.iter().filter_map(|index| part.whole(*index)).collect();
+            let indices: Vec<usize> = batch.indices.iter().filter_map(|index| part.parent_index(*index)).collect();
             let results = self.batch(candidates, batch.images(&self.compute.device), &indices)?;
             if each(results, loader.tally())?.is_break() {
                 break;

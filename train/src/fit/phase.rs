@@ -40,8 +40,8 @@ impl Phase {
             ExplainerConfig::MaskingModel(section) => masking_model(config, section, context, images),
             _ => {
                 let mut plan = training(config, config.train.batch_size, config.train.epochs);
-                plan.share = (context.group.rank(), context.group.size());
-                plan.own_stretches = config.distributed.split_shards;
+                (plan.rank, plan.world_size) = (context.group.rank(), context.group.size());
+                plan.split_shards = config.distributed.split_shards;
                 let (steps, per_epoch) = (plan.batches(images), plan.batches_per_epoch(images));
                 vec![Self {
                     name: None,
@@ -83,7 +83,7 @@ fn masking_model(config: &Config, section: &MaskingModelSection, context: &Conte
     for name in names.into_iter().filter(|name| section.class_selector || *name == PhaseName::Decoder) {
         let own = name.settings(section);
         let mut plan = training(config, own.batch_size, own.epochs.unwrap_or(usize::MAX));
-        plan.limit = own.epochs.is_none().then_some(own.steps);
+        plan.max_batches = own.epochs.is_none().then_some(own.steps);
         let task = MaskingTask::new(section, name, config.train.seed);
         let clip_norm = own.optimizer.clip_norm();
         let context = Context { task: Task::MaskingModel(task), clip_norm, ..context.clone() };

@@ -20,7 +20,7 @@ use crate::distributed::{ProcessGroup, own_device, own_threads};
 
 /// The share of a plan that this process reads.
 pub(super) fn share(plan: Plan, group: &ProcessGroup) -> Plan {
-    Plan { share: (group.rank(), group.size()), ..plan }
+    Plan { rank: group.rank(), world_size: group.size(), ..plan }
 }
 
 /// Everything a run is made of, loaded and checked.

@@ -1,4 +1,4 @@
-//! Maps as files for other programs.
+//! Writes maps and images to files: 16-bit PNG, PNG, NumPy.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::ReportError;
 use explainer_zoo::explain::HeatMap;
 use explainer_zoo::files::write_atomic;
 
-/// Writes a map as a 16-bit grey PNG: 0 is black, 1 is white (65,535), values outside are cut off.
+/// Writes a map as a 16-bit grey PNG: 0 is black, 1 is white (65,535), other values are clamped.
 pub fn write_png16(path: &Path, map: &HeatMap) -> Result<(), ReportError> {
     let count = map.values().iter().filter(|value| !value.is_finite()).count();
     if count > 0 {
@@ -22,12 +22,12 @@ pub fn write_png16(path: &Path, map: &HeatMap) -> Result<(), ReportError> {
     write_png(path, &samples.collect::<Vec<u8>>(), [map.width() as u32, map.height() as u32], ExtendedColorType::L16)
 }
 
-/// Writes a picture as PNG.
+/// Writes an RGB image as PNG.
 pub fn write_rgb(path: &Path, picture: &RgbImage) -> Result<(), ReportError> {
     write_png(path, picture.as_raw(), [picture.width(), picture.height()], ExtendedColorType::Rgb8)
 }
 
-/// Writes an `f32` array of any shape as NumPy's `.npy`, with the values exactly as they are.
+/// Writes an `f32` array of any shape as NumPy's `.npy`, with unchanged values.
 pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), ReportError> {
     let expected = shape.iter().product();
     if values.len() != expected {
@@ -41,8 +41,8 @@ pub fn write_npy(path: &Path, shape: &[usize], values: &[f32]) -> Result<(), Rep
     Ok(())
 }
 
-/// What stands before the values in a file of little-endian f32 in row-major order: format 1.0 of NumPy's
-/// `lib.format`. Its length is a multiple of 64, so that the values can be mapped into memory.
+/// The header of a file of little-endian f32 in row-major order: version 1.0 of NumPy's `lib.format`. Its length is a
+/// multiple of 64, so that the values can be memory-mapped.
 fn npy_header(shape: &[usize]) -> Vec<u8> {
     let sides: String = shape.iter().map(|side| format!("{side},")).collect();
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({sides}), }}");

@@ -1,10 +1,10 @@
-//! Numbers as colours.
+//! The colour map of heat maps.
 
-/// The colour of `value` on the scale 0..=1; smaller and larger values take the colour of the nearer end.
+/// The colour of `value`, which is clamped to 0..=1.
 ///
-/// The scale is *inferno*: its brightness rises evenly with the value, so that equal steps look equal, the largest value
-/// is the brightest also for the colour-blind and in grey print, and no edge appears where the map has none (as it does
-/// on rainbow scales). A value that is not a number becomes a cyan that the scale does not have.
+/// The colour map is *inferno*: its brightness increases uniformly with the value. Equal steps look equal, the largest value
+/// is the brightest also for colour-blind readers and in grey print, and it shows no edges that the map does not have, as
+/// rainbow colour maps do. NaN becomes a cyan that the colour map does not have.
 pub fn heat(value: f32) -> [u8; 3] {
     if value.is_nan() {
         return [0, 255, 255];

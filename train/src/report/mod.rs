@@ -1,4 +1,4 @@
-//! Results for people and for other programs: heat maps over images, contact sheets, arrays and tables.
+//! Output: heat maps over images, contact sheets, arrays, tables and progress.
 
 pub mod arrays;
 pub mod colormap;
@@ -11,36 +11,36 @@ use std::path::PathBuf;
 
 use explainer_zoo::files::WriteError;
 
-/// Why a result could not be made or written.
+/// Why a result cannot be rendered or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The picture could not be encoded.
-    #[error("{}: cannot write the picture: {source}", path.display())]
+    /// The image cannot be encoded.
+    #[error("{}: cannot encode the image: {source}", path.display())]
     Encode {
-        /// The file that was to be written; an older file of this name is untouched.
+        /// The file. An older file of this name is unchanged.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: image::ImageError,
     },
-    /// The values do not fill the stated shape.
-    #[error("array of shape {shape:?} needs {expected} values, found {found}; pass one value for each place")]
+    /// The number of values does not match the shape.
+    #[error("array of shape {shape:?} needs {expected} values, found {found}; pass one value for each element")]
     Shape {
-        /// The stated shape.
+        /// The shape.
         shape: Vec<usize>,
-        /// Product of the shape.
+        /// Number of elements of the shape.
         expected: usize,
-        /// How many values there are.
+        /// Number of values.
         found: usize,
     },
-    /// A map has a value that is not a number or infinite.
-    #[error("{}: the map has {count} values that are not finite; a 16-bit picture cannot hold them, write .npy instead", path.display())]
+    /// A map has NaN or infinite values.
+    #[error("{}: the map has {count} values that are not finite; a 16-bit PNG cannot store them, write .npy instead", path.display())]
     NotFinite {
-        /// The file that was to be written.
+        /// The file.
         path: PathBuf,
-        /// How many values are not finite.
+        /// Number of values that are not finite.
         count: usize,
     },
 }

@@ -6,10 +6,10 @@ use image::{Rgb, RgbImage};
 use super::colormap::heat;
 use explainer_zoo::explain::HeatMap;
 
-/// How much of an overlay is heat colour by default; the rest is the image.
+/// Default opacity of the map's colours in an overlay.
 pub const OPACITY: f32 = 0.55;
 
-/// The image with the map's colours over it; `opacity` (0..=1) is their share, [`OPACITY`] by default.
+/// The image blended with the map's colours. `opacity` (0..=1) is the weight of the colours, [`OPACITY`] by default.
 ///
 /// The map (0..=1) is resampled bilinearly to the image.
 #[must_use]
@@ -21,20 +21,20 @@ pub fn overlay(image: &RgbImage, map: &HeatMap, opacity: f32) -> RgbImage {
     })
 }
 
-/// The map alone in colours, resampled bilinearly to `height` x `width`.
+/// The map in colours without the image, resampled bilinearly to `height` x `width`.
 #[must_use]
 pub fn colours(map: &HeatMap, height: u32, width: u32) -> RgbImage {
     let map = map.resized(height as usize, width as usize);
     RgbImage::from_fn(width, height, |x, y| Rgb(heat(map.values()[(y * width + x) as usize])))
 }
 
-/// The image multiplied by the map (0..=1): what a classifier gets to see of it.
+/// The image multiplied by the map (0..=1): the masked image.
 #[must_use]
 pub fn masked(image: &RgbImage, map: &HeatMap) -> RgbImage {
     combine(image, map, |pixel, value| pixel.map(|c| f32::from(c) * value.clamp(0.0, 1.0)))
 }
 
-/// An image in memory as a picture of eight bits a channel.
+/// Converts an image to eight bits a channel.
 #[must_use]
 pub fn picture(pixels: &Pixels) -> RgbImage {
     let plane = pixels.height * pixels.width;

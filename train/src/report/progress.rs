@@ -1,31 +1,40 @@
-//! Progress on standard error: a bar on a terminal, and lines elsewhere for what nothing else would show.
+//! Progress on standard error: a bar on a terminal, lines elsewhere.
 
-use crate::data::Tally;
+use crate::data::BrokenImages;
 use explainer_zoo::artifact::BackboneMatch;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressState, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 
-/// Bytes between two lines about a download whose length is not known.
-const STRETCH: u64 = 64 << 20;
+/// Bytes between two lines about a download of unknown length.
+const LINE_EVERY: u64 = 64 << 20;
 
-/// A bar on standard error, if that is a terminal and may be written to.
+/// A progress bar on standard error; hidden if `quiet` or if standard error is not a terminal.
 pub fn bar(length: Option<u64>, quiet: bool, template: &str) -> ProgressBar {
     if quiet || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = length.map_or_else(ProgressBar::no_length, ProgressBar::new);
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.with_style(style(template))
 }
 
-/// Runs `load`, which reports a download's bytes done and in all, and shows them unless `quiet`.
+/// A style whose `{per_sec}` has one decimal: indicatif prints all digits.
+pub fn style(template: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = write!(out, "{:.1}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("per_sec", rate)
+}
+
+/// Runs `load`, which reports a download as bytes done and bytes in total, and shows the progress unless `quiet`.
 pub fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, Option<u64>)) -> T) -> T {
     let plain = !quiet && !stderr().is_terminal();
     let mut lines = Lines::default();
-    // No bar before the first byte: most weights are on this machine already.
+    // No bar before the first byte: most weights are in the cache.
     let mut shown: Option<ProgressBar> = None;
     let loaded = load(&mut |done, total| {
         if plain {
-            if let Some(text) = lines.about(done, total) {
+            if let Some(text) = lines.next(done, total) {
                 line(&text);
             }
             return;
@@ -41,62 +50,65 @@ pub fn with_download_bar<T>(quiet: bool, load: impl FnOnce(&mut dyn FnMut(u64, O
     loaded
 }
 
-/// How far a pass over a set of images is, and which of them were broken.
+/// Progress of a pass over an image set, with warnings about broken images.
 #[derive(Debug)]
-pub struct Meter {
+pub struct ImageProgress {
     bar: ProgressBar,
     name: Option<String>,
     total: usize,
     done: usize,
-    told: usize,
+    reported_tenths: usize,
     warned: usize,
 }
 
-impl Meter {
-    /// The start of one pass, in the set's own order, over this many images.
+impl ImageProgress {
+    /// The start of a pass over `images` images, in the set's own order.
     #[must_use]
     pub fn new(images: usize, quiet: bool) -> Self {
         let bar = bar(Some(images as u64), quiet, "{bar:30} {pos}/{len} images, {per_sec}, {eta} left");
-        Self { bar, name: None, total: images, done: 0, told: 0, warned: 0 }
+        Self { bar, name: None, total: images, done: 0, reported_tenths: 0, warned: 0 }
     }
 
-    /// The same for one of several passes, of which `done` images are done already. Off a terminal it has a line every
-    /// tenth of the images.
+    /// The start of one of several passes, with `done` images already done. If standard error is not a terminal, it prints
+    /// a line after every tenth of the images.
     #[must_use]
     pub fn named(name: &str, images: usize, done: usize, quiet: bool) -> Self {
         let bar = bar(Some(images as u64), quiet, "{msg}: {bar:24} {pos}/{len} images, {per_sec}, {eta} left");
         let bar = bar.with_message(name.to_owned()).with_position(done as u64);
         bar.reset_eta();
         let name = (!quiet && !stderr().is_terminal()).then(|| name.to_owned());
-        Self { bar, name, total: images, done, told: 10 * done / images.max(1), warned: 0 }
+        Self { bar, name, total: images, done, reported_tenths: 10 * done / images.max(1), warned: 0 }
     }
 
-    /// Counts `images` that are done, and warns of those that were found broken since the last call.
-    pub fn advance(&mut self, images: usize, tally: &Tally) {
-        // The tally is in the order of the set, as the pass is: new ones are at the end.
+    /// Counts `images` that are done, and warns about images that were found broken since the last call.
+    pub fn advance(&mut self, images: usize, broken_images: &BrokenImages) {
+        // Broken images are in the set's order, as the pass is: new ones are at the end.
         let mut broken = 0;
-        for image in tally.files().skip(self.warned) {
+        for image in broken_images.files().skip(self.warned) {
             self.bar.suspend(|| line(&format!("warning: {}", image.reason)));
             broken += 1;
         }
         self.warned += broken;
         self.done += images + broken;
         self.bar.inc((images + broken) as u64);
-        let part = 10 * self.done / self.total.max(1);
-        if let Some(name) = self.name.as_ref().filter(|_| part > self.told) {
+        let tenths = 10 * self.done / self.total.max(1);
+        if let Some(name) = self.name.as_ref().filter(|_| tenths > self.reported_tenths) {
             line(&format!("{name}: {} of {} images", self.done, self.total));
         }
-        self.told = self.told.max(part);
+        self.reported_tenths = self.reported_tenths.max(tenths);
     }
 
-    /// Ends the pass: warns of what is left to warn of and takes the bar away.
-    pub fn finish(&mut self, tally: &Tally) {
-        self.advance(0, tally);
+    /// Ends the pass: prints the remaining warnings and removes the bar.
+    pub fn finish(&mut self, broken_images: &BrokenImages) {
+        self.advance(0, broken_images);
         self.bar.finish_and_clear();
     }
 }
 
-/// Warns of classifiers of which nobody can tell whether they are those of an explainer's training.
+// Name that the rest of the crate still uses.
+pub use ImageProgress as Meter;
+
+/// Warns about classifiers that cannot be verified to be those of the explainer's training.
 pub fn warn_of_unverified(matched: &[BackboneMatch]) {
     for matched in matched {
         if let BackboneMatch::Unverified(warning) = matched {
@@ -105,22 +117,22 @@ pub fn warn_of_unverified(matched: &[BackboneMatch]) {
     }
 }
 
-/// A line on standard error; nobody is left to tell if that fails.
+/// Prints a line to standard error. A failure is ignored: there is no other place to report it.
 pub fn line(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 
-/// Which of the many reports of a download are worth a line: the first, and one every tenth.
+/// Selects which reports of a download become a line: the first one, and one after every tenth.
 #[derive(Debug, Default)]
 struct Lines {
-    part: Option<u64>,
+    last: Option<u64>,
 }
 
 impl Lines {
-    /// The line about `done` bytes, if they have reached another tenth than those before, or have started anew.
-    fn about(&mut self, done: u64, total: Option<u64>) -> Option<String> {
-        let part = total.map_or(done / STRETCH, |total| done.saturating_mul(10) / total.max(1));
-        if self.part.replace(part) == Some(part) {
+    /// The line about `done` bytes, if they are in another tenth than at the last call.
+    fn next(&mut self, done: u64, total: Option<u64>) -> Option<String> {
+        let part = total.map_or(done / LINE_EVERY, |total| done.saturating_mul(10) / total.max(1));
+        if self.last.replace(part) == Some(part) {
             return None;
         }
         let whole = total.map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
@@ -136,18 +148,18 @@ mod tests {
     fn a_download_has_a_line_every_tenth() {
         let mut lines = Lines::default();
         for total in [1000, 1001] {
-            let count = (0..=total).filter(|done| lines.about(*done, Some(total)).is_some()).count();
+            let count = (0..=total).filter(|done| lines.next(*done, Some(total)).is_some()).count();
             assert_eq!(count, 11, "the start and ten tenths of {total}");
         }
-        assert_eq!(lines.about(0, Some(1000)).as_deref(), Some("downloading the weights: 0 B of 1000 B"));
-        assert_eq!(lines.about(99, Some(1000)), None);
+        assert_eq!(lines.next(0, Some(1000)).as_deref(), Some("downloading the weights: 0 B of 1000 B"));
+        assert_eq!(lines.next(99, Some(1000)), None);
     }
 
     #[test]
-    fn a_download_without_a_length_has_a_line_now_and_then() {
+    fn a_download_of_unknown_length_has_a_line_every_64_mebibytes() {
         let mut lines = Lines::default();
-        assert_eq!(lines.about(0, None).as_deref(), Some("downloading the weights: 0 B"));
-        assert_eq!(lines.about(STRETCH - 1, None), None);
-        assert_eq!(lines.about(STRETCH, None).as_deref(), Some("downloading the weights: 64.00 MiB"));
+        assert_eq!(lines.next(0, None).as_deref(), Some("downloading the weights: 0 B"));
+        assert_eq!(lines.next(LINE_EVERY - 1, None), None);
+        assert_eq!(lines.next(LINE_EVERY, None).as_deref(), Some("downloading the weights: 64.00 MiB"));
     }
 }

@@ -1,4 +1,4 @@
-//! Contact sheets: rows of images under column titles, to look at many results at once.
+//! Contact sheets: rows of images with column titles and row captions, in one image.
 
 use std::path::Path;
 
@@ -9,24 +9,25 @@ use image::{Rgb, RgbImage};
 use super::ReportError;
 use super::arrays::write_rgb;
 
-/// Images are shown at about this side at least: smaller ones are enlarged by a whole factor, with sharp pixels.
+/// The smallest side of a cell, in pixels, approximately: smaller images are enlarged by an integer factor, without
+/// interpolation.
 const SMALLEST_CELL: u32 = 176;
-/// Images are shown at this side at most: larger ones are reduced.
+/// The largest side of a cell, in pixels: larger images are reduced.
 const LARGEST_CELL: u32 = 320;
 const MARGIN: u32 = 24;
 const GAP: u32 = 12;
-/// Side of a character of the font.
+/// Side of a glyph of the font, in pixels.
 const GLYPH: u32 = 8;
-/// Text is drawn at twice the font's size, or at its own size where that would not fit.
+/// Text is drawn at twice the size of the font, or at its own size if it does not fit.
 const TEXT_ZOOM: u32 = 2;
-/// From the top of a line of text to what is below it.
+/// Height of a line of text with the space below it.
 const LINE: u32 = GLYPH * TEXT_ZOOM + 8;
 
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 const INK: Rgb<u8> = Rgb([30; 3]);
 const FAINT_INK: Rgb<u8> = Rgb([110; 3]);
 
-/// A contact sheet in the making: black text on white, one image a cell, a caption above each row.
+/// A contact sheet: black text on white, one image in each cell, a caption above each row.
 #[derive(Debug, Clone)]
 pub struct Sheet {
     columns: Vec<String>,
@@ -39,15 +40,15 @@ impl Sheet {
         Self { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row of images, one for each column; images beyond the columns are left out.
+    /// Adds a row of images, one for each column; extra images are left out.
     ///
-    /// The caption stands above the row, an empty one takes no space. The font knows ASCII; other characters show as `?`.
+    /// The caption is above the row; an empty caption takes no space. The font has ASCII only: other characters become `?`.
     pub fn row(&mut self, caption: impl Into<String>, images: impl IntoIterator<Item = RgbImage>) -> &mut Self {
         self.rows.push((caption.into(), images.into_iter().take(self.columns.len()).collect()));
         self
     }
 
-    /// Draws the sheet.
+    /// Renders the sheet.
     #[must_use]
     pub fn render(&self) -> RgbImage {
         let cell = self.cell();
@@ -81,7 +82,7 @@ impl Sheet {
         write_rgb(path, &self.render())
     }
 
-    /// The side of a cell: that of the largest image as it will be shown.
+    /// The side of a cell: that of the largest image after scaling.
     fn cell(&self) -> u32 {
         let sides = self.rows.iter().flat_map(|(_, images)| images).map(|image| image.width().max(image.height()));
         let side = sides.max().unwrap_or(SMALLEST_CELL).max(1);
@@ -89,7 +90,7 @@ impl Sheet {
     }
 }
 
-/// The image as large as a cell allows, its proportions kept; enlarged by a whole factor only.
+/// The image scaled to the cell with its aspect ratio; enlarged by an integer factor only.
 fn fitted(image: &RgbImage, cell: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     let side = width.max(height).max(1);
@@ -101,7 +102,7 @@ fn fitted(image: &RgbImage, cell: u32) -> RgbImage {
     resize(image, width, height, FilterType::Triangle)
 }
 
-/// One line of text from its top left corner, at most `width` pixels wide; what does not fit ends in two dots.
+/// Draws one line of text at its upper left corner, at most `width` pixels wide. Text that does not fit ends in two dots.
 fn write_line(sheet: &mut RgbImage, text: &str, [left, top]: [u32; 2], width: u32, ink: Rgb<u8>) {
     let length = text.chars().count() as u32;
     let zoom = if length * GLYPH * TEXT_ZOOM <= width { TEXT_ZOOM } else { 1 };
@@ -111,7 +112,7 @@ fn write_line(sheet: &mut RgbImage, text: &str, [left, top]: [u32; 2], width: u3
     } else {
         text.chars().collect()
     };
-    let baseline = top + GLYPH * (TEXT_ZOOM - zoom); // small text ends where large text would
+    let baseline = top + GLYPH * (TEXT_ZOOM - zoom); // both text sizes have the same baseline
     for (i, character) in shown.into_iter().enumerate() {
         let rows = BASIC_LEGACY.get(character as usize).unwrap_or(&BASIC_LEGACY['?' as usize]);
         for (x, y) in (0..GLYPH * zoom).flat_map(|y| (0..GLYPH * zoom).map(move |x| (x, y))) {

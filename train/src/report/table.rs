@@ -1,8 +1,8 @@
-//! Small tables, for the terminal and for Markdown.
+//! Tables for the terminal and for Markdown.
 
 use std::fmt::{Display, Write};
 
-/// A table whose first column is names (aligned left) and whose other columns are figures (aligned right).
+/// A table whose first column is aligned left and whose other columns are aligned right.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     header: Vec<String>,
@@ -15,7 +15,7 @@ impl Table {
         Self { header: cells(header), rows: Vec::new() }
     }
 
-    /// Adds a row; missing cells stay blank, cells beyond the header are left out.
+    /// Adds a row. Missing cells are empty, extra cells are left out.
     pub fn row<T: Display>(&mut self, row: impl IntoIterator<Item = T>) -> &mut Self {
         let mut row = cells(row);
         row.resize(self.header.len(), String::new());
@@ -23,7 +23,7 @@ impl Table {
         self
     }
 
-    /// Columns aligned with blanks, a rule below the titles, a line break after every line.
+    /// The table as plain text: aligned columns, a rule below the header, a line break after every line.
     pub fn text(&self) -> String {
         let widths = self.widths(&self.header, &self.rows);
         let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
@@ -35,7 +35,7 @@ impl Table {
         text
     }
 
-    /// The table in Markdown, aligned in its source too.
+    /// The table as Markdown, with aligned source text.
     pub fn markdown(&self) -> String {
         let escape = |row: &Vec<String>| row.iter().map(|cell| cell.replace('|', "\\|")).collect();
         let header: Vec<String> = escape(&self.header);

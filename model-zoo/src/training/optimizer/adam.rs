@@ -10,15 +10,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::momentum::Momentum;
-use crate::range::{decays, not_negative, positive};
+use crate::range::{decays, learning_rate, not_negative, positive};
 
 /// AdamW with PyTorch's meaning, and defaults, of every key but `amsgrad`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
-    /// Learning rate: the peak of the schedule. Above 0.
-    #[garde(custom(positive))]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    /// Learning rate: the peak of the schedule. Above 0, at most 1000.
+    #[garde(custom(learning_rate))]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1000))]
     pub lr: f64,
     /// Decay rates of the running means of the gradient and of its square. OneCycle overrides the first while
     /// `cycle_momentum` is on.
@@ -62,9 +62,9 @@ impl Default for AdamW {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
-    /// Learning rate: the peak of the schedule. Above 0.
-    #[garde(custom(positive))]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    /// Learning rate: the peak of the schedule. Above 0, at most 1000.
+    #[garde(custom(learning_rate))]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1000))]
     pub lr: f64,
     /// Decay rates of the running means of the gradient and of its square. OneCycle overrides the first while
     /// `cycle_momentum` is on.

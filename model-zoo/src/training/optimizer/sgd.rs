@@ -10,15 +10,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::momentum::Momentum;
-use crate::range::{decay, not_negative, positive};
+use crate::range::{decay, learning_rate, not_negative, positive};
 
 /// Stochastic gradient descent with PyTorch's meaning of every key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sgd {
-    /// Learning rate: the peak of the schedule. Above 0.
-    #[garde(custom(positive))]
-    #[schemars(extend("exclusiveMinimum" = 0))]
+    /// Learning rate: the peak of the schedule. Above 0, at most 1000.
+    #[garde(custom(learning_rate))]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1000))]
     pub lr: f64,
     /// Momentum, from 0 (none) up to but not including 1. OneCycle overrides it while `cycle_momentum` is on.
     #[garde(custom(decay))]

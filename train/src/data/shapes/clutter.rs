@@ -1,4 +1,4 @@
-//! Distractors: pieces that belong to no class.
+//! Distractors: small items that belong to no class.
 
 use std::f32::consts::TAU;
 
@@ -6,13 +6,13 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::scene::Placement;
+use super::placement::Placement;
 use super::sdf::{Point, Shape, length, segment};
 use super::texture::{Rgb, noise};
 
 /// One distractor, of one colour.
 #[derive(Debug, Clone)]
-pub(super) struct Piece {
+pub(super) struct Distractor {
     pub(super) outline: Outline,
     pub(super) placement: Placement,
     pub(super) colour: Rgb,
@@ -27,14 +27,14 @@ pub(super) enum Outline {
     Bend([Point; 3]),
     /// One half of a shape, cut through its middle.
     Half(Shape),
-    /// An irregular pebble.
-    Crumb(u32),
+    /// An irregular blob.
+    Blob(u32),
 }
 
 impl Outline {
-    /// A random small piece.
+    /// A random small distractor.
     pub(super) fn random(rng: &mut ChaCha8Rng) -> Self {
-        // The others are missing because half of them is a triangle, or too like the whole.
+        // The others are left out: half of them is a triangle, or looks too much like the whole.
         const CUT: [Shape; 6] = [Shape::Disc, Shape::Ring, Shape::Square, Shape::Star, Shape::Cross, Shape::Heart];
         match rng.random_range(0..5) {
             0 => Self::Stroke(rng.random_range(0.12..0.3)),
@@ -45,11 +45,11 @@ impl Outline {
                 Self::Bend([start, [0.0, 0.0], end])
             }
             2 | 3 => Self::Half(*CUT.choose(rng).unwrap_or(&Shape::Disc)),
-            _ => Self::Crumb(rng.random()),
+            _ => Self::Blob(rng.random()),
         }
     }
 
-    /// Signed distance from `p` to the outline (a bound of it for crumbs).
+    /// The signed distance from `p` to the outline (a lower bound of it for blobs).
     pub(super) fn distance(&self, p: Point) -> f32 {
         match *self {
             Self::Stroke(half_thickness) => {
@@ -57,7 +57,7 @@ impl Outline {
             }
             Self::Bend([a, b, c]) => segment(p, a, b).min(segment(p, b, c)) - 0.18,
             Self::Half(shape) => shape.distance(p).max(p[0]),
-            Self::Crumb(salt) => length(p) - 0.4 - 0.6 * noise(p, 0.7, salt),
+            Self::Blob(salt) => length(p) - 0.4 - 0.6 * noise(p, 0.7, salt),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The procedural image set: one object of ten classes in front of a textured, cluttered background.
 //!
-//! The set demonstrates and checks explainers without a download. A classifier can only use the outline: colour,
-//! texture, size, place and rotation are drawn alike for all classes, and clutter of no class shares the object's colour.
-//! The object's exact mask is known, so the share of a map inside the object can be measured.
+//! The set demonstrates and tests explainers without a download. A classifier can only use the outline: colour, texture,
+//! size, position and rotation have the same distribution for all classes, and some distractors have the object's colour.
+//! The exact mask of the object is known, so the share of a map inside the object can be measured.
 
 mod clutter;
+mod placement;
 mod scene;
 mod sdf;
 mod texture;
@@ -12,25 +13,25 @@ mod texture;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use scene::Plan;
+use scene::Content;
 pub use scene::{BoundingBox, Scene};
 pub use sdf::Shape;
 
 /// Height and width of every image, in pixels.
 pub const SIDE: usize = 96;
 
-/// Which part of the endless set to draw from: no scene of one split is ever drawn in another one.
+/// A split of the infinite set: no scene is in two splits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// For training an explainer.
     Train,
-    /// For choosing and reporting during training.
+    /// For validation during training.
     Val,
-    /// For checking the classifier and final figures.
+    /// For testing the classifier, and for the final metrics: a test split.
     Fresh,
 }
 
-/// A finite part of the endless set: `len` scenes of one split.
+/// A finite part of the infinite set: `len` scenes of one split.
 ///
 /// Scene `i` is a pure function of seed, split and `i`; a longer set begins with the scenes of a shorter one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl ShapesSet {
         Self { split, len, seed }
     }
 
-    /// How many scenes the set has.
+    /// Number of scenes.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -60,16 +61,16 @@ impl ShapesSet {
         self.len == 0
     }
 
-    /// The class of scene `i`, without drawing it. Every ten scenes in a row hold each class once.
+    /// The class of scene `i`, without rendering it. Every ten consecutive scenes have each class once.
     pub fn class(&self, i: usize) -> usize {
         i % Shape::ALL.len()
     }
 
-    /// Scene `i`. The set's length bounds what a loader asks for, not what can be drawn.
+    /// Scene `i`. The set's length limits what a loader reads, not what can be rendered.
     pub fn scene(&self, i: usize) -> Scene {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.stream(i));
-        Plan::random(&mut rng, Shape::ALL[self.class(i)]).render()
+        Content::random(&mut rng, Shape::ALL[self.class(i)]).render()
     }
 
     /// The number of the random stream of scene `i`: the split in the two highest bits, `i` in the others.

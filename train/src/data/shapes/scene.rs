@@ -1,16 +1,15 @@
-//! One scene: what is in it, and how it is drawn.
-
-use std::f32::consts::TAU;
+//! One scene: its content and its rendering.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::SIDE;
-use super::clutter::{Outline, Piece};
+use super::clutter::{Distractor, Outline};
+use super::placement::Placement;
 use super::sdf::{Point, Shape};
 use super::texture::{Palette, Rgb, Texture, lattice, mix};
 
-/// A rendered scene with the exact place of its object.
+/// A rendered scene with the exact mask of its object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scene {
     /// `SIDE * SIDE` pixels, row by row, each red, green, blue.
@@ -23,7 +22,7 @@ pub struct Scene {
     pub bbox: BoundingBox,
 }
 
-/// A box in pixels.
+/// A bounding box in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundingBox {
     /// First column inside.
@@ -36,41 +35,6 @@ pub struct BoundingBox {
     pub height: usize,
 }
 
-/// Where a thing stands: a similarity from its own frame to the picture.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Placement {
-    pub(super) centre: Point,
-    /// Pixels for one unit of the frame: the radius of the circle around the thing.
-    pub(super) radius: f32,
-    /// Cosine and sine of the rotation.
-    pub(super) rotation: [f32; 2],
-}
-
-impl Placement {
-    fn random(rng: &mut ChaCha8Rng, radius: f32, margin: f32) -> Self {
-        let free = margin..SIDE as f32 - margin;
-        let centre = [rng.random_range(free.clone()), rng.random_range(free)];
-        let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
-        Self { centre, radius, rotation: [cos, sin] }
-    }
-
-    /// Signed distance in pixels, given the one in the thing's own frame.
-    fn distance(&self, p: Point, outline: impl Fn(Point) -> f32) -> f32 {
-        let offset = [(p[0] - self.centre[0]) / self.radius, (p[1] - self.centre[1]) / self.radius];
-        let [cos, sin] = self.rotation;
-        self.radius * outline([cos * offset[0] + sin * offset[1], cos * offset[1] - sin * offset[0]])
-    }
-
-    /// Pixel columns and rows that the thing and its soft edge can reach.
-    fn window(&self) -> [std::ops::Range<usize>; 2] {
-        self.centre.map(|c| {
-            let [low, high] =
-                [c - self.radius - 1.0, c + self.radius + 2.0].map(|t| t.clamp(0.0, SIDE as f32) as usize);
-            low..high
-        })
-    }
-}
-
 /// The object of a scene.
 #[derive(Debug, Clone)]
 struct Object {
@@ -81,20 +45,20 @@ struct Object {
     rim: Option<(Rgb, f32)>,
 }
 
-/// Everything that is in a scene, before it is drawn.
+/// The content of a scene before it is rendered.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct Content {
     background: Texture,
-    pieces: Vec<Piece>,
+    distractors: Vec<Distractor>,
     object: Object,
-    /// Change of brightness from the middle to the right and to the lower border.
+    /// Change of brightness from the centre to the right border and to the lower border.
     shading: [f32; 2],
-    /// Strength of the noise on single pixels.
+    /// Amplitude of the noise of each pixel.
     grain: f32,
     salt: u32,
 }
 
-impl Plan {
+impl Content {
     /// A random scene around an object of class `shape`.
     pub(super) fn random(rng: &mut ChaCha8Rng, shape: Shape) -> Self {
         let side = SIDE as f32;
@@ -113,19 +77,19 @@ impl Plan {
 
         let lines = (0..rng.random_range(0..=2)).map(|_| long_line(rng, &ground)).collect::<Vec<_>>();
         let wanted = rng.random_range(3..=9);
-        let small = (0..4 * wanted).filter_map(|_| small_piece(rng, &object, paint[0])).take(wanted);
-        let pieces = lines.into_iter().chain(small.collect::<Vec<_>>()).collect();
+        let small = (0..4 * wanted).filter_map(|_| small_distractor(rng, &object, paint[0])).take(wanted);
+        let distractors = lines.into_iter().chain(small.collect::<Vec<_>>()).collect();
 
         let shading = [rng.random_range(-0.25..0.25), rng.random_range(-0.25..0.25)];
         let grain = rng.random_range(0.01..0.06);
-        Self { background, pieces, object, shading, grain, salt: rng.random() }
+        Self { background, distractors, object, shading, grain, salt: rng.random() }
     }
 
-    /// Draws the scene.
+    /// Renders the scene.
     pub(super) fn render(&self) -> Scene {
         let mut canvas: Vec<Rgb> = (0..SIDE * SIDE).map(|i| self.background.at(centre_of(i))).collect();
-        for piece in &self.pieces {
-            paint(&mut canvas, &piece.placement, |p| piece.outline.distance(p), |_, _| piece.colour);
+        for distractor in &self.distractors {
+            paint(&mut canvas, &distractor.placement, |p| distractor.outline.distance(p), |_, _| distractor.colour);
         }
         let Object { shape, placement, texture, rim } = &self.object;
         let inside = paint(
@@ -142,7 +106,7 @@ impl Plan {
         Scene { image: self.develop(&canvas), mask, class: shape.index(), bbox: bounding_box(&inside) }
     }
 
-    /// Light and grain, then eight bits a channel.
+    /// Applies shading and noise, then rounds to eight bits a channel.
     fn develop(&self, canvas: &[Rgb]) -> Vec<u8> {
         let mut image = Vec::with_capacity(3 * canvas.len());
         for (i, colour) in canvas.iter().enumerate() {
@@ -155,16 +119,16 @@ impl Plan {
     }
 }
 
-/// Draws one thing with edges softened over a pixel; returns the pixels that are its own by half or more.
+/// Draws one item with edges antialiased over a pixel. Returns the pixels that it covers by half or more.
 ///
-/// `colour` gets the place in the picture and the signed distance to the outline, both in pixels.
+/// `colour` gets the position in the image and the signed distance to the outline, both in pixels.
 fn paint(
     canvas: &mut [Rgb],
     placement: &Placement,
     outline: impl Fn(Point) -> f32,
     colour: impl Fn(Point, f32) -> Rgb,
 ) -> Vec<usize> {
-    let mut own = Vec::new();
+    let mut covered = Vec::new();
     let [columns, rows] = placement.window();
     for y in rows {
         for x in columns.clone() {
@@ -176,14 +140,14 @@ fn paint(
                 canvas[i] = mix(canvas[i], colour(p, distance), coverage);
             }
             if coverage >= 0.5 {
-                own.push(i);
+                covered.push(i);
             }
         }
     }
-    own
+    covered
 }
 
-/// The middle of pixel `i` of the picture.
+/// The centre of pixel `i` of the image.
 fn centre_of(i: usize) -> Point {
     [(i % SIDE) as f32 + 0.5, (i / SIDE) as f32 + 0.5]
 }
@@ -199,26 +163,26 @@ fn bounding_box(inside: &[usize]) -> BoundingBox {
     BoundingBox { left, top, width: right.saturating_sub(left), height: bottom.saturating_sub(top) }
 }
 
-/// A thin line across much of the picture, behind everything but the background and not far from its colours.
-fn long_line(rng: &mut ChaCha8Rng, ground: &Palette) -> Piece {
+/// A thin line across much of the image, in front of the background only and close to its colours.
+fn long_line(rng: &mut ChaCha8Rng, ground: &Palette) -> Distractor {
     let radius = SIDE as f32 * rng.random_range(0.3..0.8);
     let placement = Placement::random(rng, radius, 0.0);
     let half_thickness = rng.random_range(0.5..1.3) / radius;
     let colour = mix(ground[0], colour(rng), 0.4);
-    Piece { outline: Outline::Stroke(half_thickness), placement, colour }
+    Distractor { outline: Outline::Stroke(half_thickness), placement, colour }
 }
 
-/// A small piece that leaves the object's surroundings free, or none if this try hit them.
+/// A small distractor that does not touch the object's surroundings, or `None` if this attempt did.
 ///
-/// Some pieces have the object's colour, so that colour alone does not give the object away.
-fn small_piece(rng: &mut ChaCha8Rng, object: &Object, paint: Rgb) -> Option<Piece> {
+/// Some distractors have the object's colour, so that colour alone does not identify the object.
+fn small_distractor(rng: &mut ChaCha8Rng, object: &Object, paint: Rgb) -> Option<Distractor> {
     let radius = rng.random_range(3.5..10.0);
     let placement = Placement::random(rng, radius, 0.0);
     let outline = Outline::random(rng);
     let colour = if rng.random_bool(0.35) { paint } else { colour(rng) };
     let [dx, dy] = [0, 1].map(|axis| placement.centre[axis] - object.placement.centre[axis]);
     let clear = dx.hypot(dy) > object.placement.radius + radius + 1.5;
-    clear.then_some(Piece { outline, placement, colour })
+    clear.then_some(Distractor { outline, placement, colour })
 }
 
 /// Three related colours for a background.
@@ -228,7 +192,7 @@ fn muted_palette(rng: &mut ChaCha8Rng) -> Palette {
     [base, relative(), relative()]
 }
 
-/// Three related colours for an object that a person tells from all colours of `ground`.
+/// Three related colours for an object, visibly different from all colours of `ground`.
 fn contrasting_palette(rng: &mut ChaCha8Rng, ground: &Palette) -> Palette {
     const ENOUGH: f32 = 0.38;
     let contrast = |c: Rgb| ground.iter().map(|&g| distance(c, g)).fold(f32::INFINITY, f32::min);
@@ -249,7 +213,7 @@ fn contrasting_palette(rng: &mut ChaCha8Rng, ground: &Palette) -> Palette {
     [base, relative(), relative()]
 }
 
-/// Any colour, from pale to vivid.
+/// A random colour of any saturation.
 fn colour(rng: &mut ChaCha8Rng) -> Rgb {
     let hue = rng.random_range(0.0..6.0_f32);
     let saturation = rng.random_range(0.05..0.9_f32);
@@ -260,7 +224,7 @@ fn colour(rng: &mut ChaCha8Rng) -> Rgb {
     })
 }
 
-/// How different two colours look, 0..1: channels weighed by their share in brightness, brightness counted twice.
+/// Perceived difference of two colours, 0..1: channels weighted by their luma coefficients, and luma counted twice.
 fn distance(a: Rgb, b: Rgb) -> f32 {
     const WEIGHTS: Rgb = [0.299, 0.587, 0.114];
     let change: Rgb = std::array::from_fn(|c| a[c] - b[c]);
@@ -275,10 +239,10 @@ mod tests {
 
     use super::*;
 
-    fn plans() -> impl Iterator<Item = (Plan, ChaCha8Rng)> {
+    fn contents() -> impl Iterator<Item = (Content, ChaCha8Rng)> {
         (0..40).map(|i| {
             let mut rng = ChaCha8Rng::seed_from_u64(i);
-            (Plan::random(&mut rng, Shape::ALL[i as usize % 10]), rng)
+            (Content::random(&mut rng, Shape::ALL[i as usize % 10]), rng)
         })
     }
 
@@ -294,44 +258,44 @@ mod tests {
 
     #[test]
     fn another_colour_changes_the_mask_and_nothing_beyond_its_soft_edge() {
-        for (plan, mut rng) in plans() {
-            let before = plan.render();
-            let mut repainted = plan.clone();
+        for (content, mut rng) in contents() {
+            let before = content.render();
+            let mut repainted = content.clone();
             repainted.object.rim = None;
-            let opposite = plan.object.texture.at(plan.object.placement.centre).map(|c| (c + 0.5) % 1.0);
+            let opposite = content.object.texture.at(content.object.placement.centre).map(|c| (c + 0.5) % 1.0);
             repainted.object.texture = Texture::random(&mut rng, [opposite; 3], [0.0; 2], 1.0);
             let after = repainted.render();
             assert_eq!(before.mask, after.mask);
             let changed = changed(&before, &after);
             let reach = grown(&before.mask);
-            assert!((0..SIDE * SIDE).all(|i| reach[i] || !changed[i]), "{:?}", plan.object);
+            assert!((0..SIDE * SIDE).all(|i| reach[i] || !changed[i]), "{:?}", content.object);
             let inside = (0..SIDE * SIDE).filter(|&i| before.mask[i]);
             let (hit, all) = inside.fold((0, 0), |(hit, all), i| (hit + i32::from(changed[i]), all + 1));
-            assert!(hit * 100 > all * 95, "{hit} of {all} pixels of the mask changed: {:?}", plan.object);
+            assert!(hit * 100 > all * 95, "{hit} of {all} pixels of the mask changed: {:?}", content.object);
         }
     }
 
     #[test]
     fn another_shape_changes_nothing_beyond_both_soft_edges() {
-        for (plan, _) in plans() {
-            let mut reshaped = plan.clone();
-            reshaped.object.shape = Shape::ALL[(plan.object.shape.index() + 1) % 10];
-            let (before, after) = (plan.render(), reshaped.render());
+        for (content, _) in contents() {
+            let mut reshaped = content.clone();
+            reshaped.object.shape = Shape::ALL[(content.object.shape.index() + 1) % 10];
+            let (before, after) = (content.render(), reshaped.render());
             assert_ne!(before.class, after.class);
             let reach: Vec<bool> = grown(&before.mask).iter().zip(grown(&after.mask)).map(|(a, b)| *a || b).collect();
             let changed = changed(&before, &after);
             assert!(changed.contains(&true));
-            assert!((0..SIDE * SIDE).all(|i| reach[i] || !changed[i]), "{:?}", plan.object);
+            assert!((0..SIDE * SIDE).all(|i| reach[i] || !changed[i]), "{:?}", content.object);
         }
     }
 
     #[test]
     fn pieces_keep_away_from_the_object() {
-        for (plan, _) in plans() {
-            let Object { placement, .. } = plan.object;
-            for piece in plan.pieces.iter().filter(|piece| piece.placement.radius <= 10.0) {
-                let [dx, dy] = [0, 1].map(|axis| piece.placement.centre[axis] - placement.centre[axis]);
-                assert!(dx.hypot(dy) > piece.placement.radius + placement.radius);
+        for (content, _) in contents() {
+            let Object { placement, .. } = content.object;
+            for distractor in content.distractors.iter().filter(|distractor| distractor.placement.radius <= 10.0) {
+                let [dx, dy] = [0, 1].map(|axis| distractor.placement.centre[axis] - placement.centre[axis]);
+                assert!(dx.hypot(dy) > distractor.placement.radius + placement.radius);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Where the samples of a tar file lie.
+//! The samples of a tar shard: names, offsets, lengths and classes.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tar::{Archive, Entry, EntryType};
 
 use super::super::list::is_image;
+use super::super::tool_files::is_tool_path;
 use super::DataError;
+use super::compression;
 
-/// The most bytes that an image in a shard may have: 256 MiB.
+/// The largest image in a shard, in bytes: 256 MiB.
 pub(super) const LARGEST: u64 = 256 << 20;
 
-/// The most bytes that are read to get from one entry to the next; names and attributes of an entry fit many times over.
+/// The largest number of bytes that are read from one entry to the next. Names and attributes of real entries are far
+/// shorter.
 const HEADERS: u64 = 1 << 20;
 
-/// The most bytes of a class.
+/// The largest class file, in bytes.
 const CLASS: u64 = 32;
 
 /// An image in a shard.
@@ -26,15 +29,15 @@ const CLASS: u64 = 32;
 pub(super) struct Sample {
     /// Path within the shard.
     pub name: Box<str>,
-    /// Where its bytes begin in the shard.
+    /// Offset of its first byte in the shard.
     pub offset: u64,
-    /// How many there are, at most [`LARGEST`].
+    /// Number of bytes, at most [`LARGEST`].
     pub length: usize,
-    /// Its class, where it has one.
+    /// Its class, if it has one.
     pub class: Option<usize>,
 }
 
-/// What has been read of a sample.
+/// A sample that is being read.
 #[derive(Default)]
 struct Open {
     key: String,
@@ -42,15 +45,39 @@ struct Open {
     class: Option<usize>,
 }
 
-/// The samples of a shard in its order. A sample without an image is none.
-pub(super) fn samples(shard: &Path) -> Result<Vec<Sample>, DataError> {
+/// The samples of a shard, in its order, and what was skipped.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    pub samples: Vec<Sample>,
+    pub skipped: Skipped,
+}
+
+/// Entries of a shard that are no images of the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    /// Entries of tools, such as `._000.jpg` of macOS.
+    pub tools: usize,
+    /// Samples whose key an earlier sample has.
+    pub duplicates: usize,
+    /// Images with several dots in their names, and one of them.
+    pub dots: usize,
+    pub dots_example: Option<String>,
+}
+
+/// Reads the headers of a shard. Samples without an image are skipped.
+pub(super) fn read(shard: &Path) -> Result<Index, DataError> {
     let wrong = |problem: String| DataError::Shard { path: shard.into(), problem };
     let failed = |error: io::Error| wrong(format!("cannot read it as a tar file: {error}"));
     let file = File::open(shard).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
+    if let Some(problem) = compression::problem(shard).map_err(failed)? {
+        return Err(wrong(problem));
+    }
     let left = Arc::new(AtomicU64::new(HEADERS));
     let mut archive = Archive::new(Bounded { file, left: left.clone() });
-    let (mut samples, mut open, mut keys, mut entries) = (Vec::new(), Open::default(), HashSet::new(), 0);
+    let (mut found, mut open, mut entries) = (Index::default(), Open::default(), 0);
+    // Keys of the samples before, and whether they have an image.
+    let mut keys: HashMap<String, bool> = HashMap::new();
     for entry in archive.entries_with_seek().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
         left.store(HEADERS, Ordering::Relaxed);
@@ -60,27 +87,29 @@ pub(super) fn samples(shard: &Path) -> Result<Vec<Sample>, DataError> {
             continue;
         }
         let name = name(&entry).map_err(wrong)?;
+        if is_tool_path(Path::new(&name)) {
+            found.skipped.tools += 1;
+            continue;
+        }
         if !matches!(kind, EntryType::Regular | EntryType::Continuous) || is_sparse(&mut entry).map_err(failed)? {
-            return Err(wrong(format!("{name} is a link, sparse or a special file, expected plain files")));
+            return Err(wrong(format!("{name} is a link, a sparse file or a special file; expected plain files")));
         }
         let (offset, length) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(wrong(format!("it is cut off within {name}: copy it again")));
+            return Err(wrong(format!("it is truncated within {name}; copy it again")));
         }
         let (key, ending) = split(&name);
         if open.key != key {
-            samples.extend(std::mem::take(&mut open).sample());
+            found.close(std::mem::take(&mut open), &mut keys).map_err(wrong)?;
             open.key = key.to_owned();
-            if !keys.insert(open.key.clone()) {
-                return Err(wrong(format!("files of {key} lie apart, expected those of a sample side by side")));
-            }
         }
         let twice = || wrong(format!("{key} has two files that end in .{ending}"));
-        if is_image(Path::new(&name)) && !ending.contains('.') {
+        if is_image(Path::new(&name)) && ending.contains('.') {
+            found.skipped.dots += 1;
+            found.skipped.dots_example.get_or_insert_with(|| name.clone());
+        } else if is_image(Path::new(&name)) {
             if length > LARGEST {
-                return Err(wrong(format!(
-                    "{name} has {length} bytes, more than the {LARGEST} that an image may have"
-                )));
+                return Err(wrong(format!("{name} has {length} bytes; an image may have at most {LARGEST}")));
             }
             if open.image.replace((name.as_str().into(), offset, length)).is_some() {
                 return Err(twice());
@@ -89,11 +118,66 @@ pub(super) fn samples(shard: &Path) -> Result<Vec<Sample>, DataError> {
             return Err(twice());
         }
     }
-    samples.extend(open.sample());
+    found.close(open, &mut keys).map_err(wrong)?;
     if entries == 0 && size > 0 && !is_empty_archive(shard) {
         return Err(wrong("it is not a tar file".into()));
     }
-    Ok(samples)
+    Ok(found)
+}
+
+impl Skipped {
+    /// Adds what was skipped in another shard.
+    pub(super) fn add(&mut self, other: Self) {
+        self.tools += other.tools;
+        self.duplicates += other.duplicates;
+        self.dots += other.dots;
+        self.dots_example = self.dots_example.take().or(other.dots_example);
+    }
+
+    /// A message for each kind of skipped entry.
+    pub(super) fn notes(&self, path: &Path) -> Vec<String> {
+        let path = path.display();
+        let mut notes = Vec::new();
+        if self.tools > 0 {
+            notes.push(format!("{path}: skipped {} entries of tools, such as ._NAME of macOS", self.tools));
+        }
+        if self.duplicates > 0 {
+            notes.push(format!("{path}: skipped {} samples with the key of an earlier sample", self.duplicates));
+        }
+        if let Some(example) = &self.dots_example {
+            let count = self.dots;
+            notes.push(format!(
+                "{path}: skipped {count} images with several dots in their names, such as {example}: WebDataset takes all after \
+                 the first dot for the extension; rename them"
+            ));
+        }
+        notes
+    }
+}
+
+impl Index {
+    /// Adds the sample that has been read. A second sample of the same key is skipped; parts of one sample that are not
+    /// adjacent are an error, since its class would be lost.
+    fn close(&mut self, open: Open, keys: &mut HashMap<String, bool>) -> Result<(), String> {
+        if open.image.is_none() && open.class.is_none() {
+            return Ok(());
+        }
+        let key = open.key.clone();
+        let has_image = open.image.is_some();
+        match keys.get(&key) {
+            Some(true) if has_image => self.skipped.duplicates += 1,
+            Some(_) => {
+                return Err(format!(
+                    "the files of {key} are not adjacent; pack the files of a sample one after another"
+                ));
+            }
+            None => {
+                keys.insert(key, has_image);
+                self.samples.extend(open.sample());
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Open {
@@ -103,7 +187,7 @@ impl Open {
     }
 }
 
-/// The path of an entry without a leading `./`; refused if it leads out of the archive.
+/// The path of an entry without a leading `./`. A path outside of the archive is an error.
 fn name(entry: &Entry<'_, Bounded>) -> Result<String, String> {
     let bytes = entry.path_bytes();
     let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -115,7 +199,7 @@ fn name(entry: &Entry<'_, Bounded>) -> Result<String, String> {
     Ok(text.trim_start_matches("./").to_owned())
 }
 
-/// Whether an entry is a plain file to the header and a sparse one to its attributes: its bytes begin with a map.
+/// Whether an entry is a sparse file by its PAX attributes although its header says that it is a plain file.
 fn is_sparse(entry: &mut Entry<'_, Bounded>) -> io::Result<bool> {
     let Some(attributes) = entry.pax_extensions()? else { return Ok(false) };
     for attribute in attributes {
@@ -126,7 +210,7 @@ fn is_sparse(entry: &mut Entry<'_, Bounded>) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Key and ending of a name: WebDataset cuts at the first dot behind the last slash.
+/// Key and extension of a name: WebDataset splits at the first dot after the last slash.
 fn split(name: &str) -> (&str, &str) {
     let file = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[file..].find('.') {
@@ -135,7 +219,7 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
-/// A class in plain text.
+/// Reads a class in plain text.
 fn class(entry: &mut Entry<'_, Bounded>, name: &str) -> Result<usize, String> {
     let mut text = String::new();
     let wrong = |found: &str| format!("{name} holds {found}, expected the index of a class, such as 17");
@@ -146,14 +230,14 @@ fn class(entry: &mut Entry<'_, Bounded>, name: &str) -> Result<usize, String> {
     text.trim().parse().map_err(|_| wrong(&format!("{text:?}")))
 }
 
-/// Whether a file is the end of an archive alone: blocks of zeros.
+/// Whether a file is an empty archive: blocks of zeros.
 fn is_empty_archive(shard: &Path) -> bool {
     let mut start = [0_u8; 512];
     File::open(shard).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == [0; 512]
 }
 
-/// A file of which only so much may be read between two entries: an archive may claim that a name is gigabytes long, and
-/// would be believed.
+/// A file with a limit on the bytes that are read between two entries: the tar crate would read a name of gigabytes into
+/// memory if the archive claims one.
 struct Bounded {
     file: File,
     left: Arc<AtomicU64>,
@@ -165,7 +249,7 @@ impl Read for Bounded {
         let left = self.left.load(Ordering::Relaxed);
         match left.checked_sub(count as u64) {
             Some(left) => self.left.store(left, Ordering::Relaxed),
-            None => return Err(io::Error::other("a name or an attribute has more than a mebibyte")),
+            None => return Err(io::Error::other("a name or an attribute is longer than 1 MiB")),
         }
         Ok(count)
     }

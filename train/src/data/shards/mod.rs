@@ -1,10 +1,11 @@
-//! Images in tar files, the layout of WebDataset: files of one name but for their endings are a sample, here an image
-//! (`.jpg`, `.jpeg`, `.png`, `.webp`) and, if there is one, its class (`.cls`, an integer in plain text). Files with other
-//! endings are passed over.
+//! Images in tar shards, in the layout of WebDataset. Files of the same name with different extensions are a sample: an
+//! image (`.jpg`, `.jpeg`, `.png`, `.webp`) and optionally its class (`.cls`, an integer in plain text). Files with other
+//! extensions are skipped.
 //!
-//! Only the tar headers are read when a set is opened, so that the number of samples is known and any of them can be read:
-//! a run goes on at the sample where it was stopped. Images stay in the shards and nothing is unpacked.
+//! Only the tar headers are read when a set is opened. Then the number of samples is known and each of them can be read at
+//! random, so a run resumes at any sample. Images are read from the shards; nothing is unpacked.
 
+mod compression;
 mod index;
 mod pattern;
 
@@ -18,51 +19,62 @@ use sha2::{Digest, Sha256};
 
 use super::{DataError, ImageSet, Objects};
 use explainer_metrics::GroundTruth;
-use index::Sample;
+use index::{Sample, Skipped};
 
-/// Photographs in tar files, decoded anew each time they are asked for.
+/// Images in tar shards. Every [`load`](ImageSet::load) decodes the image.
 #[derive(Clone, Debug)]
 pub struct ShardSet {
-    /// As they were named.
+    /// Their paths, as given.
     shards: Vec<PathBuf>,
-    /// The folder that all of them lie in.
+    /// The folder of all shards.
     root: PathBuf,
-    /// Number of the first sample of each shard.
+    /// Index of the first sample of each shard.
     starts: Vec<usize>,
     samples: Vec<Sample>,
     preprocessing: Preprocessing,
+    notes: Vec<String>,
 }
 
 impl ShardSet {
-    /// Whether a place is meant as shards: `train.tar`, `train-{0000..1281}.tar`.
+    /// Whether a path names shards: `train.tar`, `train-{0000..1281}.tar`. Compressed ones, such as `train.tar.gz`, are named
+    /// too, so that [`ShardSet::open`] can refuse them with the remedy.
     #[must_use]
-    pub fn is_meant(place: &Path) -> bool {
-        place.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tar")) && !place.is_dir()
+    pub fn is_meant(path: &Path) -> bool {
+        const ENDINGS: [&str; 11] = [
+            ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.lz4",
+        ];
+        let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        ENDINGS.iter().any(|ending| name.ends_with(ending)) && !path.is_dir()
     }
 
-    /// Opens a tar file, or all that a pattern names: `{0000..1281}` stands for the numbers from 0 to 1281 in four digits.
-    /// No image is read yet.
+    /// Opens a tar file, or all tar files of a pattern: `{0000..1281}` stands for the numbers 0 to 1281 in four digits. No
+    /// image is read.
     ///
     /// # Errors
-    /// [`DataError::Shard`] for a pattern that makes no sense, a shard that is missing, cut off, no tar file, or holds
-    /// links, paths that lead out of it, or an image of more than 256 MiB; [`DataError::NoImages`].
-    pub fn open(place: &Path, preprocessing: Preprocessing) -> Result<Self, DataError> {
-        let shards = pattern::expand(place)?;
-        let found = shards.par_iter().map(|shard| index::samples(shard)).collect::<Result<Vec<_>, _>>()?;
+    /// [`DataError::Shard`] for a pattern that cannot be parsed, and for a shard that is missing, truncated or not a tar file,
+    /// or that has links, paths outside of it, or an image of more than 256 MiB; [`DataError::NoImages`].
+    pub fn open(path: &Path, preprocessing: Preprocessing) -> Result<Self, DataError> {
+        let shards = pattern::expand(path)?;
+        let found = shards.par_iter().map(|shard| index::read(shard)).collect::<Result<Vec<_>, _>>()?;
         let (mut starts, mut samples) = (Vec::with_capacity(shards.len()), Vec::new());
+        let mut skipped = Skipped::default();
         for shard in found {
             starts.push(samples.len());
-            samples.extend(shard);
+            samples.extend(shard.samples);
+            skipped.add(shard.skipped);
         }
+        let notes = skipped.notes(path);
         if samples.is_empty() {
             let expected =
                 "expected samples of an image (.jpg, .jpeg, .png or .webp) and, if it has one, its class (.cls)";
-            return Err(DataError::NoImages { path: place.into(), expected: expected.into() });
+            let expected = [&[expected.to_owned()], notes.as_slice()].concat().join("; ");
+            return Err(DataError::NoImages { path: path.into(), expected });
         }
-        Ok(Self { root: pattern::root(place), shards, starts, samples, preprocessing })
+        Ok(Self { root: pattern::root(path), shards, starts, samples, preprocessing, notes })
     }
 
-    /// What `objects` knows of image `index`: under its name in the set, or under its path or its file's name in the shard.
+    /// The ground truth of image `index` in `objects`, which may name it by its identifier, by its path in the shard or by
+    /// its file name.
     ///
     /// # Errors
     /// Annotations, or an image, that cannot be read.
@@ -73,7 +85,7 @@ impl ShardSet {
         objects.truth_of(&[&self.id(index), name], file, size, &self.preprocessing)
     }
 
-    /// The file of image `index`.
+    /// The encoded bytes of image `index`.
     fn bytes(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let Sample { offset, length, .. } = self.samples[index];
         let read = || {
@@ -107,7 +119,7 @@ impl ImageSet for ShardSet {
         format!("{}:{}", shard.strip_prefix(&self.root).unwrap_or(shard).display(), self.samples[index].name)
     }
 
-    /// Of names, places and sizes: samples are often numbered, so that other shards may have the same names.
+    /// The digest of names, offsets and lengths: samples are often numbered, so names alone are not unique.
     fn digest(&self) -> String {
         let mut hash = Sha256::new();
         for (index, sample) in self.samples.iter().enumerate() {
@@ -129,8 +141,12 @@ impl ImageSet for ShardSet {
         &[]
     }
 
-    fn stretches(&self) -> &[usize] {
+    fn shard_starts(&self) -> &[usize] {
         &self.starts
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn load(&self, index: usize, crop: Crop) -> Result<Pixels, DataError> {

@@ -1,17 +1,17 @@
-//! Names of many shards in one: `train-{0000..1281}.tar`.
+//! Patterns of shard names: `train-{0000..1281}.tar`.
 
 use std::path::{Path, PathBuf};
 
 use super::DataError;
 
-/// Shards that one pattern may name.
+/// Largest number of shards of one pattern.
 const MOST: u64 = 1_000_000;
 
-/// The files that a pattern names, in their order. `{0000..1281}` counts, with leading zeros where its first number has
-/// them; a path without braces is itself.
-pub(super) fn expand(place: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let wrong = |problem: String| DataError::Shard { path: place.into(), problem };
-    let Some(text) = place.to_str() else { return Ok(vec![place.into()]) };
+/// The files of a pattern, in order. `{0000..1281}` is a range, with leading zeros if its first number has them. A path
+/// without braces is returned unchanged.
+pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let wrong = |problem: String| DataError::Shard { path: path.into(), problem };
+    let Some(text) = path.to_str() else { return Ok(vec![path.into()]) };
     let mut names = vec![String::new()];
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
@@ -29,14 +29,14 @@ pub(super) fn expand(place: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(names.into_iter().map(|name| PathBuf::from(name + rest)).collect())
 }
 
-/// The folder that all files of a pattern lie in.
-pub(super) fn root(place: &Path) -> PathBuf {
-    let text = place.to_string_lossy();
+/// The folder of all files of a pattern.
+pub(super) fn root(path: &Path) -> PathBuf {
+    let text = path.to_string_lossy();
     let before = text.split('{').next().unwrap_or_default();
     PathBuf::from(before.rfind('/').map_or("", |slash| &before[..=slash]))
 }
 
-/// First and last number of `0000..1281`, and the digits of the first.
+/// The first and the last number of `0000..1281`, and the number of digits of the first.
 fn numbers(range: &str) -> Option<(u64, u64, usize)> {
     let (first, last) = range.split_once("..")?;
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();

@@ -7,7 +7,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tar::{Builder, EntryType, Header};
 
 use super::*;
-use crate::data::{Loader, Order, Plan};
+use crate::data::{Loader, LoaderOptions, Order};
 
 fn preprocessing() -> Preprocessing {
     Preprocessing { resize: 8, crop: 8, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
@@ -53,10 +53,10 @@ fn shards(folder: &Path) -> PathBuf {
 #[test]
 fn shards_are_a_set_of_images() {
     let folder = tempfile::tempdir().unwrap();
-    let place = shards(folder.path());
-    assert!(ShardSet::is_meant(&place) && !ShardSet::is_meant(folder.path()));
-    let set = ShardSet::open(&place, preprocessing()).unwrap();
-    assert_eq!((set.len(), set.stretches()), (12, &[0, 4, 8][..]));
+    let path = shards(folder.path());
+    assert!(ShardSet::is_meant(&path) && !ShardSet::is_meant(folder.path()));
+    let set = ShardSet::open(&path, preprocessing()).unwrap();
+    assert_eq!((set.len(), set.shard_starts()), (12, &[0, 4, 8][..]));
     for index in [0, 3, 4, 11] {
         assert_eq!(set.class(index), Some(index));
         assert_eq!(set.load(index, Crop::Centre).unwrap().values[0], index as f32 / 255.0);
@@ -69,9 +69,9 @@ fn shards_are_a_set_of_images() {
 fn an_epoch_takes_every_sample_once_and_goes_on_at_any() {
     let folder = tempfile::tempdir().unwrap();
     let set = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
-    let plan = Plan { batch_size: 3, ..Plan::training(3, 2, 5) };
+    let options = LoaderOptions { batch_size: 3, ..LoaderOptions::training(3, 2, 5) };
     let batches = |from| -> Vec<Vec<usize>> {
-        Loader::new(set.clone(), plan.clone(), from).unwrap().map(|batch| batch.unwrap().indices).collect()
+        Loader::new(set.clone(), options.clone(), from).unwrap().map(|batch| batch.unwrap().indices).collect()
     };
     let all = batches(0);
     let mut first: Vec<usize> = all[..4].concat();
@@ -85,9 +85,9 @@ fn an_epoch_takes_every_sample_once_and_goes_on_at_any() {
 fn several_processes_read_shards_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let set = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
-    let read = |share, from| -> Vec<Vec<usize>> {
-        let plan = Plan { share, own_stretches: true, ..Plan::training(6, 2, 5) };
-        Loader::new(set.clone(), plan, from).unwrap().map(|batch| batch.unwrap().indices).collect()
+    let read = |(rank, world_size), from| -> Vec<Vec<usize>> {
+        let options = LoaderOptions { rank, world_size, split_shards: true, ..LoaderOptions::training(6, 2, 5) };
+        Loader::new(set.clone(), options, from).unwrap().map(|batch| batch.unwrap().indices).collect()
     };
     let shares: Vec<_> = (0..3).map(|number| read((number, 3), 0)).collect();
     for epoch in 0..2 {
@@ -110,13 +110,13 @@ fn several_processes_read_shards_of_their_own() {
 fn few_shards_are_read_at_a_time() {
     // 40 shards of 100 images: at any time images of at most a window of shards are mixed.
     let starts: Vec<usize> = (0..40).map(|shard| 100 * shard).collect();
-    let order = Order::of_stretches(4000, &starts, 1, 0);
+    let order = Order::of_shards(4000, &starts, 1, 0);
     let mut all = order.indices().to_vec();
-    for window in all.chunks(100 * Order::MIXED) {
+    for window in all.chunks(100 * Order::SHUFFLED_SHARDS) {
         let shards: std::collections::BTreeSet<usize> = window.iter().map(|index| index / 100).collect();
-        assert!(shards.len() <= Order::MIXED, "{shards:?}");
+        assert!(shards.len() <= Order::SHUFFLED_SHARDS, "{shards:?}");
     }
-    assert_ne!(order, Order::of_stretches(4000, &starts, 1, 1));
+    assert_ne!(order, Order::of_shards(4000, &starts, 1, 1));
     all.sort_unstable();
     assert!(all.into_iter().eq(0..4000));
 }
@@ -147,7 +147,7 @@ fn raw(name: &[u8], kind: EntryType, size: u64, content: &[u8]) -> Vec<u8> {
 fn broken_and_hostile_shards_are_refused() {
     let image = png(1);
     let whole = tar(&[("a.png", &image)]);
-    assert!(problem(&whole[..512 + image.len() / 2]).contains("cut off within a.png"));
+    assert!(problem(&whole[..512 + image.len() / 2]).contains("truncated within a.png"));
     assert!(problem(&[7; 4000]).contains("cannot read it as a tar file"));
     assert!(problem(b"short").contains("cannot read it as a tar file"));
     assert!(problem(&[]).contains("found no image"));
@@ -159,13 +159,16 @@ fn broken_and_hostile_shards_are_refused() {
     for kind in [EntryType::Symlink, EntryType::Link, EntryType::Char, EntryType::Fifo] {
         assert!(problem(&raw(b"a.png", kind, 0, b"")).contains("expected plain files"), "{kind:?}");
     }
-    assert!(problem(&raw(b"a.png", EntryType::Regular, 1 << 40, b"abc")).contains("cut off within a.png"));
+    assert!(problem(&raw(b"a.png", EntryType::Regular, 1 << 40, b"abc")).contains("truncated within a.png"));
     assert!(problem(&raw(b"a.png", EntryType::Regular, u64::MAX, b"abc")).contains("cannot read it as a tar file"));
     assert!(problem(&raw(b"a.png", EntryType::GNUSparse, 0, b"")).contains("cannot read it as a tar file"));
     assert!(problem(&raw(b"a\x1b[31m.png", EntryType::Regular, 3, b"abc")).contains("is no path"));
-    assert!(problem(&raw(b"n", EntryType::GNULongName, 3 << 20, &[b'a'; 3 << 20])).contains("more than a mebibyte"));
+    assert!(problem(&raw(b"n", EntryType::GNULongName, 3 << 20, &[b'a'; 3 << 20])).contains("longer than 1 MiB"));
     assert!(problem(&tar(&[("a.png", &image), ("a.png", &image)])).contains("two files that end in .png"));
-    assert!(problem(&tar(&[("a.png", &image), ("b.png", &image), ("a.cls", b"1")])).contains("files of a lie apart"));
+    assert!(
+        problem(&tar(&[("a.png", &image), ("b.png", &image), ("a.cls", b"1")]))
+            .contains("the files of a are not adjacent")
+    );
     let mut sparse = Builder::new(Vec::new());
     sparse.append_pax_extensions([("GNU.sparse.major", &b"1"[..])]).unwrap();
     let mut header = Header::new_gnu();
@@ -203,14 +206,97 @@ fn annotations_are_found_by_the_name_in_the_shard() {
     }
 }
 
+/// A shard of these entries, opened.
+fn opened(name: &str, files: &[(&str, &[u8])]) -> ShardSet {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, tar(files)).unwrap();
+    ShardSet::open(&path, preprocessing()).unwrap()
+}
+
+#[test]
+fn entries_of_tools_are_skipped_and_counted() {
+    let image = png(1);
+    let set = opened(
+        "mac.tar",
+        &[
+            ("./._000.png", b"double"),
+            ("./000.png", &image),
+            ("./._000.cls", b"double"),
+            ("./000.cls", b"3"),
+            ("__MACOSX/000.png", &image),
+            ("a/@eaDir/000.png", &image),
+            ("./001.JPG", &image),
+            ("./001.cls", b"4"),
+        ],
+    );
+    assert_eq!((set.len(), set.class(0), set.class(1)), (2, Some(3), Some(4)));
+    assert!(set.notes()[0].ends_with("skipped 4 entries of tools, such as ._NAME of macOS"), "{:?}", set.notes());
+}
+
+#[test]
+fn a_second_sample_of_the_same_key_is_skipped_and_counted() {
+    let (first, second) = (png(1), png(2));
+    let files: [(&str, &[u8]); 5] =
+        [("a.png", &first), ("a.cls", b"1"), ("b.png", &first), ("a.png", &second), ("a.cls", b"2")];
+    let set = opened("s.tar", &files);
+    assert_eq!((set.len(), set.class(0)), (2, Some(1)));
+    assert_eq!(set.load(0, Crop::Centre).unwrap().values[0], 1.0 / 255.0);
+    assert!(set.notes()[0].ends_with("skipped 1 samples with the key of an earlier sample"), "{:?}", set.notes());
+}
+
+#[test]
+fn images_with_several_dots_are_named() {
+    let image = png(1);
+    let set = opened("s.tar", &[("v1.000.png", &image), ("v2.png", &image)]);
+    assert_eq!((set.len(), set.name(0).ends_with("v2.png")), (1, true));
+    assert!(set.notes()[0].contains("skipped 1 images with several dots in their names, such as v1.000.png"));
+    assert!(problem(&tar(&[("v1.000.png", &image)])).contains("such as v1.000.png"));
+}
+
+#[test]
+fn long_names_are_read_in_both_formats() {
+    let image = png(1);
+    let name = format!("{}/a.png", "folder/".repeat(30));
+    // The tar crate writes GNU's long names; PAX has them in an attribute.
+    let set = opened("gnu.tar", &[(&name, &image)]);
+    assert!(set.name(0).ends_with("folder/a.png"), "{}", set.name(0));
+    let mut builder = Builder::new(Vec::new());
+    builder.append_pax_extensions([("path", name.as_bytes())]).unwrap();
+    let mut header = Header::new_ustar();
+    header.set_size(image.len() as u64);
+    builder.append_data(&mut header, "cut/a.png", &image[..]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("pax.tar"), builder.into_inner().unwrap()).unwrap();
+    let set = ShardSet::open(&folder.path().join("pax.tar"), preprocessing()).unwrap();
+    assert!(set.name(0).ends_with(&name.replace("//", "/")) || set.name(0).ends_with(&name), "{}", set.name(0));
+}
+
+#[test]
+fn compressed_shards_are_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, magic, expected) in [
+        ("a.tar", &b"\x1f\x8b\x08\0"[..], "compressed with gzip"),
+        ("a-00.tar.gz", b"\x1f\x8b\x08\0", "`gunzip "),
+        ("a.tgz", b"\x1f\x8b\x08\0", "compressed with gzip"),
+        ("a.tar.zst", b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    ] {
+        fs::write(folder.path().join(name), magic).unwrap();
+        let path = folder.path().join(name.replace("00", "{00..00}"));
+        assert!(ShardSet::is_meant(&path), "{name}");
+        let problem = ShardSet::open(&path, preprocessing()).unwrap_err().to_string();
+        assert!(problem.contains(expected) && problem.contains(name), "{problem}");
+    }
+}
+
 #[test]
 fn a_part_of_a_set_keeps_its_shards() {
     let folder = tempfile::tempdir().unwrap();
     let set: Arc<dyn ImageSet> = Arc::new(ShardSet::open(&shards(folder.path()), preprocessing()).unwrap());
     let part = crate::data::Subset::sample(set.clone(), 6, 1);
-    let whole: Vec<usize> = (0..6).filter_map(|index| part.whole(index)).collect();
-    for (shard, start) in part.stretches().iter().enumerate() {
-        assert_eq!(*start, whole.iter().filter(|index| **index < 4 * shard).count());
+    let parents: Vec<usize> = (0..6).filter_map(|index| part.parent_index(index)).collect();
+    for (shard, start) in part.shard_starts().iter().enumerate() {
+        assert_eq!(*start, parents.iter().filter(|index| **index < 4 * shard).count());
     }
 }
 
@@ -221,7 +307,7 @@ fn a_huge_image_is_refused_before_it_is_read() {
     fs::write(&path, raw(b"a.png", EntryType::Regular, 1 << 30, b"abc")).unwrap();
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 << 30).unwrap(); // of holes
     let problem = ShardSet::open(&path, preprocessing()).unwrap_err().to_string();
-    assert!(problem.contains("a.png has 1073741824 bytes, more than the 268435456"), "{problem}");
+    assert!(problem.contains("a.png has 1073741824 bytes; an image may have at most 268435456"), "{problem}");
 }
 
 #[test]
@@ -238,5 +324,5 @@ fn a_missing_shard_is_named_and_a_broken_image_is_skipped() {
     assert!(problem.contains("b.tar:a.png"), "{problem}");
     assert!(set.load(1, Crop::Centre).is_ok());
     fs::write(&path, b"").unwrap();
-    assert!(set.load(1, Crop::Centre).unwrap_err().to_string().contains("b.tar:long/"), "it was cut off since");
+    assert!(set.load(1, Crop::Centre).unwrap_err().to_string().contains("b.tar:long/"), "it was truncated since");
 }

@@ -1,4 +1,4 @@
-//! Images to measure on: files, tar files, or the quickstart's scenes.
+//! The images of an evaluation: files, tar shards or procedural scenes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use super::shapes::{SIDE, Split};
 use super::{DataError, FileSet, ImageSet, Objects, Scenes, ShardSet};
 use explainer_metrics::GroundTruth;
 
-/// Scenes of `shapes`, where no number is given.
-const SCENES: usize = 256;
+/// Number of scenes of `shapes` without a number.
+const DEFAULT_SCENES: usize = 256;
 
-/// What is measured on.
+/// The images of an evaluation, with their ground truth.
 #[derive(Clone, Debug)]
-pub enum Images {
-    /// Photographs.
+pub enum EvaluationSet {
+    /// Image files.
     Files(Arc<FileSet>),
-    /// Photographs in tar files.
+    /// EvaluationSet in tar shards.
     Shards(Arc<ShardSet>),
-    /// The quickstart's scenes, whose objects are known.
+    /// Procedural scenes, whose object masks are known.
     Scenes(Arc<Scenes>),
 }
 
-impl Images {
-    /// The scenes if `path` is `shapes[:N]`, else the files there or in the tar files.
+impl EvaluationSet {
+    /// Opens the scenes if `path` is `shapes` or `shapes:N`, else the files or tar shards at `path`.
     ///
     /// # Errors
     /// Those of [`FileSet::open`] and [`ShardSet::open`]; [`DataError::SceneCount`], [`DataError::SceneSide`].
@@ -32,7 +32,7 @@ impl Images {
         if ShardSet::is_meant(path) {
             return Ok(Self::Shards(Arc::new(ShardSet::open(path, preprocessing.clone())?)));
         }
-        let Some(count) = scenes(path) else {
+        let Some(count) = scene_count(path) else {
             return Ok(Self::Files(Arc::new(FileSet::open(path, preprocessing.clone())?)));
         };
         if preprocessing.crop != SIDE {
@@ -41,7 +41,7 @@ impl Images {
         Ok(Self::Scenes(Arc::new(Scenes::new(Split::Fresh, count?, 0))))
     }
 
-    /// As a loader takes it.
+    /// The set as a loader takes it.
     #[must_use]
     pub fn any(&self) -> Arc<dyn ImageSet> {
         match self {
@@ -51,7 +51,7 @@ impl Images {
         }
     }
 
-    /// What is known of an image apart from its pixels.
+    /// The ground truth of image `index`: its object, in the pixels of the preprocessed image.
     ///
     /// # Errors
     /// Annotations that cannot be read.
@@ -69,13 +69,13 @@ impl Images {
     }
 }
 
-/// The number in `shapes` or `shapes:N`, unless a file or folder of this name is meant.
-pub(crate) fn scenes(path: &Path) -> Option<Result<usize, DataError>> {
+/// The number of scenes if `path` is `shapes` or `shapes:N` and no file or folder has this name.
+pub(crate) fn scene_count(path: &Path) -> Option<Result<usize, DataError>> {
     let text = path.to_str().filter(|_| !path.exists())?;
     let (name, count) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
     let wrong = |count: &str| DataError::SceneCount { found: count.into() };
     (name == "shapes").then(|| match count {
-        None => Ok(SCENES),
+        None => Ok(DEFAULT_SCENES),
         Some(count) => count.parse().ok().filter(|count| *count > 0).ok_or_else(|| wrong(count)),
     })
 }
