@@ -157,7 +157,7 @@ fn a_report_is_made_and_what_is_done_is_not_done_again() {
 
     // What does not follow from the same things is measured anew, and said so; the rest is kept.
     let ran = place.compare(&["seed=5", "limit=4"]);
-    assert!(errors(&ran).contains("note: rise@4 is measured anew: the explainer changed"), "{}", errors(&ran));
+    assert!(errors(&ran).contains("note: rise@4 is measured again: the explainer changed"), "{}", errors(&ran));
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(text.contains("\n9 maps measured now"), "the methods' alone: {text}");
 }
