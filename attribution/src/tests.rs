@@ -224,9 +224,9 @@ fn perturbations_find_where_the_class_is() {
     let image = (0..3 * SIDE * SIDE).map(chessboard).collect();
     let image = from_values(image, [1, 3, SIDE, SIDE], &Device::default());
     // The quarter where the class is has 0.32 of the image. Of extremal perturbation's five masks the largest show half of
-    // the image: 0.345 to 0.351 of its map is inside, by processor.
+    // the image: 0.345 to 0.351 of its map is inside, by processor, and 1.52 times what is in the opposite quarter.
     for (name, ratio, least) in
-        [("meaningful-perturbation@100", 3.0, 0.4), ("extremal-perturbation@2000", 1.5, 0.335), ("rise@600", 1.5, 0.4)]
+        [("meaningful-perturbation@100", 3.0, 0.4), ("extremal-perturbation@2000", 1.35, 0.33), ("rise@600", 1.5, 0.4)]
     {
         let found = maps(name, &backbone, &image, &[0]);
         let inside = share(found.clone(), 0..9, 7..16);
