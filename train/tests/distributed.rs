@@ -40,7 +40,7 @@ fn train(size: usize, config: &Config, from: &ResumeFrom) -> Vec<Result<Finished
     std::thread::scope(|scope| {
         let run = |ranks: ThreadCommunicator| {
             let group = ProcessGroup::new(ranks);
-            scope.spawn(move || fit::run_together(config, from, true, &Interrupter::new(), &group))
+            scope.spawn(move || fit::run_in_group(config, from, true, &Interrupter::new(), &group))
         };
         let ranks: Vec<_> = ThreadCommunicator::new(size).into_iter().map(run).collect();
         ranks.into_iter().map(|rank| rank.join().expect("no panic")).collect()
@@ -55,7 +55,7 @@ fn head(size: usize, config: &Config, from: &ResumeFrom) -> Head {
     let ends = train(size, config, from);
     let ends: Vec<Finished> = ends.into_iter().map(|end| end.expect("a run")).collect();
     assert!(ends[0].artifact.is_some() && ends[1..].iter().all(|end| end.artifact.is_none()), "only rank 0 writes");
-    let mut heads = ends.iter().map(|end| end.trainee.head.values());
+    let mut heads = ends.iter().map(|end| end.head.values());
     let first = heads.next().expect("a rank");
     assert!(heads.all(|head| head == first), "all ranks have the same head");
     first.into_iter().map(|(name, _, values)| (name, values)).collect()
@@ -169,7 +169,7 @@ fn a_rank_that_is_lost_stops_the_others() {
     let mut ranks = ThreadCommunicator::new(2);
     drop(ranks.pop());
     let group = ProcessGroup::new(ranks.remove(0));
-    let error = fit::run_together(&config, &ResumeFrom::Start, true, &Interrupter::new(), &group).expect_err("alone");
+    let error = fit::run_in_group(&config, &ResumeFrom::Start, true, &Interrupter::new(), &group).expect_err("alone");
     assert!(error.to_string().contains("rank 1 has ended"), "{error}");
     assert!(!group.failed_together());
 }
@@ -216,7 +216,7 @@ fn a_stop_of_any_rank_stops_all_with_a_checkpoint() {
                 if group.rank() == 1 {
                     interrupter.stop(Some("a signal"));
                 }
-                fit::run_together(config, &ResumeFrom::Start, true, &interrupter, &group)
+                fit::run_in_group(config, &ResumeFrom::Start, true, &interrupter, &group)
             })
         };
         let ranks: Vec<_> = ThreadCommunicator::new(2).into_iter().map(run).collect();

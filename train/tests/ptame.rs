@@ -141,7 +141,7 @@ fn an_artifact_explains_as_the_trained_head_did_in_its_run() {
     config.output = Some(folder.path().into());
     let finished = fit::run(&config, &ResumeFrom::Start, true, &Interrupter::new()).expect("a run");
     let artifact = finished.artifact.clone().expect("an artifact");
-    let (clean, maps) = finished.trainee.explain(pixels());
+    let (clean, maps) = finished.explain(pixels());
     let explained = explain(&Explainer::open(&artifact).expect("an explainer"));
     assert_eq!(clean.logits.into_data(), explained.logits.into_data());
     assert_eq!(maps.into_data(), explained.maps.into_data());

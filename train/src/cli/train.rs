@@ -137,7 +137,7 @@ fn run_as(
             None => print(&stopped(&finished.state, config.output_dir())),
         };
     }
-    let finished = fit::run_together(config, &from, global.quiet, interrupter, group)?;
+    let finished = fit::run_in_group(config, &from, global.quiet, interrupter, group)?;
     if !group.is_main() {
         return Ok(());
     }
@@ -200,7 +200,7 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
     if known {
         let mut table = Table::new(["map", "AD(100)", "IC(100)", "AD(50)", "IC(50)", "AD(15)", "IC(15)", "inside"]);
         let rows = run_summary::compare(finished)?;
-        finished.context.check_failures()?;
+        finished.extractor.check_failures()?;
         for row in rows {
             let mut cells = vec![row.name.to_string()];
             cells.extend(row.figures.iter().flat_map(|f| [format!("{:.2}", f.ad), format!("{:.2}", f.ic)]));
@@ -225,11 +225,16 @@ fn summarise(finished: &fit::Finished, artifact: &Path, quiet: bool) -> anyhow::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fit::checkpoint::Identity;
+    use crate::fit::checkpoint::RunIdentity;
 
     #[test]
     fn a_stopped_run_reports_its_state() {
-        let run = Identity { configuration: String::new(), images: 0, images_sha256: String::new() };
+        let run = RunIdentity {
+            configuration: serde_json::Value::Null,
+            weights_sha256: String::new(),
+            images: 0,
+            images_sha256: String::new(),
+        };
         let start = State::start(run, 8);
         assert!(stopped(&start, Path::new("out")).contains("before the first step"));
         let state = State { step: 4, ..start };

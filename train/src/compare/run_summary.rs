@@ -34,8 +34,7 @@ const METHODS: [&str; 3] = ["grad-cam", "centre-gaussian", "uniform"];
 /// A [`DataError`] of the images.
 pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let metric = MaskedConfidence::default();
-    let context = &finished.context;
-    let backbone = context.backbone.as_ref();
+    let backbone = finished.extractor.backbone.as_ref();
     let preprocessing = &backbone.spec().preprocessing;
     let mut names = vec!["trained explainer"];
     let mut others: Vec<Box<dyn AttributionMethod>> = Vec::new();
@@ -49,20 +48,20 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     let mut inside: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
     for batch in Loader::new(finished.valid.clone(), Plan::validation(finished.batch_size), 0)? {
         let batch = batch?;
-        let (clean, learned) = finished.trainee.explain(batch.images(&context.device));
+        let (clean, learned) = finished.explain(batch.images(&finished.device));
         let [images, _, height, width] = clean.images.dims();
-        let classes: Vec<usize> = clean.class.to_data().iter::<i64>().map(|class| class as usize).collect();
+        let classes: Vec<usize> = clean.predicted().to_data().iter::<i64>().map(|class| class as usize).collect();
         let mut maps = vec![learned];
         for other in &others {
             let found = other.explain(backbone, &clean.images, &classes);
-            let none = |_| Tensor::zeros([images, 1, height, width], &context.device);
+            let none = |_| Tensor::zeros([images, 1, height, width], &finished.device);
             maps.push(found.map_or_else(none, |found| found.maps));
         }
         for ((map, scores), inside) in maps.into_iter().zip(&mut scores).zip(&mut inside) {
             let full = resize(map.clone(), [height, width]);
             inside.extend(mass_inside(finished, &batch, full));
             let (images, logits) = (&clean.images, clean.logits.clone());
-            scores.extend(metric.measure(backbone, preprocessing, images, logits, &clean.class, map));
+            scores.extend(metric.measure(backbone, preprocessing, images, logits, &clean.predicted(), map));
         }
     }
     let row = |((name, scores), inside): ((&'static str, &Vec<Confidence>), &Vec<f64>)| Row {
@@ -101,9 +100,9 @@ pub fn contact_sheet(finished: &Finished, count: usize) -> Result<Sheet, SheetEr
     for index in (0..finished.valid.len()).step_by(every).take(count) {
         let Ok(pixels) = finished.valid.load(index, explainer_zoo::image::Crop::Centre) else { continue };
         let Pixels { height, width, .. } = pixels;
-        let tensor = Pixels::to_tensor(std::slice::from_ref(&pixels), &finished.context.device);
+        let tensor = Pixels::to_tensor(std::slice::from_ref(&pixels), &finished.device);
         let Ok(tensor) = tensor else { continue };
-        let (clean, map) = finished.trainee.explain(tensor);
+        let (clean, map) = finished.explain(tensor);
         let values: Vec<f32> = resize(map, [height, width]).into_data().iter::<f32>().collect();
         let map = HeatMap::new(height, width, values)?;
         let photo = picture(&pixels);
@@ -117,7 +116,7 @@ pub fn contact_sheet(finished: &Finished, count: usize) -> Result<Sheet, SheetEr
         }
         row.push(colours(&map, height as u32, width as u32));
         row.push(masked(&photo, &map));
-        let class = clean.class.into_data().iter::<i64>().next().unwrap_or_default();
+        let class = clean.predicted().into_data().iter::<i64>().next().unwrap_or_default();
         let caption = names.get(class as usize).cloned().unwrap_or_else(|| format!("class {class}"));
         sheet.row(caption, row);
     }

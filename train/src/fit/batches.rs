@@ -1,132 +1,188 @@
-//! Loaders of this crate as burn-train knows them.
+//! The training batches of a phase, shared among the ranks.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
-use burn::tensor::Device;
+use burn::train::Interrupter;
+use explainer_zoo::feature_extractor::Features;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::trainee::lock;
-use crate::data::{Batch, Broken, DataError, ImageSet, Loader, Plan};
+use super::FitError;
+use super::context::Context;
+use super::log::MetricsLog;
+use crate::data::{Batch, Broken, DataError, ImageSet, Loader, Plan, Tally};
 
-/// What a loader tells besides its batches.
-#[derive(Debug, Default)]
-pub struct LoaderState {
-    /// Why it ended early.
-    pub failure: Option<DataError>,
-    /// Images that could not be read.
-    pub broken: Vec<Broken>,
-    /// Their indices.
-    known: HashSet<usize>,
-    /// Time that training has waited for images.
-    pub waited: Duration,
+/// What a rank sends before a step.
+#[derive(Clone, Serialize, Deserialize)]
+struct Announcement {
+    /// Images in its share of the batch; none behind the last batch.
+    images: Option<usize>,
+    /// Their height and width.
+    size: [usize; 2],
+    /// Images that it could not read since the last step.
+    broken: Vec<Broken>,
+    /// Whether it was asked to stop.
+    stop: bool,
 }
 
-impl LoaderState {
-    /// Keeps each image once: every validation meets the same broken ones again.
-    pub(super) fn note<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
+/// A rank's share of a batch.
+pub(super) struct TrainingBatch {
+    /// The share, which may be empty. Its number counts all steps of the run.
+    pub batch: Batch,
+    /// Images in the whole batch.
+    pub total: usize,
+    /// The clean pass, where it was made while the gradients of the step before were summed.
+    pub features: Option<Features>,
+}
+
+/// What follows a step.
+pub(super) enum Next {
+    /// Another batch, of which at least one rank could read at least one image.
+    Batch(TrainingBatch),
+    /// The end of the phase.
+    End,
+    /// A rank was asked to stop.
+    Stop,
+}
+
+/// Reads this rank's share of every batch, and agrees with the other ranks on the next one.
+pub(super) struct TrainingBatches<'a> {
+    context: &'a Context,
+    loader: Loader,
+    /// Steps of the run before the phase.
+    first: usize,
+    /// A batch that was read before its turn, and its clean pass.
+    prefetched: Option<(Option<Result<Batch, DataError>>, Option<Features>)>,
+    /// The broken images of this rank.
+    broken: BrokenImages,
+    /// The broken images of all ranks.
+    tally: Tally,
+}
+
+impl<'a> TrainingBatches<'a> {
+    /// The batches of `plan` from its batch number `from` on; `first` steps of the run come before the plan.
+    ///
+    /// # Errors
+    /// [`FitError::Data`].
+    pub fn new(
+        context: &'a Context,
+        set: Arc<dyn ImageSet>,
+        plan: Plan,
+        first: usize,
+        from: usize,
+    ) -> Result<Self, FitError> {
+        let tally = Tally::new(set.len(), plan.max_broken);
+        let loader = context.group.all_ok(Loader::new(set, plan, from).map_err(FitError::from))?;
+        Ok(Self { context, loader, first, prefetched: None, broken: BrokenImages::default(), tally })
+    }
+
+    /// The next batch. Broken images of all ranks are logged, each once. All ranks call it.
+    ///
+    /// # Errors
+    /// [`FitError::Data`] if a rank cannot read on, or if too many images are broken.
+    pub fn next(&mut self, interrupter: &Interrupter, log: &mut MetricsLog) -> Result<Next, FitError> {
+        let group = self.context.group.as_ref();
+        loop {
+            if group.is_single() && interrupter.should_stop() {
+                return Ok(Next::Stop); // without reading another image
+            }
+            let (read, features) = self.prefetched.take().unwrap_or_else(|| (self.loader.next(), None));
+            let (mut batch, failure) = match read.transpose() {
+                Ok(batch) => (batch, None),
+                Err(failure) => (None, Some(failure)),
+            };
+            self.note(batch.as_ref());
+            let own = Announcement {
+                images: batch.as_ref().map(Batch::len),
+                size: batch.as_ref().map_or([0; 2], |batch| [batch.height, batch.width]),
+                broken: batch.as_mut().map(|batch| std::mem::take(&mut batch.broken)).unwrap_or_default(),
+                stop: !group.is_single() && interrupter.should_stop(),
+            };
+            let all = group.try_all_gather(failure.map_or(Ok(own), |failure| Err(FitError::from(failure))))?;
+            self.log_broken(&all, batch.as_ref().map(|batch| self.first + batch.step), log)?;
+            if all.iter().any(|one| one.stop) {
+                return Ok(Next::Stop);
+            }
+            let Some(mut batch) = batch else { return Ok(Next::End) };
+            batch.step += self.first;
+            if batch.is_empty() {
+                let size = all.iter().map(|one| one.size).find(|size| *size != [0; 2]);
+                [batch.height, batch.width] = size.unwrap_or_default();
+            }
+            let total = all.iter().filter_map(|one| one.images).sum();
+            if total > 0 {
+                return Ok(Next::Batch(TrainingBatch { batch, total, features }));
+            }
+        }
+    }
+
+    /// Reads the next batch and makes its clean pass, which does not depend on the head, before [`TrainingBatches::next`]
+    /// asks for it.
+    pub fn prefetch(&mut self) {
+        let read = self.loader.next();
+        let batch = read.as_ref().and_then(|batch| batch.as_ref().ok()).filter(|batch| !batch.is_empty());
+        let features = batch.map(|batch| self.context.observe(batch));
+        self.prefetched = Some((read, features));
+    }
+
+    /// Writes the broken images of all ranks that are new. In another epoch another rank may meet the same image.
+    fn log_broken(&mut self, all: &[Announcement], step: Option<usize>, log: &mut MetricsLog) -> Result<(), FitError> {
+        let group = self.context.group.as_ref();
+        let (mut new, mut counted) = (Vec::new(), Ok(()));
+        for broken in all.iter().flat_map(|one| &one.broken) {
+            // The loader counts those of a single process.
+            match if group.is_single() { Ok(true) } else { self.tally.record(broken) } {
+                Ok(true) => new.push(broken),
+                Ok(false) => {}
+                Err(error) => counted = counted.and(Err(FitError::from(error))),
+            }
+        }
+        for broken in new {
+            log.write(&json!({"step": step, "broken": broken.name, "reason": broken.reason}))?;
+        }
+        group.all_ok(counted)
+    }
+
+    /// Keeps the broken images of a batch; behind the last one those that no batch reports.
+    fn note(&mut self, batch: Option<&Batch>) {
+        match batch {
+            Some(batch) => self.broken.extend(&batch.broken),
+            None => self.broken.extend(self.loader.tally().files()),
+        }
+    }
+
+    /// The broken images that this rank has met.
+    pub fn broken(&self) -> &[Broken] {
+        self.broken.images()
+    }
+
+    /// Time spent waiting for images.
+    pub fn waited(&self) -> Duration {
+        self.loader.waited()
+    }
+}
+
+/// Broken images, each once.
+#[derive(Debug, Default)]
+pub(super) struct BrokenImages {
+    images: Vec<Broken>,
+    known: HashSet<usize>,
+}
+
+impl BrokenImages {
+    /// Adds those that are new.
+    pub fn extend<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
         for image in broken {
             if self.known.insert(image.index) {
-                self.broken.push(image.clone());
-            }
-        }
-    }
-}
-
-/// A set of images in the order of a plan, from any batch on.
-#[derive(Clone, Debug)]
-pub struct Batches {
-    set: Arc<dyn ImageSet>,
-    plan: Plan,
-    first: usize,
-    from_step: usize,
-    state: Arc<Mutex<LoaderState>>,
-}
-
-impl Batches {
-    /// The batches of `plan` over `set` from batch number `from_step` on.
-    pub fn new(set: Arc<dyn ImageSet>, plan: Plan, from_step: usize) -> Self {
-        Self { set, plan, first: 0, from_step, state: Arc::default() }
-    }
-
-    /// The same batches of a plan that follows others: `first` steps of the run lie before its own.
-    #[must_use]
-    pub fn behind(self, first: usize) -> Self {
-        Self { first, ..self }
-    }
-
-    /// What the loaders of this and its copies have told so far.
-    pub fn state(&self) -> Arc<Mutex<LoaderState>> {
-        self.state.clone()
-    }
-}
-
-impl DataLoader<Batch> for Batches {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let total = self.num_items();
-        let state = self.state.clone();
-        match Loader::new(self.set.clone(), self.plan.clone(), self.from_step) {
-            Ok(loader) => Box::new(Iter { loader: Some(loader), first: self.first, state, done: 0, total }),
-            Err(failure) => {
-                lock(&state).failure = Some(failure);
-                Box::new(Iter { loader: None, first: self.first, state, done: 0, total })
+                self.images.push(image.clone());
             }
         }
     }
 
-    fn num_items(&self) -> usize {
-        self.plan.batches(self.set.len()).saturating_sub(self.from_step) * self.plan.batch_size
-    }
-
-    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(self.clone()) // batches are host memory until a step asks for their tensor
-    }
-
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(self.clone()) // shards are a matter of the plan
-    }
-}
-
-struct Iter {
-    loader: Option<Loader>,
-    first: usize,
-    state: Arc<Mutex<LoaderState>>,
-    done: usize,
-    total: usize,
-}
-
-impl Iterator for Iter {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.loader.as_mut()?.next();
-        let mut state = lock(&self.state);
-        state.waited = self.loader.as_ref().map(Loader::waited).unwrap_or_default();
-        match batch {
-            Some(Ok(mut batch)) => {
-                self.done += batch.len();
-                batch.step += self.first;
-                state.note(&batch.broken);
-                Some(Ok(batch))
-            }
-            Some(Err(failure)) => {
-                state.failure = Some(failure);
-                self.loader = None;
-                None
-            }
-            None => {
-                // No batch tells of the images behind the last one that could be read.
-                state.note(self.loader.iter().flat_map(|loader| loader.tally().files()));
-                None
-            }
-        }
-    }
-}
-
-impl DataLoaderIterator<Batch> for Iter {
-    fn progress(&self) -> Progress {
-        Progress::new(self.done, self.total, Some("images".into()))
+    /// All, in the order in which they were met.
+    pub fn images(&self) -> &[Broken] {
+        &self.images
     }
 }

@@ -1,54 +1,51 @@
-//! The clean pass of training images, kept on disk from one epoch to the next (`data.cache`): where the crop of an image
-//! is the same each time, so are the frozen classifier's logits and feature maps, and later epochs cost one forward and
-//! one backward pass.
+//! Clean passes of training images on disk (`data.cache`). Where an image has the same crop in each epoch, the frozen
+//! classifier's logits and feature maps are the same too, and later epochs need one forward and one backward pass only.
 //!
-//! A file has a header and one record an image, at the image's number: a checksum, the logits as f32, the feature maps as
-//! f16. What the file says of shapes is never believed: the first pass of a process is always made, and tells them. A
-//! record that is missing or damaged is made again. Feature maps are rounded as the file has them, whether they come from
-//! there or not, so that a run does not depend on what the file holds.
+//! The file has a header and one record for each image, at the image's number: a checksum, the logits as f32, the feature
+//! maps as f16. Shapes are not read from the file: each process computes its first batch, which defines them. A record that
+//! is missing or damaged is computed again. Feature maps are rounded as in the file whether they come from it or not, so
+//! that a run does not depend on the file's content.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use sha2::{Digest, Sha256};
 
-use super::trainee::lock;
-
 /// Bytes of the header: a SHA-256 of the run and the shapes.
 const HEADER: usize = 32;
 /// Bytes of a record's checksum, a SHA-256.
 const CHECKSUM: usize = 32;
 
-/// What the head sees of images `[B,3,H,W]`, and what the classifier says.
+/// The part of a clean pass over B images that is kept.
 #[derive(Clone, Debug)]
-pub struct Look {
+pub struct CachedPass {
     /// `[B,K]`
     pub logits: Tensor<2>,
     /// `[B,C,h,w]` each.
     pub features: Vec<Tensor<4>>,
 }
 
-/// Looks at training images that are on disk.
+/// The clean passes of a run in a file.
 #[derive(Debug)]
 pub struct CleanCache {
     path: PathBuf,
-    /// What must be the same for a file to be this run's.
+    /// The fingerprint of the run: a file with another one is replaced.
     run: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 enum State {
-    /// Not looked for yet.
+    /// Before the first clean pass, which defines the layout.
     #[default]
     Unopened,
     Open(Records),
-    /// It cannot be written.
+    /// The file cannot be written.
     Failed(io::Error),
 }
 
@@ -58,7 +55,7 @@ struct Records {
     layout: Layout,
 }
 
-/// The shapes of one image's look.
+/// The shapes of one image's record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
     classes: usize,
@@ -66,15 +63,15 @@ struct Layout {
 }
 
 impl CleanCache {
-    /// That of `run`, in the file `path`, which is made when there is something to keep. Another run's file is replaced.
+    /// The cache of the run with the fingerprint `run` in the file `path`, which is made at the first clean pass.
     pub fn new(path: PathBuf, run: String) -> Self {
         Self { path, run, state: Mutex::default() }
     }
 
-    /// What is seen of the images numbered `indices`: of each what the file has, of the others what `look` sees, which is
-    /// asked for all of them where the file lacks one.
-    pub fn look(&self, indices: &[usize], device: &Device, look: impl FnOnce() -> Look) -> Look {
-        let mut state = lock(&self.state);
+    /// The clean pass of the images numbered `indices`. `compute` makes it for all of them if the file lacks one; the
+    /// records that the file has are used nevertheless.
+    pub fn get(&self, indices: &[usize], device: &Device, compute: impl FnOnce() -> CachedPass) -> CachedPass {
+        let mut state = self.lock();
         let mut kept = match &mut *state {
             State::Open(records) => records.read(indices),
             _ => vec![None; indices.len()],
@@ -84,12 +81,12 @@ impl CleanCache {
         {
             return records.layout.decode(&kept, device);
         }
-        let seen = look();
-        let layout = Layout::of(&seen);
+        let computed = compute();
+        let layout = Layout::of(&computed);
         if matches!(&*state, State::Open(records) if records.layout != layout) {
-            return seen;
+            return computed;
         }
-        let Some(encoded) = layout.encode(&seen) else { return seen };
+        let Some(encoded) = layout.encode(&computed) else { return computed };
         if let State::Unopened = *state {
             *state = Records::open(&self.path, &self.run, layout.clone()).map_or_else(State::Failed, State::Open);
             if let State::Open(records) = &mut *state {
@@ -100,27 +97,32 @@ impl CleanCache {
             let missing = indices.iter().zip(&encoded).zip(&kept).filter(|(_, kept)| kept.is_none());
             let written = missing.map(|(new, _)| new).try_for_each(|(index, values)| records.write(*index, values));
             if let Err(error) = written {
-                // What it took of a full disk the checkpoints need.
+                // On a full disk the checkpoints need the room.
                 let _ = fs::remove_file(&self.path);
                 *state = State::Failed(error);
             }
         }
-        // An image's first pass counts, in whatever company it is seen again.
+        // An image keeps its first pass, whatever batch it is in later.
         let all: Vec<_> = kept.into_iter().zip(encoded).map(|(kept, new)| kept.unwrap_or(new)).collect();
         layout.decode(&all, device)
     }
 
-    /// Why nothing is kept any more.
+    /// The state, also if a thread has panicked while it held the lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the cache has stopped, if it has.
     pub fn failure(&self) -> Option<String> {
-        match &*lock(&self.state) {
+        match &*self.lock() {
             State::Failed(error) => Some(format!("{}: {error}", self.path.display())),
             _ => None,
         }
     }
 
-    /// Gives the file's room to what cannot be made again, for good; whether there was any to give.
+    /// Removes the file and stops the cache, to make room for a checkpoint; whether there was a file.
     pub fn make_room(&self) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         if let State::Open(_) = *state {
             let reason = "the disk is full, and its room was needed for a checkpoint";
             *state = State::Failed(io::Error::new(io::ErrorKind::StorageFull, reason));
@@ -129,15 +131,15 @@ impl CleanCache {
         false
     }
 
-    /// Removes the file; what it holds can be made again.
+    /// Removes the file; its content can be computed again.
     pub fn remove(&self) {
-        *lock(&self.state) = State::Unopened;
+        *self.lock() = State::Unopened;
         let _ = fs::remove_file(&self.path);
     }
 }
 
 impl Records {
-    /// Those of `run` in the file `path`, none of them where it is another run's or no such file.
+    /// Opens the file `path`. A file of another run or layout is emptied.
     fn open(path: &Path, run: &str, layout: Layout) -> io::Result<Self> {
         let own = checksum(format!("{run} {layout:?}").as_bytes());
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -155,7 +157,7 @@ impl Records {
         self.file.seek(SeekFrom::Start(HEADER as u64 + index as u64 * record)).map(|_| ())
     }
 
-    /// The values of each of `indices` whose record is there and sound.
+    /// The values of each of `indices` whose record is there and undamaged.
     fn read(&mut self, indices: &[usize]) -> Vec<Option<Vec<u8>>> {
         let one = |index: &usize| {
             let (mut sum, mut values) = ([0; CHECKSUM], vec![0; self.layout.bytes()]);
@@ -173,31 +175,31 @@ impl Records {
 }
 
 impl Layout {
-    fn of(seen: &Look) -> Self {
-        let [_, classes] = seen.logits.dims();
+    fn of(computed: &CachedPass) -> Self {
+        let [_, classes] = computed.logits.dims();
         let shape = |feature: &Tensor<4>| {
             let [_, channels, height, width] = feature.dims();
             [channels, height, width]
         };
-        Self { classes, features: seen.features.iter().map(shape).collect() }
+        Self { classes, features: computed.features.iter().map(shape).collect() }
     }
 
-    /// Of one image's values.
+    /// Bytes of one image's values.
     fn bytes(&self) -> usize {
         4 * self.classes + 2 * self.features.iter().map(|shape| shape.iter().product::<usize>()).sum::<usize>()
     }
 
-    /// Each image's bytes; nothing where there are no values to keep.
-    fn encode(&self, seen: &Look) -> Option<Vec<Vec<u8>>> {
-        let [images, _] = seen.logits.dims();
-        let logits = seen.logits.clone().try_into_vec_as::<f32>().ok()?;
-        let features = seen.features.iter().map(|feature| feature.clone().try_into_vec_as::<f32>());
+    /// The bytes of each image; `None` where a value is not finite.
+    fn encode(&self, computed: &CachedPass) -> Option<Vec<Vec<u8>>> {
+        let [images, _] = computed.logits.dims();
+        let logits = computed.logits.clone().try_into_vec_as::<f32>().ok()?;
+        let features = computed.features.iter().map(|feature| feature.clone().try_into_vec_as::<f32>());
         let features = features.collect::<Result<Vec<_>, _>>().ok()?;
-        // A classifier that has not answered says NaN.
+        // The values of a classifier that has failed are NaN.
         if !features.iter().chain([&logits]).flatten().all(|value| value.is_finite()) {
             return None;
         }
-        // The largest f16 stands for what is larger: infinity would be no feature.
+        // Clamped to f16's range: infinity would be no feature.
         let limit = f16::MAX.to_f32();
         let one = |image: usize| {
             let own = &logits[image * self.classes..][..self.classes];
@@ -214,7 +216,7 @@ impl Layout {
         Some((0..images).map(one).collect())
     }
 
-    fn decode(&self, encoded: &[Vec<u8>], device: &Device) -> Look {
+    fn decode(&self, encoded: &[Vec<u8>], device: &Device) -> CachedPass {
         let images = encoded.len();
         let mut logits = Vec::with_capacity(images * self.classes);
         let mut features: Vec<Vec<f32>> = vec![Vec::new(); self.features.len()];
@@ -233,7 +235,7 @@ impl Layout {
         let tensor = |(values, [c, h, w]): (Vec<f32>, &[usize; 3])| {
             Tensor::from_data(TensorData::new(values, [images, *c, *h, *w]), device)
         };
-        Look {
+        CachedPass {
             logits: Tensor::from_data(TensorData::new(logits, [images, self.classes]), device),
             features: features.into_iter().zip(&self.features).map(tensor).collect(),
         }
@@ -253,66 +255,66 @@ mod tests {
         CleanCache::new(folder.join("clean.cache"), run.into())
     }
 
-    /// Of images whose values depend on their number.
-    fn seen(indices: &[usize]) -> Look {
+    /// The pass of images whose values depend on their number.
+    fn pass(indices: &[usize]) -> CachedPass {
         let device = Device::default();
         let of = |cells: usize| -> Vec<f32> {
             let value = |i: usize, j: usize| ((i * 31 + j) as f32 * 0.37).sin() * 50.0;
             indices.iter().flat_map(|i| (0..cells).map(move |j| value(*i, j))).collect()
         };
         let feature = |c, h, w| Tensor::from_data(TensorData::new(of(c * h * w), [indices.len(), c, h, w]), &device);
-        Look {
+        CachedPass {
             logits: Tensor::from_data(TensorData::new(of(3), [indices.len(), 3]), &device),
             features: vec![feature(2, 4, 4), feature(5, 1, 1)],
         }
     }
 
-    fn all(look: &Look) -> Vec<TensorData> {
+    fn all(look: &CachedPass) -> Vec<TensorData> {
         [look.logits.to_data()].into_iter().chain(look.features.iter().map(Tensor::to_data)).collect()
     }
 
-    fn refuse() -> Look {
-        panic!("it is there already")
+    fn refuse() -> CachedPass {
+        panic!("it is in the file")
     }
 
     #[test]
-    fn what_was_seen_is_not_looked_at_again() {
+    fn a_kept_pass_is_not_computed_again() {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
         let first = cache(folder.path(), "a");
-        let made = first.look(&[4, 0], &device, || seen(&[4, 0]));
-        first.look(&[2], &device, || seen(&[2]));
-        for (found, exact) in all(&made).iter().zip(all(&seen(&[4, 0]))) {
+        let made = first.get(&[4, 0], &device, || pass(&[4, 0]));
+        first.get(&[2], &device, || pass(&[2]));
+        for (found, exact) in all(&made).iter().zip(all(&pass(&[4, 0]))) {
             found.assert_approx_eq::<f32>(&exact, Tolerance::relative(1e-3));
         }
         let again = cache(folder.path(), "a");
-        again.look(&[7], &device, || seen(&[7])); // tells the shapes
+        again.get(&[7], &device, || pass(&[7])); // defines the shapes
         for kept in [&first, &again] {
-            assert_eq!(all(&kept.look(&[4, 0], &device, refuse)), all(&made));
-            let other = kept.look(&[0, 2, 4], &device, refuse);
-            assert_eq!(other.logits.to_data(), seen(&[0, 2, 4]).logits.to_data(), "each at its place");
+            assert_eq!(all(&kept.get(&[4, 0], &device, refuse)), all(&made));
+            let other = kept.get(&[0, 2, 4], &device, refuse);
+            assert_eq!(other.logits.to_data(), pass(&[0, 2, 4]).logits.to_data(), "each at its place");
         }
     }
 
     #[test]
-    fn an_images_first_pass_counts() {
+    fn an_image_keeps_its_first_pass() {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
-        cache(folder.path(), "a").look(&[0], &device, || seen(&[0]));
+        cache(folder.path(), "a").get(&[0], &device, || pass(&[0]));
         // In a new process too, whose first pass is always made: of image 0 another one, of image 1 the first.
         for kept in [cache(folder.path(), "a"), cache(folder.path(), "a")] {
-            let found = kept.look(&[0, 1], &device, || seen(&[5, 1]));
-            assert_eq!(found.logits.to_data(), seen(&[0, 1]).logits.to_data());
+            let found = kept.get(&[0, 1], &device, || pass(&[5, 1]));
+            assert_eq!(found.logits.to_data(), pass(&[0, 1]).logits.to_data());
         }
     }
 
     #[test]
-    fn what_is_no_number_is_not_kept() {
+    fn values_that_are_not_finite_are_not_kept() {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
         let kept = cache(folder.path(), "a");
         let broken = |feature: bool| {
-            let mut look = seen(&[0]);
+            let mut look = pass(&[0]);
             match feature {
                 true => look.features[1] = look.features[1].clone().mul_scalar(f32::NAN),
                 false => look.logits = look.logits.mul_scalar(f32::NAN),
@@ -320,23 +322,23 @@ mod tests {
             look
         };
         for feature in [true, false] {
-            let found = kept.look(&[0], &device, || broken(feature));
-            assert!(all(&found).iter().any(|data| data.iter::<f32>().all(f32::is_nan)), "as it was seen");
+            let found = kept.get(&[0], &device, || broken(feature));
+            assert!(all(&found).iter().any(|data| data.iter::<f32>().all(f32::is_nan)), "as it was computed");
         }
-        let sound = kept.look(&[0], &device, || seen(&[0]));
-        assert_eq!(all(&kept.look(&[0], &device, refuse)), all(&sound));
+        let sound = kept.get(&[0], &device, || pass(&[0]));
+        assert_eq!(all(&kept.get(&[0], &device, refuse)), all(&sound));
     }
 
     #[test]
-    fn a_batch_of_which_one_image_is_missing_or_damaged_is_looked_at() {
+    fn a_batch_with_a_missing_or_damaged_record_is_computed() {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
         let kept = cache(folder.path(), "a");
-        let made = kept.look(&[0, 1], &device, || seen(&[0, 1]));
+        let made = kept.get(&[0, 1], &device, || pass(&[0, 1]));
         let mut asked = false;
-        kept.look(&[1, 3], &device, || {
+        kept.get(&[1, 3], &device, || {
             asked = true;
-            seen(&[1, 3])
+            pass(&[1, 3])
         });
         assert!(asked);
         let path = folder.path().join("clean.cache");
@@ -345,26 +347,26 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let mut asked = false;
         let again = cache(folder.path(), "a");
-        again.look(&[3], &device, || seen(&[3]));
-        let mended = again.look(&[0, 1], &device, || {
+        again.get(&[3], &device, || pass(&[3]));
+        let mended = again.get(&[0, 1], &device, || {
             asked = true;
-            seen(&[0, 1])
+            pass(&[0, 1])
         });
         assert!(asked);
         assert_eq!(all(&mended), all(&made));
-        assert_eq!(all(&again.look(&[0, 1], &device, refuse)), all(&made));
+        assert_eq!(all(&again.get(&[0, 1], &device, refuse)), all(&made));
     }
 
     #[test]
-    fn another_runs_file_and_what_is_no_such_file_are_replaced() {
+    fn files_of_other_runs_and_other_files_are_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
-        cache(folder.path(), "a").look(&[0], &device, || seen(&[1]));
-        let own = cache(folder.path(), "b").look(&[0], &device, || seen(&[0]));
-        assert_eq!(own.logits.to_data(), seen(&[0]).logits.to_data());
+        cache(folder.path(), "a").get(&[0], &device, || pass(&[1]));
+        let own = cache(folder.path(), "b").get(&[0], &device, || pass(&[0]));
+        assert_eq!(own.logits.to_data(), pass(&[0]).logits.to_data());
         fs::write(folder.path().join("clean.cache"), b"short").unwrap();
-        let own = cache(folder.path(), "b").look(&[0], &device, || seen(&[0]));
-        assert_eq!(own.logits.to_data(), seen(&[0]).logits.to_data());
+        let own = cache(folder.path(), "b").get(&[0], &device, || pass(&[0]));
+        assert_eq!(own.logits.to_data(), pass(&[0]).logits.to_data());
     }
 
     #[test]
@@ -372,8 +374,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
         let kept = CleanCache::new(folder.path().join("no folder/clean.cache"), "a".into());
-        let good = cache(folder.path(), "a").look(&[0], &device, || seen(&[0]));
-        assert_eq!(all(&kept.look(&[0], &device, || seen(&[0]))), all(&good), "rounded all the same");
+        let good = cache(folder.path(), "a").get(&[0], &device, || pass(&[0]));
+        assert_eq!(all(&kept.get(&[0], &device, || pass(&[0]))), all(&good), "rounded all the same");
         assert!(kept.failure().unwrap().contains("no folder"));
     }
 
@@ -381,7 +383,7 @@ mod tests {
     fn values_beyond_f16_stay_finite() {
         let device = Device::default();
         let layout = Layout { classes: 1, features: vec![[1, 1, 2]] };
-        let seen = Look {
+        let seen = CachedPass {
             logits: Tensor::from_data([[1e30f32]], &device),
             features: vec![Tensor::from_data([[[[1e6f32, -1e6]]]], &device)],
         };

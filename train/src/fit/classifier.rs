@@ -1,44 +1,38 @@
-//! The frozen classifier that a configuration names, the auxiliary if there is one, and what a head looks at.
+//! The frozen classifier of a configuration, the auxiliary if there is one, and the taps that a head reads.
 
 use std::sync::Arc;
 
-use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::ArtifactConfig;
 use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
-use explainer_zoo::backbone::{self, Backbone, BackboneError, TapId, TapSpec};
+use explainer_zoo::backbone::{self, Backbone, BackboneError};
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::{AnyHeadConfig, MaskingModelConfig, Method};
+use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
-use super::context::{Masked, Task};
-use super::step::TameTask;
+use super::step::{Masked, TameTask, Task};
 use crate::config::{self, Config, Data, ExplainerConfig};
 use crate::report::progress::with_download_bar;
 
-/// Everything that a configuration says of a head's surroundings, loaded and checked. No image is opened.
-pub(super) struct Classifier {
-    pub backbone: Arc<dyn Backbone>,
-    pub preprocessing: Preprocessing,
+/// The classifier to explain, loaded and checked. No image is opened.
+pub(super) struct ExplainedClassifier {
+    pub extractor: FeatureExtractor,
     pub method: Method,
-    /// Names of the taps, in the head's order, the auxiliary's if there is one.
-    pub taps: Vec<String>,
-    pub tap_specs: Vec<TapSpec>,
-    /// The backbone's own taps and how each becomes a map; none with an auxiliary.
-    pub ids: Vec<TapId>,
-    pub adapters: Vec<Adapter>,
-    pub auxiliary: Option<Auxiliary>,
     /// Names of the classes: of `backbone.classes`, else ImageNet's where there are 1000.
     pub class_names: Option<Vec<String>>,
 }
 
-impl Classifier {
+impl ExplainedClassifier {
+    /// Loads the classifiers that `config` names.
+    ///
+    /// # Errors
+    /// [`FitError`] if one cannot be loaded, or if the explainer cannot read its taps.
     pub fn load(config: &Config, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
-        let wanted = &config.backbone;
-        let backbone = explained(wanted, compute, quiet)?;
-        let spec = backbone.spec();
+        let section = &config.backbone;
+        let backbone = open_backbone(section, compute, quiet)?;
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
         let auxiliary = match &config.auxiliary {
             None => None,
@@ -46,26 +40,20 @@ impl Classifier {
                 let (name, weights) = (&section.name, &section.weights);
                 let sha256 = section.sha256.as_deref();
                 let load = |progress: &mut Progress<'_>| backbone::open(name, weights, sha256, None, compute, progress);
-                let lends = with_download_bar(quiet, load).map_err(AuxiliaryError::from)?;
-                let taps = section.taps.clone().unwrap_or_else(|| lends.spec().auxiliary_taps.clone());
-                let preprocessing = preprocessing.normalised_as(&lends.spec().preprocessing);
-                Some(Auxiliary::new(lends, &taps, preprocessing)?)
+                let second = with_download_bar(quiet, load).map_err(AuxiliaryError::from)?;
+                let taps = section.taps.clone().unwrap_or_else(|| second.spec().auxiliary_taps.clone());
+                let preprocessing = preprocessing.normalised_as(&second.spec().preprocessing);
+                Some(Auxiliary::new(second, &taps, preprocessing)?)
             }
         };
-        let own = match &auxiliary {
-            None => wanted.taps.clone().unwrap_or_else(|| match &config.explainer {
-                ExplainerConfig::MaskingModel(_) => {
-                    MaskingModelConfig::scales(&spec.taps).into_iter().map(|tap| tap.name.clone()).collect()
-                }
-                _ => spec.default_taps.clone(),
-            }),
-            Some(_) => Vec::new(),
-        };
-        let ids = backbone.taps(&own)?;
-        let own: Vec<_> = ids.iter().map(|id: &TapId| backbone.tap(*id).clone()).collect();
-        let adapters = own.iter().map(|tap| Adapter::new(tap, preprocessing.crop)).collect::<Result<Vec<_>, _>>()?;
-        let tap_specs = auxiliary.as_ref().map_or(own, Auxiliary::tap_specs);
-        let taps = tap_specs.iter().map(|tap| tap.name.clone()).collect();
+        let spec = backbone.spec().clone();
+        let taps = section.taps.clone().unwrap_or_else(|| match &config.explainer {
+            ExplainerConfig::MaskingModel(_) => {
+                MaskingModelConfig::scales(&spec.taps).into_iter().map(|tap| tap.name.clone()).collect()
+            }
+            _ => spec.default_taps.clone(),
+        });
+        let extractor = FeatureExtractor::new(backbone, preprocessing, &taps, auxiliary)?;
         let method = match &config.explainer {
             ExplainerConfig::Ttame(_) => Method::Ttame,
             ExplainerConfig::Tame(_) => Method::Tame,
@@ -75,37 +63,38 @@ impl Classifier {
             ExplainerConfig::MaskingModel(_) => Method::MaskingModel,
             ExplainerConfig::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
         };
-        if tap_specs.is_empty() {
-            return Err(FitError::NoTaps { backbone: spec.name.clone() });
+        if extractor.tap_specs().is_empty() {
+            return Err(FitError::NoTaps { backbone: spec.name });
         }
-        if method == Method::LcamFm && !backbone.can_replace_taps() {
-            return Err(FitError::FixedTaps { backbone: spec.name.clone(), asks: "explainer.method lcam_fm" });
+        if method == Method::LcamFm && !extractor.backbone.can_replace_taps() {
+            return Err(FitError::FixedTaps { backbone: spec.name, asks: "explainer.method lcam_fm" });
         }
-        let class_names = class_names(wanted, spec.classes)?;
-        Ok(Self { backbone, preprocessing, method, taps, tap_specs, ids, adapters, auxiliary, class_names })
+        let class_names = class_names(section, spec.classes)?;
+        Ok(Self { extractor, method, class_names })
     }
 
-    /// What an artifact of a head of this shape says of its surroundings; figures are the caller's.
-    pub fn describe(&self, config: &Config, head: impl Into<AnyHeadConfig>) -> ArtifactConfig {
-        let (taps, spec, weights) = (self.taps.clone(), self.backbone.spec(), &config.backbone.weights);
-        let mut about = ArtifactConfig::new(self.method, head, taps, spec, weights);
-        if let (Some(auxiliary), Some(section)) = (&self.auxiliary, &config.auxiliary) {
+    /// The artifact's configuration for a head of this shape; the caller adds its figures.
+    pub fn artifact_config(&self, config: &Config, head: impl Into<AnyHeadConfig>) -> ArtifactConfig {
+        let FeatureExtractor { backbone, preprocessing, auxiliary, .. } = &self.extractor;
+        let taps = self.extractor.tap_specs().into_iter().map(|tap| tap.name).collect();
+        let mut about = ArtifactConfig::new(self.method, head, taps, backbone.spec(), &config.backbone.weights);
+        if let (Some(auxiliary), Some(section)) = (auxiliary, &config.auxiliary) {
             about = about.with_auxiliary(auxiliary.backbone.spec(), &section.weights);
         }
-        about.preprocessing = self.preprocessing.clone();
+        about.preprocessing = preprocessing.clone();
         about.class_names.clone_from(&self.class_names);
         about.masking = masking_name(&Task::of(config));
         about
     }
 }
 
-/// The classifier to explain.
-pub(super) fn explained(
-    wanted: &config::Backbone,
+/// Opens the classifier to explain.
+pub(super) fn open_backbone(
+    section: &config::Backbone,
     compute: &Compute,
     quiet: bool,
 ) -> Result<Arc<dyn Backbone>, BackboneError> {
-    let config::Backbone { name, weights, sha256, preprocessing, .. } = wanted;
+    let config::Backbone { name, weights, sha256, preprocessing, .. } = section;
     let preprocessing = preprocessing.as_ref().map(Preprocessing::from);
     with_download_bar(quiet, |progress| {
         backbone::open(name, weights, sha256.as_deref(), preprocessing.as_ref(), compute, progress)
@@ -113,8 +102,8 @@ pub(super) fn explained(
 }
 
 /// Names of the classes: of `backbone.classes`, else ImageNet's where there are 1000.
-pub(super) fn class_names(wanted: &config::Backbone, count: usize) -> Result<Option<Vec<String>>, FitError> {
-    let names = match (&wanted.classes, count) {
+pub(super) fn class_names(section: &config::Backbone, count: usize) -> Result<Option<Vec<String>>, FitError> {
+    let names = match (&section.classes, count) {
         (Some(path), _) => Some(classes::read(path)?),
         (None, 1000) => Some(classes::imagenet().into_iter().map(String::from).collect()),
         (None, _) => None,
@@ -125,7 +114,7 @@ pub(super) fn class_names(wanted: &config::Backbone, count: usize) -> Result<Opt
     Ok(names)
 }
 
-/// How photographs become the backbone's input.
+/// The backbone's preprocessing with `data.crop` and `data.resize`.
 pub(super) fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Preprocessing, FitError> {
     let spec = backbone.spec();
     let mut own = spec.preprocessing.clone();

@@ -11,7 +11,7 @@ use crate::distributed::CommunicatorError;
 /// Keeps the scaling finite where all gradients are zero.
 const EPS: f64 = 1e-6;
 
-/// A step's gradients cannot be used.
+/// Why a step's gradients cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GradientError {
     /// Some gradients are NaN or infinite.
@@ -20,15 +20,15 @@ pub enum GradientError {
         .parameters.join(", ")
     )]
     NotFinite {
-        /// The norm found.
+        /// The norm.
         norm: f64,
         /// Paths of the parameters whose gradients are not finite.
         parameters: Vec<String>,
     },
-    /// The device failed before the norm was known.
+    /// The norm could not be read from the device.
     #[error("the gradient norm could not be read from the device: {0}")]
     Device(#[from] ExecutionError),
-    /// The gradients of the other ranks cannot be had.
+    /// The gradients of the other ranks could not be summed.
     #[error(transparent)]
     Communicator(#[from] CommunicatorError),
 }
@@ -42,7 +42,7 @@ pub struct Norms {
 }
 
 impl Norms {
-    /// Those of `module`'s gradients; none where it has none.
+    /// The norms of `module`'s gradients; `None` if there are no gradients.
     pub fn of<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Self> {
         let mut squares = Squares { gradients, path: Vec::new(), found: Vec::new() };
         module.visit(&mut squares);
@@ -50,15 +50,15 @@ impl Norms {
         (!squares.is_empty()).then(|| Self { paths, squares: Tensor::cat(squares, 0) })
     }
 
-    /// The values to read, `[n]`.
+    /// The squared norms on the device, `[n]`.
     pub fn squares(&self) -> Tensor<1> {
         self.squares.clone()
     }
 
-    /// The norm of all gradients together, given the values of [`Norms::squares`].
+    /// The norm over all parameters, from the values of [`Norms::squares`].
     ///
     /// # Errors
-    /// When it is NaN or infinite, with the parameters at fault.
+    /// [`GradientError::NotFinite`] names the parameters whose gradients are NaN or infinite.
     pub fn whole(&self, squares: &[f64]) -> Result<f64, GradientError> {
         let norm = squares.iter().sum::<f64>().sqrt();
         if norm.is_finite() {
@@ -69,8 +69,8 @@ impl Norms {
     }
 }
 
-/// Measures the L2 norm of all of `module`'s gradients together and, where it exceeds `max_norm`, scales them down to
-/// it, without a read from the device: what was measured is returned unread.
+/// Scales `module`'s gradients down to the global L2 norm `max_norm` where theirs is larger. The norms stay on the device
+/// until they are read.
 pub fn clip_gradients<M: Module>(
     module: &M,
     mut gradients: GradientsParams,
@@ -85,7 +85,7 @@ pub fn clip_gradients<M: Module>(
     (gradients, norms)
 }
 
-/// Collects each gradient's sum of squares, left on the device.
+/// Collects each gradient's sum of squares, on the device.
 struct Squares<'a> {
     gradients: &'a GradientsParams,
     path: Vec<String>,
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn small_or_unlimited_gradients_are_left_alone() {
+    fn small_or_unlimited_gradients_are_unchanged() {
         for limit in [Some(7.0), None] {
             let (layer, gradients) = given(1.0, 4.0);
             let (gradients, norms) = clip_gradients(&layer, gradients, limit);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parameter_at_fault_is_named() {
+    fn the_parameter_that_is_not_finite_is_named() {
         for bad in [f32::NAN, f32::INFINITY] {
             let (layer, gradients) = given(1.0, bad);
             let (_, norms) = clip_gradients(&layer, gradients, Some(1.0));

@@ -1,4 +1,4 @@
-//! Why a run cannot start or go on.
+//! Why a run cannot start or continue.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::WrongScale;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::masking::ScaleError;
+use explainer_zoo::feature_extractor::FeatureError;
 use explainer_zoo::path_integral::SiteError;
 use explainer_zoo::training::OptimizerError;
 
@@ -19,74 +20,74 @@ use crate::data::DataError;
 use crate::distributed::CommunicatorError;
 use explainer_metrics::MetricError;
 
-/// What ends a run early. Everything earned before it is in the output folder.
+/// Why a run ends early. Its checkpoints and its log up to then are in the output folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
-    /// The device cannot be had.
+    /// The device is not available.
     #[error(transparent)]
     NoDevice(#[from] DeviceError),
     /// The backbone cannot be loaded.
     #[error(transparent)]
     Backbone(#[from] BackboneError),
-    /// The class names cannot be read or do not fit.
+    /// The class names cannot be read, or their number is not the classifier's.
     #[error(transparent)]
     Classes(#[from] ClassesError),
     /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The auxiliary cannot be loaded, or does not go with the backbone.
+    /// The auxiliary cannot be loaded, or does not fit the backbone.
     #[error(transparent)]
     Auxiliary(#[from] AuxiliaryError),
-    /// An auxiliary's taps do not come to one side.
+    /// An auxiliary's taps do not have one common size.
     #[error("auxiliary.taps: {0}")]
     Scale(#[from] WrongScale),
-    /// The backbone's taps cannot carry a masking model.
+    /// The backbone's taps do not fit a masking model.
     #[error("backbone.taps: {0}")]
     Scales(#[from] ScaleError),
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     Taps(#[from] NotSquare),
-    /// A backbone with position embeddings takes one size of image only.
+    /// The backbone has position embeddings and takes one image size only.
     #[error("backbone {backbone} takes images of {expected} pixels, data.crop is {found}; leave data.crop out")]
     Side {
         /// The backbone.
         backbone: String,
-        /// What it takes.
+        /// Its image size.
         expected: usize,
-        /// What was asked for.
+        /// The configuration's.
         found: usize,
     },
-    /// The head would have nothing to look at.
+    /// The backbone has no taps for the head.
     #[error(
-        "backbone {backbone} shows no taps; export it with some (export_torchscript.py --taps), or use explainer.method \
+        "backbone {backbone} has no taps; export it with some (export_torchscript.py --taps), or use explainer.method \
          ptame, which reads another classifier's"
     )]
     NoTaps {
         /// The backbone.
         backbone: String,
     },
-    /// No feature can be put in the place of a tap.
+    /// The backbone cannot replace a tap's feature map.
     #[error(
-        "{asks} puts another feature in the place of a tap, which backbone {backbone} cannot; write the TorchScript with \
+        "{asks} replaces a tap's feature map, which backbone {backbone} cannot; write the TorchScript with \
          model-zoo/scripts/export_torchscript.py"
     )]
     FixedTaps {
         /// The backbone.
         backbone: String,
-        /// What asks for it.
+        /// The key that needs it.
         asks: &'static str,
     },
-    /// The procedural images have one size.
+    /// The procedural images have one size only.
     #[error(
         "the images of `shapes` have {expected} pixels a side, the crop is {found}; use backbone shapes_resnet without data.crop"
     )]
     Shapes {
         /// Their side.
         expected: usize,
-        /// The crop asked for.
+        /// The crop.
         found: usize,
     },
-    /// The method learns something else than an attention head.
+    /// The method has no attention head.
     #[error(
         "explainer.method is {method}, which has no attention head; choose ttame, tame, ptame, lcam_img or lcam_fm"
     )]
@@ -94,16 +95,16 @@ pub enum FitError {
         /// The method.
         method: &'static str,
     },
-    /// A path of BEE's cannot run where it is to.
+    /// A site of BEE's path integrals does not exist.
     #[error("explainer.sites: {0}")]
     Site(#[from] SiteError),
-    /// BEE cannot learn.
+    /// BEE failed.
     #[error(transparent)]
     Bee(#[from] BeeError),
-    /// The maps cannot be measured.
+    /// A metric failed.
     #[error(transparent)]
     Metric(#[from] MetricError),
-    /// The optimizer's settings are no settings.
+    /// The optimizer cannot be built.
     #[error(transparent)]
     Optimizer(#[from] OptimizerError),
     /// A checkpoint cannot be written or read.
@@ -122,34 +123,34 @@ pub enum FitError {
     },
     /// The loss or a gradient is NaN or infinite.
     #[error(
-        "step {step}: {what}; its images are {}. The checkpoints before it are good: lower optimizer.lr, set \
-         optimizer.clip_norm, or look at these images",
+        "step {step}: {what}; its images are {}. The checkpoints before it are unaffected: lower optimizer.lr, set \
+         optimizer.clip_norm, or check these images",
         images.join(", ")
     )]
     NotFinite {
         /// Number of the step, from 1.
         step: usize,
-        /// What was found.
+        /// The value and its name.
         what: String,
-        /// The batch.
+        /// The images of the batch.
         images: Vec<String>,
     },
-    /// No step could be made.
+    /// No training image can be read.
     #[error("not one of the training images can be read; the first: {0}")]
     NothingRead(String),
     /// The device failed while computing.
     #[error("the device failed: {0}")]
     Device(String),
-    /// burn-train stopped for a reason of its own.
+    /// The run cannot continue for an internal reason.
     #[error("training stopped: {0}")]
     Stopped(String),
     /// A collective failed, or another rank did.
     #[error(transparent)]
     Communicator(#[from] CommunicatorError),
-    /// A batch cannot be shared equally.
+    /// The batch cannot be divided equally.
     #[error(
-        "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it is the whole batch's, of \
-         which each has a part: take a multiple of {ranks}, or another number of processes"
+        "train.batch_size is {batch_size}, which {ranks} processes cannot share equally; it counts the images of the whole \
+         batch, of which each process has a part: take a multiple of {ranks}, or another number of processes"
     )]
     Shares {
         /// The batch size.
@@ -157,7 +158,7 @@ pub enum FitError {
         /// How many processes there are.
         ranks: usize,
     },
-    /// The method is trained by one process.
+    /// The method trains in one process only.
     #[error(
         "explainer.method {method} is trained by one process, {ranks} were started; ttame, tame, ptame, lcam_img and lcam_fm \
          can be trained by several"
@@ -168,7 +169,7 @@ pub enum FitError {
         /// How many processes there are.
         ranks: usize,
     },
-    /// Clean passes are kept by one process.
+    /// The cache of clean passes works in one process only.
     #[error(
         "data.cache is for one process, {ranks} were started, each of which would see other images in each epoch; remove it"
     )]
@@ -176,7 +177,7 @@ pub enum FitError {
         /// How many processes there are.
         ranks: usize,
     },
-    /// The ranks have set up different runs.
+    /// The ranks have loaded different runs.
     #[error(
         "rank {rank} would train another run than rank 0 (its configuration, weights or training images differ); start all \
          ranks with the same arguments, and let all see the same files"
@@ -185,7 +186,19 @@ pub enum FitError {
         /// The first rank that differs.
         rank: usize,
     },
+    /// Another process writes to the output folder.
+    #[error("{}: another run is writing to this folder; wait for its end, or choose another --output", .0.display())]
+    Locked(PathBuf),
     /// The output folder belongs to an earlier run.
     #[error("{}: holds checkpoints of a run; continue it with --resume auto, or choose another --output", .0.display())]
     Occupied(PathBuf),
+}
+
+impl From<FeatureError> for FitError {
+    fn from(error: FeatureError) -> Self {
+        match error {
+            FeatureError::Backbone(error) => error.into(),
+            FeatureError::Adapter(error) => error.into(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Gradients of several processes, and of several walks through the graph, as one.
+//! Sums of gradients: over ranks, and over several backward passes.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -7,7 +7,7 @@ use burn::tensor::{ExecutionError, Tensor, TensorData};
 use super::clip::GradientError;
 use crate::distributed::ProcessGroup;
 
-/// A rank's gradients on their way through the sum of all ranks': flattened in the module's order, behind other values.
+/// A rank's gradients as one vector for the all-reduce: other values first, then the gradients in the module's order.
 #[derive(Debug)]
 pub struct Flat {
     values: Vec<f32>,
@@ -16,19 +16,19 @@ pub struct Flat {
 }
 
 impl Flat {
-    /// The gradients of `module`'s parameters, and the values `beside` them.
+    /// The gradients of `module`'s parameters, behind the values `beside`.
     pub fn new<M: Module>(module: &M, gradients: &GradientsParams, beside: Vec<f32>) -> Self {
         let mut flat = Flatten { gradients, beside: beside.len(), values: beside, failure: None };
         module.visit(&mut flat);
         Self { values: flat.values, beside: flat.beside, failure: flat.failure }
     }
 
-    /// Sums over all ranks. One whose device has failed takes part, so that the others need not wait for it: it is told
+    /// Sums over all ranks. A rank whose device has failed takes part, so that the others do not wait, and returns its error
     /// afterwards.
     ///
     /// # Errors
     /// [`GradientError::Device`] and [`GradientError::Communicator`].
-    pub fn sum(&mut self, group: &ProcessGroup) -> Result<(), GradientError> {
+    pub fn all_reduce_sum(&mut self, group: &ProcessGroup) -> Result<(), GradientError> {
         let sum = group.all_reduce_sum(&mut self.values);
         match self.failure.take() {
             Some(failure) => Err(failure.into()),
@@ -36,7 +36,7 @@ impl Flat {
         }
     }
 
-    /// Puts the gradients back in the place of those that they came from; the values beside them.
+    /// Replaces `gradients` by the sums; returns the other values.
     pub fn restore<M: Module>(self, module: &M, gradients: &mut GradientsParams) -> Vec<f32> {
         let mut beside = self.values;
         let rest = beside.split_off(self.beside.min(beside.len()));
@@ -45,7 +45,7 @@ impl Flat {
     }
 }
 
-/// Adds what `more` has to `gradients`, of `module`'s parameters.
+/// Adds the gradients `more` of `module`'s parameters to `gradients`.
 pub fn add_gradients<M: Module>(module: &M, gradients: &mut GradientsParams, more: GradientsParams) {
     module.visit(&mut Add { gradients, more });
 }
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn every_rank_has_the_sum() {
+    fn every_rank_gets_the_sum() {
         let sums: Vec<_> = std::thread::scope(|scope| {
             let rank = |ranks: ThreadCommunicator| {
                 scope.spawn(move || {
                     let group = ProcessGroup::new(ranks);
                     let (layer, mut gradients) = given(1.0 + group.rank() as f32, 10.0);
                     let mut flat = Flat::new(&layer, &gradients, vec![0.5, group.rank() as f32]);
-                    flat.sum(&group).unwrap();
+                    flat.all_reduce_sum(&group).unwrap();
                     let beside = flat.restore(&layer, &mut gradients);
                     (read(&layer, &gradients), beside)
                 })
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn two_walks_add_up() {
+    fn two_backward_passes_add_up() {
         let (layer, mut gradients) = given(1.0, 2.0);
         let bias = layer.bias.as_ref().unwrap().id;
         gradients.remove::<1>(bias);

@@ -6,7 +6,7 @@ use explainer_zoo::artifact::{Artifact, ArtifactError, lightning};
 use explainer_zoo::device::Compute;
 
 use super::FitError;
-use super::classifier::Classifier;
+use super::classifier::ExplainedClassifier;
 use crate::config::{Config, ExplainerConfig};
 
 /// What was made of a checkpoint.
@@ -29,10 +29,10 @@ pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool
         return Err(FitError::NoHead { method: config.explainer.method() });
     }
     let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };
-    let classifier = Classifier::load(config, compute, quiet)?;
-    let side = classifier.preprocessing.crop;
+    let classifier = ExplainedClassifier::load(config, compute, quiet)?;
+    let side = classifier.extractor.preprocessing.crop;
     let lightning::Imported { head, ignored } =
-        lightning::import(checkpoint, classifier.method, &classifier.tap_specs, side, &compute.device)?;
+        lightning::import(checkpoint, classifier.method, &classifier.extractor.tap_specs(), side, &compute.device)?;
     let shape = head.config().clone();
     if shape.branches == config.explainer.is_lcam() {
         let expected = if shape.branches {
@@ -48,10 +48,10 @@ pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool
         let expected = format!("{}, the size that follows from the taps; remove explainer.map_size", shape.map_size[0]);
         return Err(wrong("head.map_size", own.to_string(), &expected).into());
     }
-    let mut about = classifier.describe(config, shape);
+    let mut about = classifier.artifact_config(config, shape);
     // The weights are recorded from these very classifiers: only names, channels and classes can differ.
-    let _ = about.verify_backbone(classifier.backbone.spec())?;
-    if let Some(auxiliary) = &classifier.auxiliary {
+    let _ = about.verify_backbone(classifier.extractor.backbone.spec())?;
+    if let Some(auxiliary) = &classifier.extractor.auxiliary {
         let _ = about.verify_auxiliary(auxiliary.backbone.spec())?;
     }
     let file = checkpoint.file_name().unwrap_or(checkpoint.as_os_str()).to_string_lossy();

@@ -1,28 +1,34 @@
-//! Fitting an explainer: the training step, the loop around it, optimizers, schedules, checkpoints; import of heads.
+//! Training of an explainer: `training_loop` is the loop, `run` leads from a configuration through its phases to an
+//! artifact, `step` has the training step of each family.
 
-pub mod batches;
+mod batches;
 pub mod bee;
 mod cache;
 pub mod checkpoint;
 mod classifier;
-pub mod clip;
-pub mod context;
-mod course;
+mod clip;
+mod context;
 mod error;
-mod first;
-pub mod gradients;
-mod identity;
+mod gradients;
 mod import;
+mod learner;
 mod log;
+mod metrics;
+mod output;
+mod pending;
 mod phase;
-pub mod progress;
+mod progress;
 mod run;
-mod schedule_step;
 mod setup;
 pub mod step;
-pub mod strategy;
-pub mod trainee;
+mod training_loop;
+mod validation;
 
+pub use cache::{CachedPass, CleanCache};
+pub use clip::{GradientError, clip_gradients};
+pub use context::Context;
 pub use error::FitError;
 pub use import::{Imported, import};
-pub use run::{Finished, ResumeFrom, run, run_together};
+pub use metrics::{Report, StepMetrics, StepOutput};
+pub use output::ResumeFrom;
+pub use run::{Finished, run, run_in_group};

@@ -1,38 +1,34 @@
-//! A whole run: from its configuration to an artifact.
+//! A run from its configuration to an artifact.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use burn::module::Module;
+use burn::optim::OptimizerRecord;
+use burn::store::ModuleRecord;
+use burn::tensor::{Bytes, Device, Tensor};
 use burn::train::Interrupter;
 use explainer_zoo::artifact::Artifact;
+use explainer_zoo::explainer::AnyHead;
+use explainer_zoo::explainer::tame::FuseInit;
+use explainer_zoo::feature_extractor::{FeatureExtractor, Features};
 
 use super::FitError;
-use super::batches::Batches;
-use super::checkpoint::{self, Checkpoint, CheckpointError, Identity, State, Store};
-use super::context::Context;
-use super::course::{Course, Position};
-use super::first;
-use super::identity::identity;
+use super::batches::{BrokenImages, TrainingBatches};
+use super::checkpoint::{self, Checkpoint, State};
+use super::learner::{Learner, TrainedHead, not_encoded};
+use super::log::MetricsLog;
+use super::output::{OutputFolder, ResumeFrom};
+use super::pending::PendingMetrics;
 use super::phase::Phase;
-use super::setup::{Setup, share, validated, validation};
-use super::trainee::Trainee;
+use super::progress::{ConsoleRenderer, TrainingProgress};
+use super::setup::{Components, validation, validation_images};
+use super::training_loop::{Clock, TrainingLoop};
+use super::validation::{ValidationSet, predicted_maps};
 use crate::config::{Config, ExplainerConfig};
-use crate::data::{Broken, ImageSet};
+use crate::data::{Broken, ImageSet, Plan};
 use crate::distributed::ProcessGroup;
-
-/// Where a run goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResumeFrom {
-    /// The beginning; an output folder that already holds checkpoints is refused.
-    Start,
-    /// The newest valid checkpoint in the output folder, or the beginning if there is none.
-    Newest,
-    /// This checkpoint.
-    Path(PathBuf),
-}
 
 /// What a run leaves behind.
 #[derive(Debug)]
@@ -45,20 +41,31 @@ pub struct Finished {
     pub broken: Vec<Broken>,
     /// Time spent waiting for images.
     pub waited: Duration,
-    /// Messages for the user: checkpoints passed over, and where the run started.
+    /// Messages for the user: checkpoints that were skipped, and where the run started.
     pub notes: Vec<String>,
-    /// The trained head in its surroundings, for what is reported of it.
-    pub trainee: Trainee,
-    /// Those surroundings.
-    pub context: Arc<Context>,
+    /// The trained head: the best one, on rank 0.
+    pub head: AnyHead,
+    /// The frozen classifiers that it explains.
+    pub extractor: FeatureExtractor,
+    /// Where tensors live, without autodiff.
+    pub device: Device,
     /// The validation images.
     pub valid: Arc<dyn ImageSet>,
     /// Images in a validation batch.
     pub batch_size: usize,
-    /// Images that the explainer has learned from, counted at every time.
+    /// Images that the head has learned from, counted each time.
     pub images: usize,
     /// Names of the classifier's classes, where known.
     pub class_names: Option<Vec<String>>,
+}
+
+impl Finished {
+    /// The clean pass of pixels `[B,3,H,W]` in 0..=1 and the head's maps `[B,1,h,w]` of each image's predicted class.
+    pub fn explain(&self, pixels: Tensor<4>) -> (Features, Tensor<4>) {
+        let features = self.extractor.extract(pixels);
+        let maps = predicted_maps(&self.head, &features);
+        (features, maps)
+    }
 }
 
 /// Trains as `config` says, in one process. `interrupter` stops the run after a step, with a checkpoint.
@@ -66,15 +73,15 @@ pub struct Finished {
 /// # Errors
 /// [`FitError`]; checkpoints and the log up to then are in the output folder.
 pub fn run(config: &Config, from: &ResumeFrom, quiet: bool, interrupter: &Interrupter) -> Result<Finished, FitError> {
-    run_together(config, from, quiet, interrupter, &ProcessGroup::single())
+    run_in_group(config, from, quiet, interrupter, &ProcessGroup::single())
 }
 
-/// As [`run`], as one of the processes of `group`, all of which call it with the same configuration. Each reads its share of
-/// every batch; the first one writes, and what it returns is the run's.
+/// As [`run`], as one rank of `group`. All ranks call it with the same configuration. Each reads its share of every batch;
+/// rank 0 writes.
 ///
 /// # Errors
-/// As [`run`]. [`ProcessGroup::failed_together`] tells whether all have failed together.
-pub fn run_together(
+/// As [`run`]. [`ProcessGroup::failed_together`] tells whether all ranks know the error.
+pub fn run_in_group(
     config: &Config,
     from: &ResumeFrom,
     quiet: bool,
@@ -82,111 +89,208 @@ pub fn run_together(
     group: &Arc<ProcessGroup>,
 ) -> Result<Finished, FitError> {
     let quiet = quiet || !group.is_main();
-    let output = config.output_dir().to_path_buf();
-    let prepared = shareable(config, group).and_then(|()| if group.is_main() { writable(&output) } else { Ok(()) });
-    group.all_ok(prepared)?;
-    let setup = Setup::together(config, quiet, group)?;
-    let phases = Phase::all(config, &setup.context, setup.train.len());
+    let (path, keep) = (config.output_dir(), config.train.keep);
+    let output = check_group(config, group).and_then(|()| match group.is_main() {
+        true => OutputFolder::create(path, keep),
+        false => Ok(OutputFolder::unlocked(path, keep)),
+    });
+    let output = group.all_ok(output)?;
+    let components = Components::load(config, quiet, group)?;
+    let phases = Phase::all(config, group, components.train.len());
     let total_steps = phases.last().map_or(0, Phase::end);
-    let run_id =
-        identity(config, setup.context.backbone.as_ref(), setup.context.auxiliary.as_ref(), setup.train.as_ref());
-    let same = group.broadcast(run_id.clone())? == run_id;
-    if let Some(rank) = group.all_gather(&same)?.iter().position(|same| !same) {
-        return group.all_ok(Err(FitError::OtherRun { rank }));
-    }
-    let store = Store::new(output.join("checkpoints"), config.train.keep);
     let mut notes = Vec::new();
     let found = match group.is_main() {
-        true => begin(from, &store, &output, &mut notes, &run_id),
+        true => output.resume(from, &mut notes, |path| checkpoint::load(path, &components.identity)),
         false => Ok(None),
     };
-    let checkpoint = first::checkpoint(group.all_ok(found)?, group)?;
-    let saved = checkpoint.as_ref().is_none_or(|found| store.holds(found));
-    let state = checkpoint.as_ref().map_or_else(|| State::start(run_id, total_steps), |found| found.state.clone());
+    let found = broadcast_checkpoint(group.all_ok(found)?.map(|(_, found)| found), group)?;
 
-    let mut course = Course {
-        config,
-        head: &setup.head,
-        group,
-        device: &setup.context.device,
-        train: setup.train.clone(),
-        valid: Batches::new(validated(config, &setup.valid), share(validation(config), group), 0),
-        output: &output,
-        store: &store,
-        quiet,
-        interrupter,
-        saved,
-        broken: Vec::new(),
-        waited: Duration::ZERO,
-    };
-    let mut at = Position { state, head: None, optimizer: None, best: None };
-    if let Some(Checkpoint { head, optimizer, .. }) = checkpoint {
-        (at.head, at.optimizer) = (Some(head), Some(optimizer));
+    let mut run = TrainingRun::new(config, &components, &output, total_steps, group)?;
+    let (mut head, mut optimizer) = (None, None);
+    if let Some(found) = found {
+        run.saved = output.store.holds(&found).then_some((found.state.step, found.state.validation_due));
+        run.state = found.state;
+        (head, optimizer) = (Some(found.head), Some(found.optimizer));
     }
-    let mut last = None;
+    let mut trained = None;
     for (number, phase) in phases.iter().enumerate() {
-        let done = at.state.step >= phase.end() && phase.steps > 0;
+        let done = run.state.step >= phase.end() && phase.steps > 0;
         if done && number + 1 < phases.len() {
             continue;
         }
-        let (trainee, next) = course.run(phase, at)?;
-        at = next;
-        last = Some((trainee, phase));
-        if at.state.step < phase.end() {
+        let last = run.train(phase, head.take(), optimizer.take(), quiet, interrupter)?;
+        head = Some(last.clone().into_record());
+        trained = Some((last, phase));
+        if run.state.step < phase.end() {
             break; // stopped
         }
     }
-    let Some((last, phase)) = last else { return Err(FitError::Stopped("it has no phase".into())) };
-    let Course { broken, waited, .. } = course;
-    let Position { mut state, best, .. } = at;
-    let trainee = match (best, &state.best) {
-        (Some(best), _) => best,
-        (None, _) if !group.is_main() => last,
-        // The best came before the checkpoint that this run went on from.
-        (None, Some(best)) => match checkpoint::load(&store.path(best.step), &state.run.clone()) {
-            Ok(found) => last.clone().load_record(found.head),
-            Err(error) => {
-                notes.push(format!("the best checkpoint cannot be read, the last head is exported: {error}"));
-                state.best = None; // its figures are not those of the exported head
-                last
-            }
-        },
-        (None, None) => last,
-    };
+    let Some((last, phase)) = trained else { return Err(FitError::Stopped("it has no phase".into())) };
+    let head = run.best_head(last, &mut notes);
+    let TrainingRun { state, broken, waited, .. } = run;
     let made = |phase: &Phase| state.step.clamp(phase.first, phase.end()) - phase.first;
     let images: usize = phases.iter().map(|phase| made(phase) * phase.plan.batch_size).sum();
-    let mut finished = Finished {
-        artifact: None,
-        broken,
-        waited,
-        notes,
-        trainee,
-        context: phase.context.clone(),
-        valid: setup.valid.clone(),
-        batch_size: config.train.batch_size,
-        images: images.saturating_sub(state.skipped * phase.plan.batch_size),
-        class_names: setup.classifier.class_names.clone(),
-        state,
-    };
-    let done = finished.state.step >= total_steps && !finished.state.validation_due;
-    if let Some(cache) = &finished.context.cache {
+    let done = state.step >= total_steps && !state.validation_due;
+    if let Some(cache) = &components.context.cache {
         if let Some(failure) = cache.failure() {
-            finished.notes.push(format!("data.cache: clean passes could not be kept, they were repeated: {failure}"));
+            notes.push(format!("data.cache: clean passes could not be kept, they were repeated: {failure}"));
         }
         if done {
             cache.remove(); // before the artifact, which needs room too
         }
     }
     let artifact = match done && group.is_main() {
-        true => export(config, &setup, &finished, &output).map(Some),
+        true => export(config, &components, &head, &state, &output).map(Some),
         false => Ok(None),
     };
-    finished.artifact = group.all_ok(artifact)?;
-    Ok(finished)
+    Ok(Finished {
+        artifact: group.all_ok(artifact)?,
+        broken,
+        waited,
+        notes,
+        head,
+        extractor: components.context.extractor.clone(),
+        device: components.context.device.clone(),
+        valid: components.valid.clone(),
+        batch_size: config.train.batch_size,
+        images: images.saturating_sub(state.skipped * phase.plan.batch_size),
+        class_names: components.classifier.class_names.clone(),
+        state,
+    })
 }
 
-/// Refuses what several processes cannot train, or not in equal shares.
-fn shareable(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
+/// A run on its way through its phases. Each phase has its own optimizer, and continues with the head of the last one.
+struct TrainingRun<'a> {
+    config: &'a Config,
+    components: &'a Components,
+    output: &'a OutputFolder,
+    log: MetricsLog,
+    /// Where the run stands.
+    state: State,
+    /// Step of the last checkpoint in the output folder, and whether its validation is due. The start needs no checkpoint.
+    saved: Option<(usize, bool)>,
+    /// The head of the best validation, if this process has made it.
+    best: Option<TrainedHead>,
+    /// Images that could not be read, of all ranks.
+    broken: Vec<Broken>,
+    /// Time spent waiting for images.
+    waited: Duration,
+}
+
+impl<'a> TrainingRun<'a> {
+    fn new(
+        config: &'a Config,
+        components: &'a Components,
+        output: &'a OutputFolder,
+        total_steps: usize,
+        group: &Arc<ProcessGroup>,
+    ) -> Result<Self, FitError> {
+        Ok(Self {
+            config,
+            components,
+            output,
+            log: MetricsLog::open(&output.path, group)?,
+            state: State::start(components.identity.clone(), total_steps),
+            saved: Some((0, false)),
+            best: None,
+            broken: Vec::new(),
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// Trains to the end of `phase`, or until the run is asked to stop. `head` and `optimizer` are those of a checkpoint, or
+    /// the head of the last phase.
+    fn train(
+        &mut self,
+        phase: &Phase,
+        head: Option<ModuleRecord>,
+        optimizer: Option<OptimizerRecord>,
+        quiet: bool,
+        interrupter: &Interrupter,
+    ) -> Result<TrainedHead, FitError> {
+        let (config, components) = (self.config, self.components);
+        let context = &components.context;
+        let group = context.group.as_ref();
+        let from = self.state.step.saturating_sub(phase.first);
+
+        let fresh = components.head.explainer(config.train.seed, &context.device.clone().autodiff());
+        let fresh = match config.explainer.fuse_init() {
+            FuseInit::Uniform => fresh,
+            FuseInit::Zero => fresh.with_zero_fuser(),
+        };
+        let mut learner = Learner::new(fresh.synchronised(context.sync.as_ref()), phase)?;
+        if let Some(head) = head {
+            learner.load_head(head);
+        }
+        // A phase begins with a new optimizer: the checkpoint's is the last phase's.
+        if let Some(optimizer) = optimizer.filter(|_| from > 0) {
+            learner.load_optimizer(optimizer);
+        }
+        learner.broadcast(group)?;
+
+        let images = [phase.steps, from].map(|steps| steps * phase.plan.batch_size);
+        let renderer = ConsoleRenderer::new(images.into(), self.state.step, config.train.log_every, quiet);
+        let validation = ValidationSet {
+            set: validation_images(config, &components.valid),
+            plan: Plan { share: (group.rank(), group.size()), ..validation(config) },
+            broken: BrokenImages::default(),
+        };
+        let mut steps = TrainingLoop {
+            config,
+            context,
+            phase,
+            learner,
+            batches: TrainingBatches::new(context, components.train.clone(), phase.plan.clone(), phase.first, from)?,
+            validation,
+            images: components.train.as_ref(),
+            output: self.output,
+            log: &mut self.log,
+            progress: TrainingProgress::new(phase.task.report(), Box::new(renderer)),
+            interrupter,
+            clock: Clock::start(self.state.seconds),
+            state: self.state.clone(),
+            saved: self.saved,
+            best: self.best.take(),
+            pending: PendingMetrics::default(),
+            stopped: false,
+        };
+        steps.run()?;
+        let TrainingLoop { learner, batches, validation, state, saved, best, .. } = steps;
+        (self.state, self.saved, self.best) = (state, saved, best);
+        self.waited += batches.waited();
+        let own: Vec<Broken> = batches.broken().iter().chain(validation.broken.images()).cloned().collect();
+        for broken in group.all_gather(&own)?.concat() {
+            // Another rank, or an earlier phase, may have met it too.
+            if !self.broken.contains(&broken) {
+                self.broken.push(broken);
+            }
+        }
+        Ok(learner.trained())
+    }
+
+    /// The head to export: on rank 0 that of the best validation, otherwise the last one.
+    fn best_head(&mut self, last: TrainedHead, notes: &mut Vec<String>) -> AnyHead {
+        let best = match (self.best.take(), &self.state.best) {
+            (Some(best), _) => best,
+            // The best validation came before the checkpoint that this run was resumed from.
+            (None, Some(best)) if self.components.context.group.is_main() => {
+                match checkpoint::load(&self.output.store.path(best.step), &self.components.identity) {
+                    Ok(found) => last.load_record(found.head),
+                    Err(error) => {
+                        notes.push(format!("the best checkpoint cannot be read, the last head is exported: {error}"));
+                        self.state.best = None; // its figures are not those of the exported head
+                        last
+                    }
+                }
+            }
+            _ => last,
+        };
+        best.head
+    }
+}
+
+/// Refuses runs that several ranks cannot train, or not with equal shares.
+fn check_group(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
     let (ranks, batch_size) = (group.size(), config.train.batch_size);
     match &config.explainer {
         _ if group.is_single() => Ok(()),
@@ -199,69 +303,48 @@ fn shareable(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
     }
 }
 
-/// Refuses an output folder that cannot be written: better now than after the first epoch.
-fn writable(output: &Path) -> Result<(), FitError> {
-    let refused = |source| FitError::Output { path: output.into(), source };
-    fs::create_dir_all(output).map_err(refused)?;
-    tempfile::tempfile_in(output).map_err(refused)?;
-    Ok(())
-}
-
-/// The checkpoint to go on from. Makes the output folder this run's.
-fn begin(
-    from: &ResumeFrom,
-    store: &Store,
-    output: &Path,
-    notes: &mut Vec<String>,
-    run: &Identity,
-) -> Result<Option<Checkpoint>, FitError> {
-    store.restore()?;
-    let found = start(from, store, output, notes, |path| checkpoint::load(path, run))?;
-    store.sweep(); // the folder is this run's
-    Ok(found.map(|(_, found)| found))
-}
-
-/// The checkpoint to go on from, as `load` reads it, and where it lies.
-pub(super) fn start<T>(
-    from: &ResumeFrom,
-    store: &Store,
-    output: &Path,
-    notes: &mut Vec<String>,
-    load: impl Fn(&Path) -> Result<T, CheckpointError>,
-) -> Result<Option<(PathBuf, T)>, FitError> {
-    match from {
-        ResumeFrom::Start if store.steps().is_empty() => Ok(None),
-        ResumeFrom::Start => Err(FitError::Occupied(output.into())),
-        ResumeFrom::Path(path) => Ok(Some((path.clone(), load(path)?))),
-        ResumeFrom::Newest => {
-            let (found, mut passed_over) = store.newest(|path| Ok((path.to_path_buf(), load(path)?)));
-            // A fresh start would take the folder from the run that it belongs to.
-            if found.is_none()
-                && let Some(at) = passed_over.iter().position(CheckpointError::is_foreign)
-            {
-                return Err(passed_over.swap_remove(at).into());
-            }
-            notes.extend(passed_over.iter().map(|error| format!("passed over a checkpoint: {error}")));
-            match &found {
-                Some((path, _)) => notes.push(format!("resumed from {}", path.display())),
-                None => notes.push("no checkpoint to resume from: a fresh start".into()),
-            }
-            Ok(found)
-        }
+/// The checkpoint that rank 0 has found.
+fn broadcast_checkpoint(found: Option<Checkpoint>, group: &ProcessGroup) -> Result<Option<Checkpoint>, FitError> {
+    if group.is_single() {
+        return Ok(found);
     }
+    let position: Option<(PathBuf, State)> =
+        group.broadcast(found.as_ref().map(|found| (found.path.clone(), found.state.clone())))?;
+    let encoded = match found {
+        None => Ok((Vec::new(), Vec::new())),
+        Some(found) => found
+            .head
+            .into_bytes()
+            .map_err(not_encoded)
+            .and_then(|head| Ok((head.to_vec(), found.optimizer.into_bytes().map_err(not_encoded)?.to_vec()))),
+    };
+    let (head, optimizer) = group.all_ok(encoded)?;
+    let Some((path, state)) = position else { return Ok(None) };
+    let [head, optimizer] =
+        [group.broadcast_bytes(head)?, group.broadcast_bytes(optimizer)?].map(Bytes::from_bytes_vec);
+    let decoded = ModuleRecord::from_bytes(head).map_err(not_encoded).and_then(|head| {
+        Ok(Checkpoint { head, optimizer: OptimizerRecord::from_bytes(optimizer).map_err(not_encoded)?, path, state })
+    });
+    group.all_ok(decoded).map(Some)
 }
 
-fn export(config: &Config, setup: &Setup, finished: &Finished, output: &Path) -> Result<PathBuf, FitError> {
-    let head = finished.trainee.head.clone();
-    let mut about = setup.classifier.describe(config, setup.head.clone());
-    about.figures.insert("training steps".into(), finished.state.steps_made() as f64);
-    about.figures.insert("training seconds".into(), finished.state.seconds.round());
-    about.figures.insert("training images".into(), setup.train.len() as f64);
-    if let Some(best) = &finished.state.best {
+/// Writes the artifact.
+fn export(
+    config: &Config,
+    components: &Components,
+    head: &AnyHead,
+    state: &State,
+    output: &OutputFolder,
+) -> Result<PathBuf, FitError> {
+    let mut about = components.classifier.artifact_config(config, components.head.clone());
+    about.figures.insert("training steps".into(), state.steps_made() as f64);
+    about.figures.insert("training seconds".into(), state.seconds.round());
+    about.figures.insert("training images".into(), components.train.len() as f64);
+    if let Some(best) = &state.best {
         about.figures.insert("validation images".into(), best.images as f64);
         about.figures.extend(best.figures.clone());
     }
-    let folder = output.join("artifact");
-    Artifact { config: about, head }.save(&folder, &config.to_yaml().unwrap_or_default())?;
+    let folder = output.path.join("artifact");
+    Artifact { config: about, head: head.clone() }.save(&folder, &config.to_yaml().unwrap_or_default())?;
     Ok(folder)
 }

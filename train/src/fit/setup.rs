@@ -1,4 +1,4 @@
-//! What a run is made of, loaded and checked: classifier, head, images, and how they are read.
+//! Loads and checks what a run is made of: classifiers, the head's shape, images, and how they are read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,78 +10,89 @@ use explainer_zoo::image::Preprocessing;
 
 use super::FitError;
 use super::cache::CleanCache;
-use super::classifier::Classifier;
-use super::context::{Context, Task};
-use super::identity::identity;
+use super::checkpoint::RunIdentity;
+use super::classifier::ExplainedClassifier;
+use super::context::Context;
 use crate::config::{Augment, Config, Data, ExplainerConfig};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, ImageSet, Plan, Scenes, Subset};
 use crate::distributed::{ProcessGroup, own_device, own_threads};
 
-/// The share of a plan that this process reads.
-pub(super) fn share(plan: Plan, group: &ProcessGroup) -> Plan {
-    Plan { rank: group.rank(), world_size: group.size(), ..plan }
-}
-
-/// Everything a run is made of, loaded and checked.
-pub(super) struct Setup {
-    pub classifier: Classifier,
-    pub context: Arc<Context>,
+/// The loaded parts of a run.
+pub(super) struct Components {
+    pub classifier: ExplainedClassifier,
+    pub context: Context,
+    /// The shape of the head.
     pub head: AnyHeadConfig,
     pub train: Arc<dyn ImageSet>,
     pub valid: Arc<dyn ImageSet>,
+    /// What a checkpoint must have been made with.
+    pub identity: RunIdentity,
 }
 
-impl Setup {
-    /// That of one of several processes. The first of each machine goes ahead: what it downloads the others find.
-    pub(super) fn together(config: &Config, quiet: bool, group: &Arc<ProcessGroup>) -> Result<Self, FitError> {
-        let make = || {
+impl Components {
+    /// Loads the parts on all ranks, on the first rank of each machine before the others, which find its downloads.
+    ///
+    /// # Errors
+    /// [`FitError`] of any rank; [`FitError::OtherRun`] if the ranks have loaded different runs.
+    pub fn load(config: &Config, quiet: bool, group: &Arc<ProcessGroup>) -> Result<Self, FitError> {
+        let load = || {
             let device = own_device(&config.device, group)?;
             let compute = Compute::new(&device, own_threads(config.threads, group))?;
-            Self::new(config, &compute.in_precision(config.precision.into())?, quiet, group)
+            Self::load_alone(config, &compute.in_precision(config.precision.into())?, quiet, group)
         };
-        let leads = group.local_rank().0 == 0;
-        let ahead = group.all_ok(if leads { make().map(Some) } else { Ok(None) })?;
-        let own = match ahead {
-            Some(setup) => Ok(setup),
-            None => make(),
+        let (local_rank, _) = group.local_rank();
+        let early = group.all_ok(if local_rank == 0 { load().map(Some) } else { Ok(None) })?;
+        let own = match early {
+            Some(components) => Ok(components),
+            None => load(),
         };
-        group.all_ok(own)
+        let own = group.all_ok(own)?;
+        let same = group.broadcast(own.identity.fingerprint())? == own.identity.fingerprint();
+        match group.all_gather(&same)?.iter().position(|same| !same) {
+            Some(rank) => group.all_ok(Err(FitError::OtherRun { rank })),
+            None => Ok(own),
+        }
     }
 
-    fn new(config: &Config, compute: &Compute, quiet: bool, group: &Arc<ProcessGroup>) -> Result<Self, FitError> {
-        let mut classifier = Classifier::load(config, compute, quiet)?;
-        let (preprocessing, classes) = (&classifier.preprocessing, classifier.backbone.spec().classes);
-        let head = shape(config, &classifier)?;
-        let [train, valid] = sets(config, preprocessing)?;
-        let named = || Some(train.classes().to_vec()).filter(|names| names.len() == classes);
-        classifier.class_names = classifier.class_names.or_else(named);
+    fn load_alone(
+        config: &Config,
+        compute: &Compute,
+        quiet: bool,
+        group: &Arc<ProcessGroup>,
+    ) -> Result<Self, FitError> {
+        let mut classifier = ExplainedClassifier::load(config, compute, quiet)?;
+        let extractor = &classifier.extractor;
+        let (preprocessing, classes) = (&extractor.preprocessing, extractor.backbone.spec().classes);
+        let head = head_config(config, &classifier)?;
+        let [train, valid] = image_sets(config, preprocessing)?;
+        let labelled = || Some(train.classes().to_vec()).filter(|names| names.len() == classes);
+        classifier.class_names = classifier.class_names.or_else(labelled);
+        let auxiliary = classifier.extractor.auxiliary.as_ref().map(|auxiliary| auxiliary.backbone.spec());
+        let specs = [Some(classifier.extractor.backbone.spec()), auxiliary].into_iter().flatten();
+        let weights: String = specs.filter_map(|spec| spec.weights_sha256.as_deref()).collect();
+        let identity = RunIdentity::new(config, weights, train.len(), train.digest());
         let cache = config.data.cache.then(|| {
-            let (backbone, auxiliary) = (&classifier.backbone, classifier.auxiliary.as_ref());
-            let run = identity(config, backbone.as_ref(), auxiliary, train.as_ref());
             let path = config.output_dir().join("clean.cache");
-            Arc::new(CleanCache::new(path, format!("{} {}", run.configuration, run.images_sha256)))
+            Arc::new(CleanCache::new(path, identity.fingerprint()))
         });
+        let synchronised = !group.is_single() && config.distributed.sync_batch_norm;
         let context = Context {
-            backbone: classifier.backbone.clone(),
-            taps: classifier.ids.clone(),
-            adapters: classifier.adapters.clone(),
-            auxiliary: classifier.auxiliary.clone(),
-            task: Task::of(config), // another phase has another
+            extractor: classifier.extractor.clone(),
             device: compute.device.clone(),
-            clip_norm: config.optimizer.clip_norm(),
-            sync: (!group.is_single() && config.distributed.sync_batch_norm).then(|| SyncBatchNorm::new(group.clone())),
             group: group.clone(),
+            sync: synchronised.then(|| SyncBatchNorm::new(group.clone())),
             cache,
         };
-        Ok(Self { classifier, context: Arc::new(context), head, train, valid })
+        Ok(Self { classifier, context, head, train, valid, identity })
     }
 }
 
-/// The shape of the explainer.
-fn shape(config: &Config, classifier: &Classifier) -> Result<AnyHeadConfig, FitError> {
+/// The shape of the head.
+fn head_config(config: &Config, classifier: &ExplainedClassifier) -> Result<AnyHeadConfig, FitError> {
+    let extractor = &classifier.extractor;
     let (taps, classes, side) =
-        (&classifier.tap_specs, classifier.backbone.spec().classes, classifier.preprocessing.crop);
+        (&extractor.tap_specs(), extractor.backbone.spec().classes, extractor.preprocessing.crop);
     if let ExplainerConfig::MaskingModel(section) = &config.explainer {
         return Ok(section.shape(taps, classes, side)?.into());
     }
@@ -97,7 +108,7 @@ fn shape(config: &Config, classifier: &Classifier) -> Result<AnyHeadConfig, FitE
     Ok(head.into())
 }
 
-/// How training images are read, so many a batch.
+/// How training images are read.
 pub(super) fn training(config: &Config, batch_size: usize, epochs: usize) -> Plan {
     let has = |augment| config.data.augment.contains(&augment);
     let mut plan = Plan::training(batch_size, epochs, config.train.seed);
@@ -115,8 +126,8 @@ pub(super) fn validation(config: &Config) -> Plan {
     plan
 }
 
-/// The validation images that a validation looks at.
-pub(super) fn validated(config: &Config, valid: &Arc<dyn ImageSet>) -> Arc<dyn ImageSet> {
+/// The images of a validation: all, or a seeded sample of `train.validate_images`.
+pub(super) fn validation_images(config: &Config, valid: &Arc<dyn ImageSet>) -> Arc<dyn ImageSet> {
     match config.train.validate_images {
         Some(count) if count < valid.len() => Arc::new(Subset::sample(valid.clone(), count, config.train.seed)),
         _ => valid.clone(),
@@ -124,7 +135,7 @@ pub(super) fn validated(config: &Config, valid: &Arc<dyn ImageSet>) -> Arc<dyn I
 }
 
 /// Training and validation images.
-pub(super) fn sets(config: &Config, preprocessing: &Preprocessing) -> Result<[Arc<dyn ImageSet>; 2], FitError> {
+pub(super) fn image_sets(config: &Config, preprocessing: &Preprocessing) -> Result<[Arc<dyn ImageSet>; 2], FitError> {
     let (data, seed) = (&config.data, config.train.seed);
     Ok([
         images(&data.train, data.train_images, Split::Train, seed, preprocessing)?,

@@ -1,46 +1,19 @@
-//! How a run of BEE shows itself: `metrics.jsonl`, a bar or lines.
+//! Progress and validation lines of a run of BEE.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{IsTerminal, Write, stderr};
-use std::path::PathBuf;
 
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::super::log;
-use super::{FitError, Measured};
+use super::Measured;
 use crate::report::progress::bar;
 
-/// `metrics.jsonl`.
-pub(super) struct Log {
-    path: PathBuf,
-    file: File,
-}
-
-impl Log {
-    pub(super) fn open(path: PathBuf) -> Result<Self, FitError> {
-        let file = log::open(&path).map_err(|source| FitError::Output { path: path.clone(), source })?;
-        Ok(Self { path, file })
-    }
-
-    /// Forces what was told so far to the disk, before a checkpoint says that it was.
-    pub(super) fn sync(&self) -> Result<(), FitError> {
-        self.file.sync_data().map_err(|source| FitError::Output { path: self.path.clone(), source })
-    }
-
-    /// One line, whole, in the file before anything else happens.
-    pub(super) fn line(&mut self, line: &serde_json::Value) -> Result<(), FitError> {
-        let text = format!("{line}\n");
-        self.file.write_all(text.as_bytes()).map_err(|source| FitError::Output { path: self.path.clone(), source })
-    }
-
-    pub(super) fn figures(&mut self, step: usize, measured: &[Measured]) -> Result<(), FitError> {
-        let of =
-            |m: &Measured| (m.metric.name(), json!({"learned": m.learned, "uniform": m.uniform, "images": m.images}));
-        let figures: BTreeMap<&str, serde_json::Value> = measured.iter().map(of).collect();
-        self.line(&json!({"step": step, "validation": figures}))
-    }
+/// The log's line of a validation.
+pub(super) fn figures(step: usize, measured: &[Measured]) -> serde_json::Value {
+    let of = |m: &Measured| (m.metric.name(), json!({"learned": m.learned, "uniform": m.uniform, "images": m.images}));
+    let figures: BTreeMap<&str, serde_json::Value> = measured.iter().map(of).collect();
+    json!({"step": step, "validation": figures})
 }
 
 /// How a run shows itself: a bar on a terminal, lines elsewhere.

@@ -4,7 +4,6 @@ mod log;
 mod setup;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,15 @@ use explainer_zoo::explainer::bee::{BeeSection, Lesson, Metric, Mixtures};
 use serde_json::json;
 
 use super::FitError;
-use super::checkpoint::{self, State, Store};
-use super::identity::identified;
-use super::run::{ResumeFrom, start};
-use super::setup::{training, validated, validation};
+use super::checkpoint::{self, RunIdentity, State, Store};
+use super::log::MetricsLog;
+use super::output::{OutputFolder, ResumeFrom};
+use super::setup::{training, validation, validation_images};
 use crate::config::Config;
 use crate::data::{Batch, Broken, Loader};
+use crate::distributed::ProcessGroup;
 use explainer_metrics::Attributions;
-use log::{Log, Meter};
+use log::{Meter, figures};
 use setup::Setup;
 
 /// The file of a checkpoint that holds what was learned.
@@ -74,21 +74,15 @@ pub fn run(
     interrupter: &Interrupter,
 ) -> Result<Finished, FitError> {
     let compute = Compute::new(&config.device, config.threads)?.in_precision(config.precision.into())?;
-    let output = config.output_dir().to_path_buf();
-    let writable = |source| FitError::Output { path: output.clone(), source };
-    fs::create_dir_all(&output).map_err(writable)?;
-    drop(tempfile::tempfile_in(&output).map_err(writable)?); // better refused now than after the first epoch
-
+    let output = OutputFolder::create(config.output_dir(), config.train.keep)?;
     let setup = Setup::new(config, section, &compute, quiet)?;
     let plan = training(config, config.train.batch_size, config.train.epochs);
     let steps_per_epoch = plan.batches_per_epoch(setup.train.len());
     let (batch_size, total_steps) = (plan.batch_size, steps_per_epoch * plan.epochs);
-    let run_id = identified(config, &setup.weights, setup.train.as_ref());
-    let store = Store::new(output.join("checkpoints"), config.train.keep);
-    store.restore()?;
+    let identity = RunIdentity::new(config, setup.weights.clone(), setup.train.len(), setup.train.digest());
     let mut notes = Vec::new();
-    let found = start(from, &store, &output, &mut notes, |path| {
-        let (state, [bytes]) = checkpoint::load_files(path, &run_id, [MIXTURES])?;
+    let found = output.resume(from, &mut notes, |path| {
+        let (state, [bytes]) = checkpoint::load_files(path, &identity, [MIXTURES])?;
         let origin = path.join(MIXTURES);
         let damaged = |e: explainer_zoo::explainer::bee::BeeError| checkpoint::CheckpointError::Damaged {
             path: origin.clone(),
@@ -96,10 +90,9 @@ pub fn run(
         };
         Ok((state, Mixtures::from_bytes(&bytes, &origin.display().to_string()).map_err(damaged)?))
     })?;
-    store.sweep(); // the folder is this run's
     let (state, mixtures) = match found {
         Some((_, found)) => found,
-        None => (State::start(run_id, total_steps), setup.prior(section, config.train.seed)),
+        None => (State::start(identity, total_steps), setup.prior(section, config.train.seed)),
     };
 
     let first = state.step;
@@ -111,7 +104,7 @@ pub fn run(
         mixtures,
         batch_size,
         steps_per_epoch,
-        log: Log::open(output.join("metrics.jsonl"))?,
+        log: MetricsLog::open(&output.path, &ProcessGroup::single())?,
         every: config.train.log_every,
         progress: Meter::new(total_steps * batch_size, first * batch_size, quiet),
         started: Instant::now(),
@@ -129,7 +122,7 @@ pub fn run(
         let before = run.state.step;
         run.step(&batch)?;
         if run.state.step / config.train.checkpoint_every > before / config.train.checkpoint_every {
-            run.save(&store)?;
+            run.save(&output.store)?;
         }
     }
     let waited = loader.waited();
@@ -137,17 +130,17 @@ pub fn run(
         run.finish(broken.first())?;
     }
     if run.state.step > 0 {
-        run.save(&store)?;
+        run.save(&output.store)?;
     }
     let mut measured = Vec::new();
     let mut artifact = None;
     if run.state.validation_due && !stopped() {
-        let images = validated(config, &setup.valid);
-        if let Some(figures) = setup.measure(&run.mixtures, images, validation(config), &stopped)? {
-            run.log.figures(run.state.step, &figures)?;
+        let images = validation_images(config, &setup.valid);
+        if let Some(found) = setup.measure(&run.mixtures, images, validation(config), &stopped)? {
+            run.log.write(&figures(run.state.step, &found))?;
             run.state.validation_due = false;
-            artifact = Some(setup.export(config, section, &run.state, &run.mixtures, &figures, &output)?);
-            measured = figures;
+            artifact = Some(setup.export(config, section, &run.state, &run.mixtures, &found, &output.path)?);
+            measured = found;
         }
     }
     run.progress.finish();
@@ -162,7 +155,7 @@ struct Run<'a> {
     mixtures: Mixtures,
     batch_size: usize,
     steps_per_epoch: usize,
-    log: Log,
+    log: MetricsLog,
     /// Steps between two lines of the log.
     every: usize,
     progress: Meter,
@@ -178,7 +171,7 @@ impl Run<'_> {
     /// Learns from one batch.
     fn step(&mut self, batch: &Batch) -> Result<(), FitError> {
         for broken in &batch.broken {
-            self.log.line(&json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
+            self.log.write(&json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
         }
         let setup = self.setup;
         let seen = setup.see(batch);
@@ -216,7 +209,7 @@ impl Run<'_> {
             tally.iter().map(|(metric, sum)| (metric.name(), of(sum) / sum.0.max(1) as f64)).collect()
         };
         let (scores, rewards) = (mean(|sum| sum.1), mean(|sum| sum.2 as f64));
-        self.log.line(&json!({
+        self.log.write(&json!({
             "step": self.state.step, "epoch": epoch + 1, "scores": scores, "rewarded": rewards,
             "images_per_second": rate,
         }))?;
@@ -237,7 +230,7 @@ impl Run<'_> {
             return Err(FitError::NothingRead(broken.map(|broken| broken.reason.clone()).unwrap_or_default()));
         }
         if missing > 0 {
-            self.log.line(&json!({"step": self.state.step, "epoch": self.epoch(), "skipped": missing}))?;
+            self.log.write(&json!({"step": self.state.step, "epoch": self.epoch(), "skipped": missing}))?;
         }
         Ok(())
     }

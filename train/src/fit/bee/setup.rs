@@ -17,8 +17,8 @@ use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
 use explainer_zoo::weights::source::Progress;
 
 use super::super::checkpoint::State;
-use super::super::classifier::{class_names, explained, preprocessing};
-use super::super::setup::{sets, validation};
+use super::super::classifier::{class_names, open_backbone, preprocessing};
+use super::super::setup::{image_sets, validation};
 use super::{FitError, Measured};
 use crate::config::Config;
 use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
@@ -47,7 +47,7 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn new(config: &Config, section: &BeeSection, compute: &Compute, quiet: bool) -> Result<Self, FitError> {
         let wanted = &config.backbone;
-        let backbone = explained(wanted, compute, quiet)?;
+        let backbone = open_backbone(wanted, compute, quiet)?;
         let spec = backbone.spec();
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
         let class_names = class_names(wanted, spec.classes)?;
@@ -70,7 +70,7 @@ impl Setup {
         let encoder = Encoder::new(encoder, preprocessing.crop)?;
         let metrics = section.metrics();
         let scores = BeeMetrics::new(&metrics, section.curve_steps)?;
-        let [train, valid] = sets(config, &preprocessing)?;
+        let [train, valid] = image_sets(config, &preprocessing)?;
         let named = || Some(train.classes().to_vec()).filter(|names| names.len() == spec.classes);
         let class_names = class_names.or_else(named);
         let seed = config.train.seed;

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::SCHEMA_VERSION;
+use super::{OLDEST_VERSION, SCHEMA_VERSION};
 
 /// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The operating system refused to read.
+    /// It cannot be read.
     #[error("{}: cannot read the checkpoint: {source}; give a folder step-..., or --resume auto", path.display())]
     Read {
         /// The file.
@@ -16,10 +16,10 @@ pub enum CheckpointError {
         /// The reason.
         source: io::Error,
     },
-    /// The operating system refused to write.
+    /// It cannot be written.
     #[error(
-        "{}: cannot write the checkpoint: {source}; earlier checkpoints are untouched: see to free space and \
-         permissions there and go on with --resume auto",
+        "{}: cannot write the checkpoint: {source}; earlier checkpoints are untouched: free space there, check the \
+         permissions, and resume with --resume auto",
         path.display()
     )]
     Write {
@@ -28,11 +28,12 @@ pub enum CheckpointError {
         /// The reason.
         source: io::Error,
     },
-    /// Its format is another one.
+    /// It has another format.
     #[error(
-        "{}: the checkpoint has format {found}, this program reads format {}; go on with the version of this program \
+        "{}: the checkpoint has format {found}, this program reads formats {} to {}; resume with the version of this program \
          that wrote it, or choose another --output",
         path.display(),
+        OLDEST_VERSION,
         SCHEMA_VERSION
     )]
     Version {
@@ -41,7 +42,7 @@ pub enum CheckpointError {
         /// The format found.
         found: u32,
     },
-    /// A file is not what was written.
+    /// A file is not as it was written.
     #[error("{}: the checkpoint is damaged: {reason}; take an earlier one, or --resume auto", path.display())]
     Damaged {
         /// The file.
@@ -51,13 +52,16 @@ pub enum CheckpointError {
     },
     /// It belongs to another run.
     #[error(
-        "{}: the checkpoint is of a run with another configuration (explainer, backbone, auxiliary, data, objective, \
-         optimizer, schedule or train differ); resume with that run's train.yaml, or choose another --output",
-        path.display()
+        "{}: the checkpoint is of a run with other settings: {}; resume with the settings of then, or choose another \
+         --output",
+        path.display(),
+        first(differences)
     )]
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
+        /// Each key that differs, with both values.
+        differences: Vec<String>,
     },
     /// The training images are no longer those of the run.
     #[error(
@@ -77,7 +81,7 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the checkpoint may well be whole, but not for this run to go on from.
+    /// Whether the checkpoint may be undamaged, but not for this run.
     pub fn is_foreign(&self) -> bool {
         matches!(self, Self::Version { .. } | Self::OtherRun { .. } | Self::OtherImages { .. })
     }
@@ -87,7 +91,17 @@ impl CheckpointError {
     }
 }
 
-/// How as many images as before can still be others.
+/// How the images can differ when their number is the same.
 fn unlike(before: usize, now: usize) -> &'static str {
     if before == now { ", with other names or in another order" } else { "" }
+}
+
+/// The first few of the differences.
+fn first(differences: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match differences.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
 }

@@ -1,4 +1,4 @@
-//! `state.json`: where a run stands, and which run it is.
+//! `state.json`: the position of a run, and which run it is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,27 +8,27 @@ use std::path::Path;
 use explainer_zoo::weights::hash::sha256;
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointError, SCHEMA_VERSION, STATE, SUM};
+use super::{CheckpointError, OLDEST_VERSION, RunIdentity, SCHEMA_VERSION, STATE, SUM};
 
-/// Where a run stands.
+/// The position of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// Version of this format.
     pub schema_version: u32,
-    /// Steps done: the batches `0..step` have been learned from, those without a readable image aside.
+    /// Steps done: the head has learned from the batches `0..step`, except those without a readable image.
     pub step: usize,
     /// Steps of the whole run.
     pub total_steps: usize,
-    /// How many of the steps done had no readable image and were passed over.
+    /// How many of these steps had no readable image and were skipped.
     pub skipped: usize,
-    /// Whether the validation after `step` was not made, or not to its end.
+    /// Whether the validation after `step` is still to be made.
     pub validation_due: bool,
-    /// The run that this is a state of.
-    pub run: Identity,
+    /// The run that this is the state of.
+    pub run: RunIdentity,
     /// The best validation so far.
     pub best: Option<Best>,
-    /// Training time so far in seconds, interruptions left out.
+    /// Training time so far in seconds, without interruptions.
     pub seconds: f64,
     /// SHA-256 of the other files.
     pub files: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ pub struct State {
 
 impl State {
     /// The start of a run.
-    pub fn start(run: Identity, total_steps: usize) -> Self {
+    pub fn start(run: RunIdentity, total_steps: usize) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             step: 0,
@@ -50,53 +50,27 @@ impl State {
         }
     }
 
-    /// Steps that the head was trained in.
+    /// Steps that the head has learned from.
     pub fn steps_made(&self) -> usize {
         self.step.saturating_sub(self.skipped)
     }
 }
 
-/// What determines a run, by which another run's checkpoint is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// SHA-256 of the configuration and the backbone's weights.
-    pub configuration: String,
-    /// Number of training images.
-    pub images: usize,
-    /// SHA-256 of what tells the set of training images from another.
-    pub images_sha256: String,
-}
-
-impl Identity {
-    /// Refuses the checkpoint at `path`, which is of the run `found`, unless it is this very run.
-    pub(super) fn check(&self, found: &Self, path: &Path) -> Result<(), CheckpointError> {
-        if found.configuration != self.configuration {
-            return Err(CheckpointError::OtherRun { path: path.into() });
-        }
-        if found != self {
-            return Err(CheckpointError::OtherImages { path: path.into(), before: found.images, now: self.images });
-        }
-        Ok(())
-    }
-}
-
-/// The step with the best validation figures.
+/// The best validation so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Steps done then.
+    /// Its step.
     pub step: usize,
-    /// AD(50) then, in percent; lower is better.
+    /// Its AD(50) in percent; lower is better.
     pub ad50: f64,
-    /// Validation images that the figures were measured on.
+    /// The number of its images.
     pub images: usize,
-    /// All figures then, by name.
+    /// All its figures, by name.
     pub figures: BTreeMap<String, f64>,
 }
 
-/// Reads the state alone. Its checksum is looked at first, then the version: what else another one holds is not for this
-/// program to say.
+/// Reads the state alone: its checksum first, then the version, then the rest.
 ///
 /// # Errors
 /// [`CheckpointError::Read`], [`CheckpointError::Version`] and [`CheckpointError::Damaged`].
@@ -117,7 +91,7 @@ pub fn read_state(folder: &Path) -> Result<State, CheckpointError> {
         compare(&bytes, expected).map_err(damaged)?;
     }
     let Version { schema_version: found } = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-    if found != SCHEMA_VERSION {
+    if !(OLDEST_VERSION..=SCHEMA_VERSION).contains(&found) {
         return Err(CheckpointError::Version { path: path.clone(), found });
     }
     if sum.is_none() {
@@ -126,7 +100,7 @@ pub fn read_state(folder: &Path) -> Result<State, CheckpointError> {
     serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))
 }
 
-/// What is wrong with bytes whose SHA-256 should be `expected`.
+/// Compares the SHA-256 of `bytes` with `expected`.
 pub(super) fn compare(bytes: &[u8], expected: &str) -> Result<(), String> {
     let found = sha256(bytes);
     if found == expected { Ok(()) } else { Err(format!("its SHA-256 is {found}, {expected} was written")) }

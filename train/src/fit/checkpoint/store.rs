@@ -1,4 +1,4 @@
-//! The folder of a run's checkpoints: written whole, a few kept, the newest found.
+//! The folder of a run's checkpoints: each is written completely, a few are kept, the newest is found.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use explainer_zoo::weights::hash::sha256;
 use super::{Checkpoint, CheckpointError, HEAD, OPTIMIZER, STATE, SUM, State};
 
 const PREFIX: &str = "step-";
-/// Names that no listing shows: of a checkpoint being written, of one that makes way for another of its step, and of one that
-/// is being removed.
+/// Hidden names: of a checkpoint that is being written, of one that is being replaced by another of the same step, and of
+/// one that is being removed.
 const STAGING: &str = ".writing-";
 const ASIDE: &str = ".replaced-";
 const REMOVED: &str = ".removed-";
@@ -25,34 +25,34 @@ pub struct Store {
 }
 
 impl Store {
-    /// Checkpoints in `folder`, of which the last `keep` and the best stay.
+    /// Checkpoints in `folder`, of which the last `keep` and the best are kept.
     pub fn new(folder: PathBuf, keep: usize) -> Self {
         Self { folder, keep: keep.max(1) }
     }
 
-    /// Where the checkpoint of a step lies.
+    /// The folder of the checkpoint of a step.
     pub fn path(&self, step: usize) -> PathBuf {
         self.folder.join(format!("{PREFIX}{step:08}"))
     }
 
-    /// Where the checkpoint of a step lies while another one takes its place.
+    /// The folder of the checkpoint of a step while another one replaces it.
     pub(super) fn aside(&self, step: usize) -> PathBuf {
         self.folder.join(format!("{ASIDE}{step:08}"))
     }
 
-    /// Whether `checkpoint` is the one of its step in here, by whatever path it was read.
+    /// Whether `checkpoint` was read from this store, by whatever path.
     pub fn holds(&self, checkpoint: &Checkpoint) -> bool {
         self.is_here(&checkpoint.path, checkpoint.state.step)
     }
 
-    /// Whether `path` is where the checkpoint of `step` lies in here.
+    /// Whether `path` is the folder of the checkpoint of `step` in this store.
     pub fn is_here(&self, path: &Path, step: usize) -> bool {
         let real = |path: &Path| path.canonicalize().ok();
         real(path).is_some_and(|path| Some(path) == real(&self.path(step)))
     }
 
-    /// Puts back the checkpoints that made way for others that never came, because the run was killed in between.
-    /// Before this the folder may seem to have none.
+    /// Puts back the checkpoints that were moved aside by a run that was killed before it had replaced them. Before this
+    /// the folder may seem to have none.
     ///
     /// # Errors
     /// [`CheckpointError::Write`].
@@ -67,8 +67,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a killed run had begun to write or had replaced already. Only for the run that the folder belongs
-    /// to: of one that still writes, this would take the work away. What cannot be removed costs space only: no error.
+    /// Removes the incomplete and replaced checkpoints of killed runs. Only for the run that the folder belongs to. What
+    /// cannot be removed takes space only: no error.
     pub fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -79,10 +79,10 @@ impl Store {
         }
     }
 
-    /// Writes a checkpoint of a head and removes those that are no longer kept.
+    /// Writes a checkpoint of a head and removes older ones.
     ///
     /// # Errors
-    /// [`CheckpointError::Write`]; older checkpoints are then still there.
+    /// [`CheckpointError::Write`]; older checkpoints are untouched.
     pub fn save(
         &self,
         state: State,
@@ -96,14 +96,14 @@ impl Store {
         self.save_files(state, &[(HEAD, &head), (OPTIMIZER, &optimizer)])
     }
 
-    /// Writes a checkpoint of these files and removes those that are no longer kept.
+    /// Writes a checkpoint of these files and removes older ones.
     ///
     /// # Errors
     /// As [`Store::save`].
     pub fn save_files(&self, mut state: State, files: &[(&str, &[u8])]) -> Result<PathBuf, CheckpointError> {
         let path = self.path(state.step);
         let failed = |name: &str| CheckpointError::write(path.join(name));
-        fs::create_dir_all(&self.folder).map_err(CheckpointError::write(self.folder.clone()))?;
+        create_synced(&self.folder).map_err(CheckpointError::write(self.folder.clone()))?;
         let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(&self.folder);
         let staging = staging.map_err(CheckpointError::write(self.folder.clone()))?;
         state.files = files.iter().map(|(name, bytes)| (name.to_string(), sha256(bytes))).collect();
@@ -120,8 +120,8 @@ impl Store {
         Ok(path)
     }
 
-    /// Makes the folder `written` the checkpoint of `step`. One of that step is there already after a resume; it goes
-    /// aside first, so that at any moment one of the two can be had, see [`Store::restore`].
+    /// Makes the folder `written` the checkpoint of `step`. After a resume there may be one of that step already; it is
+    /// moved aside first, so that one of the two exists at any moment, see [`Store::restore`].
     fn put(&self, written: &Path, step: usize) -> io::Result<()> {
         let (path, aside) = (self.path(step), self.aside(step));
         let replaced = path.exists();
@@ -149,7 +149,7 @@ impl Store {
         self.numbered(PREFIX)
     }
 
-    /// The numbers behind `prefix` in the names of the folder's entries, ascending.
+    /// The numbers after `prefix` in the names of the folder's entries, ascending.
     fn numbered(&self, prefix: &str) -> Vec<usize> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok();
@@ -158,13 +158,13 @@ impl Store {
         steps
     }
 
-    /// Removes what is older than the last few up to `newest`, the best excepted. Later steps, left by a run that went
-    /// on from an earlier checkpoint or damaged, do not count. What cannot be removed costs space only: no error.
+    /// Removes all but the last few up to `newest` and the best. Later steps, of a run that was resumed from an earlier
+    /// checkpoint, are neither counted nor removed. What cannot be removed takes space only: no error.
     fn prune(&self, newest: usize, best: Option<usize>) {
         let steps: Vec<usize> = self.steps().into_iter().filter(|step| *step <= newest).collect();
         let old = steps.len().saturating_sub(self.keep);
         for step in steps.into_iter().take(old).filter(|step| Some(*step) != best) {
-            // Under another name first: a run that is killed meanwhile must not leave half of a checkpoint.
+            // Renamed first: a run that is killed meanwhile must not leave half of a checkpoint.
             let (path, removed) = (self.path(step), self.folder.join(format!("{REMOVED}{step:08}")));
             let _ = fs::remove_dir_all(&removed);
             let _ = fs::rename(&path, &removed);
@@ -191,7 +191,22 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a rename in `folder` survive a power cut; only Unix can.
+/// Makes `folder` and its missing parents, and forces their entries to the disk: otherwise a power cut could take the folder
+/// with all that is in it.
+pub(in super::super) fn create_synced(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_synced(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => return Err(error),
+        _ => {}
+    }
+    sync_folder(parent)
+}
+
+/// Makes a rename in `folder` survive a power cut. On Unix only.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

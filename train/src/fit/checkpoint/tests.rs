@@ -7,8 +7,8 @@ use burn::nn::LinearConfig;
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 
-fn run() -> Identity {
-    Identity { configuration: "this".into(), images: 20, images_sha256: "ab".into() }
+fn run() -> RunIdentity {
+    RunIdentity { configuration: "this".into(), weights_sha256: String::new(), images: 20, images_sha256: "ab".into() }
 }
 
 fn save(store: &Store, step: usize, best: Option<usize>) -> Result<PathBuf, CheckpointError> {
@@ -57,7 +57,7 @@ fn a_run_killed_while_it_replaced_its_only_checkpoint_has_it_still() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_swept_away() {
+fn the_debris_of_a_killed_run_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path().into(), 1);
     let path = save(&store, 3, None).unwrap();
@@ -75,7 +75,7 @@ fn what_a_killed_run_left_is_swept_away() {
 }
 
 #[test]
-fn a_checkpoint_of_another_folder_is_known_as_such() {
+fn a_checkpoint_of_another_folder_is_recognised() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [here, there] = folders.each_ref().map(|folder| Store::new(folder.path().into(), 1));
     let [own, foreign] = [&here, &there].map(|store| save(store, 3, None).unwrap());
@@ -140,7 +140,7 @@ fn another_runs_checkpoint_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::new(folder.path().into(), 1);
     let path = save(&store, 1, None).unwrap();
-    let other = Identity { configuration: "other".into(), ..run() };
+    let other = RunIdentity { configuration: "other".into(), ..run() };
     assert!(matches!(load(&path, &other), Err(CheckpointError::OtherRun { .. })));
     let (found, passed_over) = store.newest(|path| load(path, &other));
     assert!(found.is_none() && passed_over.iter().all(CheckpointError::is_foreign));
@@ -151,15 +151,15 @@ fn another_runs_checkpoint_is_refused() {
 fn a_checkpoint_of_other_images_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = save(&Store::new(folder.path().into(), 1), 1, None).unwrap();
-    let refusal = |now: Identity| load(&path, &now).unwrap_err().to_string();
-    let renamed = refusal(Identity { images_sha256: "cd".into(), ..run() });
+    let refusal = |now: RunIdentity| load(&path, &now).unwrap_err().to_string();
+    let renamed = refusal(RunIdentity { images_sha256: "cd".into(), ..run() });
     assert!(renamed.contains("there were 20, now there are 20, with other names"), "{renamed}");
-    let fewer = refusal(Identity { images: 19, images_sha256: "cd".into(), ..run() });
+    let fewer = refusal(RunIdentity { images: 19, images_sha256: "cd".into(), ..run() });
     assert!(fewer.contains("there were 20, now there are 19;") && fewer.contains("data.train"), "{fewer}");
 }
 
 #[test]
-fn another_format_is_refused_whatever_else_it_holds() {
+fn another_format_is_refused_whatever_its_content() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(STATE), r#"{"schema_version": 1, "step": "one"}"#).unwrap();
     let error = load(folder.path(), &run()).unwrap_err();
@@ -167,7 +167,7 @@ fn another_format_is_refused_whatever_else_it_holds() {
 }
 
 #[test]
-fn what_cannot_be_written_is_named() {
+fn a_failure_to_write_names_the_path() {
     let folder = tempfile::tempdir().unwrap();
     let blocked = folder.path().join("checkpoints");
     fs::write(&blocked, "a file, not a folder").unwrap();

@@ -8,12 +8,12 @@ use explainer_zoo::backbone::Tap;
 use explainer_zoo::explainer::masking::{
     Infill, MaskLoss, MaskRegulariser, MaskingModelSection, Part, PhaseSettings, fake_targets, presence_loss, shifted,
 };
-use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
+use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead};
+use explainer_zoo::feature_extractor::Features;
 
 use crate::data::Batch;
-use crate::fit::context::{Clean, Context};
-use crate::fit::progress::Report;
-use crate::fit::trainee::StepOutput;
+use crate::fit::context::Context;
+use crate::fit::metrics::{Report, StepOutput};
 
 /// What a masking model is trained for, in one of its phases.
 #[derive(Clone, Debug)]
@@ -87,19 +87,19 @@ impl PhaseName {
     }
 }
 
-/// A step of `model`.
-pub fn masking_model(
+/// A step of `model`; `clean` is the clean pass.
+pub(super) fn masking_model(
     model: &AnyHead,
     task: &MaskingTask,
-    context: &Context,
+    clean: Features,
     batch: &Batch,
+    context: &Context,
 ) -> (GradientsParams, StepOutput) {
-    let clean = context.clean_of(batch);
     let [_, classes] = clean.logits.dims();
     let share = if model.has_selector() { task.fake_targets } else { 0.0 };
     let shifts = fake_targets(task.seed, batch.step, &batch.indices, share, classes);
     let targets = Targets {
-        class: shifted(clean.class.clone(), &shifts, classes),
+        class: shifted(clean.predicted(), &shifts, classes),
         fake: shifts.iter().map(|shift| *shift != 0).collect(),
     };
     let (gradients, values) = match task.phase {
@@ -107,10 +107,7 @@ pub fn masking_model(
         PhaseName::Decoder => decoder(model, task, context, batch, clean, &targets),
     };
     let gradients = GradientsParams::from_grads(gradients, model);
-    (
-        gradients,
-        StepOutput { report: task.phase.report(), values: Tensor::cat(values, 0), images: batch.len(), known: None },
-    )
+    (gradients, StepOutput { report: task.phase.report(), values: Tensor::cat(values, 0), images: batch.len() })
 }
 
 /// What the model is asked for.
@@ -121,7 +118,7 @@ struct Targets {
     fake: Vec<bool>,
 }
 
-fn selector(model: &AnyHead, clean: &Clean, targets: &Targets) -> (Gradients, Vec<Tensor<1>>) {
+fn selector(model: &AnyHead, clean: &Features, targets: &Targets) -> (Gradients, Vec<Tensor<1>>) {
     let top = clean.features.last().cloned().unwrap_or_else(|| clean.images.clone());
     let presence = model.presence(top, targets.class.clone());
     let loss = presence_loss(presence.clone(), &targets.fake);
@@ -137,12 +134,11 @@ fn decoder(
     task: &MaskingTask,
     context: &Context,
     batch: &Batch,
-    clean: Clean,
+    clean: Features,
     targets: &Targets,
 ) -> (Gradients, Vec<Tensor<1>>) {
     let images = batch.len();
-    let view = ExplainerInput { images: &clean.images, features: &clean.features };
-    let raw = model.maps(&view, ClassSelection::Each(targets.class.clone()));
+    let raw = model.maps(&clean.input(), ClassSelection::Each(targets.class.clone()));
     let MaskRegulariser { loss: mut surrogate, tv, area, empty } = task.loss.regulariser(raw.clone(), &targets.fake);
     let mut total = surrogate.clone().without_autodiff();
 
@@ -163,14 +159,14 @@ fn decoder(
                 Part::Destroy => ("infill of the hidden", mask.clone().neg().add_scalar(1.0)),
             };
             let draw = (task.seed, purpose, batch.step);
-            let preprocessing = &context.backbone.spec().preprocessing;
+            let preprocessing = &context.extractor.backbone.spec().preprocessing;
             let seen = task.infill.draw(pixels.clone(), preprocessing, draw, &numbers).show(mask);
             let cotangent = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
                 let class = class.clone().narrow(0, rows.start, rows.len());
                 task.loss.logit_gradient(part, logits, class, images)
             };
             // The classifier stands outside the decoder's graph: its gradient comes in as a constant.
-            let answer = context.backbone.vjp(seen.clone().without_autodiff(), &cotangent);
+            let answer = context.extractor.backbone.vjp(seen.clone().without_autodiff(), &cotangent);
             if let Tap::Map(gradient) = answer.gradient {
                 surrogate = surrogate + (seen * gradient.autodiff()).sum();
             }

@@ -4,15 +4,16 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation::sigmoid};
 use explainer_zoo::backbone::Tap;
 use explainer_zoo::bilinear::resize;
-use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead, ExplainerInput};
+use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead};
+use explainer_zoo::feature_extractor::Features;
 use explainer_zoo::training::{Objective, Selection, Terms, cross_entropy, matching_from};
 
+use super::Masked;
 use super::share::Share;
 use crate::data::Batch;
-use crate::fit::context::{Clean, Context, Masked};
+use crate::fit::context::Context;
 use crate::fit::gradients::add_gradients;
-use crate::fit::progress::Report;
-use crate::fit::trainee::StepOutput;
+use crate::fit::metrics::{Report, StepOutput};
 
 /// What a TAME-family head is trained for.
 #[derive(Clone, Debug)]
@@ -30,60 +31,52 @@ impl TameTask {
 }
 
 /// A step of `head` on this rank's share of a batch. Its gradients are the share's part of the batch's: the sum over all
-/// ranks is the gradient of the whole batch's loss. Its figures are those of the share. `seen` is the clean pass of the
-/// batch, if it was made already.
-pub fn tame(
+/// ranks is the gradient of the whole batch's loss. Its metrics are those of the share. `clean` is the clean pass.
+pub(super) fn tame(
     head: &AnyHead,
     task: &TameTask,
-    context: &Context,
+    clean: Features,
     batch: &Batch,
-    seen: Option<Clean>,
+    context: &Context,
 ) -> (GradientsParams, StepOutput) {
-    // Where none of the share can be read a black image stands in, so that this rank makes every step that the others
-    // make; it counts nowhere.
-    let look = || match batch.is_empty() {
-        true => context.clean(Tensor::zeros([1, 3, batch.height, batch.width], &context.device)),
-        false => context.clean_of(batch),
-    };
     if let Some(sync) = &context.sync {
         sync.begin(batch.is_empty());
     }
-    let clean = seen.unwrap_or_else(look);
+    let extractor = &context.extractor;
     let [images, ..] = clean.images.dims();
-    let view = ExplainerInput { images: &clean.images, features: &clean.features };
-    let share = Share::of(&clean.class, batch.len(), &context.group);
-    let maps = sigmoid(head.maps(&view, ClassSelection::Of(share.classes)));
+    let class = clean.predicted();
+    let share = Share::of(&class, batch.len(), &context.group);
+    let maps = sigmoid(head.maps(&clean.input(), ClassSelection::Of(share.classes)));
     let mask = matching_from(maps.clone(), share.first);
     let selected = match task.objective.selection {
         Selection::Batch => maps,
         Selection::Matching => mask.clone(),
     };
 
-    let class = clean.class.clone();
     let cotangent = |logits: Tensor<2>, rows: std::ops::Range<usize>| {
         let class = class.clone().narrow(0, rows.start, rows.len());
         task.objective.logit_gradient(logits, class, images)
     };
     // The classifier stands outside the head's graph: its gradient comes in as a constant.
-    let (masked, answer) = match (task.masked, clean.taps.first(), context.adapters.first()) {
+    let (masked, answer) = match (task.masked, clean.taps.first(), extractor.adapters.first()) {
         (Masked::Feature, Some(tap), Some(adapter)) => {
             let map = adapter.apply(tap.clone());
             let [_, _, height, width] = map.dims();
             let masked = map * resize(mask, [height, width]);
             let feature = adapter.restore(masked.clone().inner(), tap);
-            (masked, context.backbone.vjp_at(clean.images, context.taps[0], feature, &cotangent))
+            (masked, extractor.backbone.vjp_at(clean.images, extractor.taps[0], feature, &cotangent))
         }
         (Masked::Image(masking), ..) => {
-            let masked = masking.apply(clean.images, mask, &context.backbone.spec().preprocessing);
-            let answer = context.backbone.vjp(masked.clone().inner(), &cotangent);
+            let masked = masking.apply(clean.images, mask, &extractor.backbone.spec().preprocessing);
+            let answer = extractor.backbone.vjp(masked.clone().inner(), &cotangent);
             (masked, answer)
         }
         (Masked::Feature, ..) => {
-            let answer = context.backbone.vjp(clean.images.clone(), &cotangent);
+            let answer = extractor.backbone.vjp(clean.images.clone(), &cotangent);
             (clean.images.autodiff(), answer)
         }
     };
-    let pulled = match (&answer.gradient, context.adapters.first()) {
+    let pulled = match (&answer.gradient, extractor.adapters.first()) {
         (Tap::Map(gradient), _) => gradient.clone(),
         (tokens, Some(adapter)) => adapter.apply(tokens.clone()),
         (Tap::Tokens(_), None) => masked.clone().inner().zeros_like(),
@@ -100,10 +93,10 @@ pub fn tame(
         add_gradients(head, &mut gradients, GradientsParams::from_grads(rest, head));
     }
 
-    let agrees = answer.logits.clone().argmax(1).reshape([images]).equal(clean.class.clone());
+    let agrees = answer.logits.clone().argmax(1).reshape([images]).equal(class.clone());
     let agreement = agrees.float().mean();
-    let ce = cross_entropy(answer.logits, clean.class);
+    let ce = cross_entropy(answer.logits, class);
     let Terms { total, ce, area, smooth } = task.objective.terms(ce, &regulariser);
     let values = Tensor::cat(vec![total, ce, area, smooth, agreement], 0);
-    (gradients, StepOutput { report: TameTask::REPORT, values, images: batch.len(), known: None })
+    (gradients, StepOutput { report: TameTask::REPORT, values, images: batch.len() })
 }
