@@ -89,6 +89,28 @@ impl PendingMetrics {
     }
 }
 
+/// The metrics of a batch of `total` images: the mean over the shares of all ranks. All ranks call it; `own` has the failure
+/// of a rank that has no metrics.
+///
+/// # Errors
+/// The failure of any rank.
+pub(super) fn gather_metrics(
+    own: Result<(), FitError>,
+    output: &StepOutput,
+    total: usize,
+    group: &ProcessGroup,
+) -> Result<StepMetrics, FitError> {
+    let read = || output.read().map_err(|error| FitError::Device(error.to_string()));
+    // As bits: JSON has no NaN.
+    let bits = |own: StepMetrics| (own.images, own.values.into_iter().map(f64::to_bits).collect::<Vec<_>>());
+    let mut values = vec![0.0; output.report.len()];
+    for (images, own) in group.try_all_gather(own.and_then(|()| read()).map(bits))? {
+        let weight = images as f64 / total.max(1) as f64;
+        values.iter_mut().zip(own).for_each(|(sum, bits)| *sum += weight * f64::from_bits(bits));
+    }
+    Ok(StepMetrics { report: output.report, values, images: total })
+}
+
 /// The same failure on all ranks, with the images of the whole batch; `indices` are this rank's share. All ranks call it.
 pub(super) fn not_finite(
     step: usize,

@@ -105,7 +105,7 @@ pub fn run_in_group(
     };
     let found = broadcast_checkpoint(group.all_ok(found)?.map(|(_, found)| found), group)?;
 
-    let mut run = TrainingRun::new(config, &components, &output, total_steps, group)?;
+    let mut run = TrainingRun::new(config, &components, &output, total_steps);
     let (mut head, mut optimizer) = (None, None);
     if let Some(found) = found {
         run.saved = output.store.holds(&found).then_some((found.state.step, found.state.validation_due));
@@ -118,7 +118,9 @@ pub fn run_in_group(
         if done && number + 1 < phases.len() {
             continue;
         }
-        let last = run.train(phase, head.take(), optimizer.take(), quiet, interrupter)?;
+        let mut steps = run.begin(phase, head.take(), optimizer.take(), quiet, interrupter)?;
+        steps.run()?;
+        let last = run.end(steps)?;
         head = Some(last.clone().into_record());
         trained = Some((last, phase));
         if run.state.step < phase.end() {
@@ -164,7 +166,6 @@ struct TrainingRun<'a> {
     config: &'a Config,
     components: &'a Components,
     output: &'a OutputFolder,
-    log: MetricsLog,
     /// Where the run stands.
     state: State,
     /// Step of the last checkpoint in the output folder, and whether its validation is due. The start needs no checkpoint.
@@ -178,39 +179,32 @@ struct TrainingRun<'a> {
 }
 
 impl<'a> TrainingRun<'a> {
-    fn new(
-        config: &'a Config,
-        components: &'a Components,
-        output: &'a OutputFolder,
-        total_steps: usize,
-        group: &Arc<ProcessGroup>,
-    ) -> Result<Self, FitError> {
-        Ok(Self {
+    fn new(config: &'a Config, components: &'a Components, output: &'a OutputFolder, total_steps: usize) -> Self {
+        Self {
             config,
             components,
             output,
-            log: MetricsLog::open(&output.path, group)?,
             state: State::start(components.identity.clone(), total_steps),
             saved: Some((0, false)),
             best: None,
             broken: Vec::new(),
             waited: Duration::ZERO,
-        })
+        }
     }
 
-    /// Trains to the end of `phase`, or until the run is asked to stop. `head` and `optimizer` are those of a checkpoint, or
-    /// the head of the last phase.
-    fn train(
+    /// The training loop of `phase`, from where the run stands. `head` and `optimizer` are those of a checkpoint, or the head
+    /// of the last phase.
+    fn begin(
         &mut self,
-        phase: &Phase,
+        phase: &'a Phase,
         head: Option<ModuleRecord>,
         optimizer: Option<OptimizerRecord>,
         quiet: bool,
-        interrupter: &Interrupter,
-    ) -> Result<TrainedHead, FitError> {
+        interrupter: &'a Interrupter,
+    ) -> Result<TrainingLoop<'a>, FitError> {
         let (config, components) = (self.config, self.components);
         let context = &components.context;
-        let group = context.group.as_ref();
+        let group = &context.group;
         let from = self.state.step.saturating_sub(phase.first);
 
         let fresh = components.head.explainer(config.train.seed, &context.device.clone().autodiff());
@@ -235,7 +229,7 @@ impl<'a> TrainingRun<'a> {
             plan: Plan { share: (group.rank(), group.size()), ..validation(config) },
             broken: BrokenImages::default(),
         };
-        let mut steps = TrainingLoop {
+        Ok(TrainingLoop {
             config,
             context,
             phase,
@@ -244,7 +238,7 @@ impl<'a> TrainingRun<'a> {
             validation,
             images: components.train.as_ref(),
             output: self.output,
-            log: &mut self.log,
+            log: MetricsLog::open(&self.output.path, group)?,
             progress: TrainingProgress::new(phase.task.report(), Box::new(renderer)),
             interrupter,
             clock: Clock::start(self.state.seconds),
@@ -253,13 +247,16 @@ impl<'a> TrainingRun<'a> {
             best: self.best.take(),
             pending: PendingMetrics::default(),
             stopped: false,
-        };
-        steps.run()?;
-        let TrainingLoop { learner, batches, validation, state, saved, best, .. } = steps;
+        })
+    }
+
+    /// Takes over where the loop of a phase ends: the head that it has trained.
+    fn end(&mut self, steps: TrainingLoop<'a>) -> Result<TrainedHead, FitError> {
+        let TrainingLoop { learner, batches, validation, state, saved, best, context, .. } = steps;
         (self.state, self.saved, self.best) = (state, saved, best);
         self.waited += batches.waited();
         let own: Vec<Broken> = batches.broken().iter().chain(validation.broken.images()).cloned().collect();
-        for broken in group.all_gather(&own)?.concat() {
+        for broken in context.group.all_gather(&own)?.concat() {
             // Another rank, or an earlier phase, may have met it too.
             if !self.broken.contains(&broken) {
                 self.broken.push(broken);

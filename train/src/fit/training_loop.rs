@@ -19,7 +19,7 @@ use super::learner::{Learner, TrainedHead};
 use super::log::MetricsLog;
 use super::metrics::{StepMetrics, StepOutput};
 use super::output::OutputFolder;
-use super::pending::{PendingMetrics, PendingStep, not_finite};
+use super::pending::{PendingMetrics, PendingStep, gather_metrics, not_finite};
 use super::phase::Phase;
 use super::progress::TrainingProgress;
 use super::validation::{self, ValidationSet};
@@ -37,7 +37,7 @@ pub(super) struct TrainingLoop<'a> {
     /// The training images, for their names.
     pub images: &'a dyn ImageSet,
     pub output: &'a OutputFolder,
-    pub log: &'a mut MetricsLog,
+    pub log: MetricsLog,
     pub progress: TrainingProgress,
     pub interrupter: &'a Interrupter,
     /// Where the run stands.
@@ -95,7 +95,7 @@ impl TrainingLoop<'_> {
 
     /// The next batch of which any rank could read an image.
     fn next_batch(&mut self) -> Result<Option<TrainingBatch>, FitError> {
-        match self.batches.next(self.interrupter, self.log)? {
+        match self.batches.next(self.interrupter, &mut self.log)? {
             Next::Batch(batch) => Ok(Some(batch)),
             Next::End => Ok(None),
             Next::Stop => {
@@ -105,8 +105,8 @@ impl TrainingLoop<'_> {
         }
     }
 
-    /// Ends the run on all ranks where a classifier or the loss has failed on one. With several ranks: the metrics of the
-    /// whole batch of `total` images, which no rank has on its device.
+    /// Ends the run on all ranks if a classifier has failed on one, or if nothing can be learned. With several ranks: the
+    /// metrics of the whole batch of `total` images, which no rank has on its device.
     fn check(
         &self,
         step: usize,
@@ -120,16 +120,7 @@ impl TrainingLoop<'_> {
             answered?;
             None
         } else {
-            let read = || output.read().map_err(|error| FitError::Device(error.to_string()));
-            let own = answered.and_then(|()| read());
-            // As bits: JSON has no NaN.
-            let own = own.map(|own| (own.images, own.values.into_iter().map(f64::to_bits).collect::<Vec<_>>()));
-            let mut values = vec![0.0; output.report.len()];
-            for (images, own) in group.try_all_gather(own)? {
-                let weight = images as f64 / total.max(1) as f64;
-                values.iter_mut().zip(own).for_each(|(sum, bits)| *sum += weight * f64::from_bits(bits));
-            }
-            Some(StepMetrics { report: output.report, values, images: total })
+            Some(gather_metrics(answered, output, total, group)?)
         };
         if gradients.is_empty() {
             let reason = format!("the loss of step {} has no gradient in the head", step + 1);

@@ -45,7 +45,7 @@ impl RunIdentity {
     /// Refuses the checkpoint at `path` of the run `found`, unless it is this run.
     pub(super) fn check(&self, found: &Self, path: &Path) -> Result<(), CheckpointError> {
         let differences = match &found.configuration {
-            found if *found == self.configuration => Vec::new(),
+            same if *same == self.configuration && found.weights_sha256 == self.weights_sha256 => Vec::new(),
             Value::String(hash) if *hash == self.format_3_sha256() => Vec::new(),
             Value::String(_) => vec!["its format 3 has a hash of all settings, so the keys are unknown".into()],
             configuration => self.differences(configuration, &found.weights_sha256),
@@ -68,12 +68,17 @@ impl RunIdentity {
         let (then, now) = (leaves(&then), leaves(&self.configuration));
         let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
         let show = |value: Option<&&Value>| value.map_or_else(|| "the default".into(), ToString::to_string);
-        let different = keys.into_iter().filter(|key| match (then.get(*key), now.get(*key)) {
-            (Some(then), Some(now)) => !same(then, now),
-            _ => true,
-        });
-        let mut differences: Vec<String> =
-            different.map(|key| format!("{key}: {} then, {} now", show(then.get(key)), show(now.get(key)))).collect();
+        let mut different: Vec<&String> = keys
+            .into_iter()
+            .filter(|key| match (then.get(*key), now.get(*key)) {
+                (Some(then), Some(now)) => !same(then, now),
+                _ => true,
+            })
+            .collect();
+        // Keys with two values first: one `name` explains the absence of others.
+        different.sort_by_key(|key| then.contains_key(*key) != now.contains_key(*key));
+        let describe = |key: &String| format!("{key}: {} then, {} now", show(then.get(key)), show(now.get(key)));
+        let mut differences: Vec<String> = different.into_iter().map(describe).collect();
         if weights_then != self.weights_sha256 {
             let short =
                 |sha256: &str| if sha256.is_empty() { "none".into() } else { sha256.chars().take(12).collect() };
@@ -244,7 +249,7 @@ mod tests {
 
     #[test]
     fn absent_keys_mean_their_defaults() {
-        let run = identity(&[]);
+        let run = identity(&["masking=after-norm"]);
         let mut then = run.clone();
         for (section, key) in [("train", "drop"), ("objective", "border"), ("data", "cache")] {
             if let Some(fields) = then.configuration[section].as_object_mut() {
