@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use crate::adapter::{Adapter, NotSquare};
 use crate::auxiliary::Auxiliary;
 use crate::backbone::{Backbone, BackboneError, Tap, TapId, TapSpec, check_failures};
-use crate::explainer::ExplainerInput;
+use crate::head::ExplainerInput;
 use crate::image::Preprocessing;
 
 /// A frozen backbone with the taps, adapters and, for P-TAME, the auxiliary classifier that a head reads. Training and

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod explainer;
 pub mod feature_extractor;
 pub mod files;
+pub mod head;
 pub mod hub;
 pub mod image;
 pub mod maps;
@@ -24,6 +25,7 @@ pub mod range;
 mod retry;
 pub mod spelling;
 mod stand_in;
+pub mod sync_batch_norm;
 #[doc(hidden)]
 pub mod tagged;
 pub mod training;

@@ -28,6 +28,16 @@ pub enum Masking {
 }
 
 impl Masking {
+    /// The name in configurations and artifacts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AfterNorm => "after-norm",
+            Self::BeforeNorm => "before-norm",
+            Self::Blur => "blur",
+            Self::Mean => "mean",
+        }
+    }
+
     /// Hides what `mask` `[B,1,h,w]` (0..=1) leaves out of normalised `images` `[B,3,H,W]`; the mask is upsampled to
     /// the images first. Differentiable in the mask.
     pub fn apply(self, images: Tensor<4>, mask: Tensor<4>, preprocessing: &Preprocessing) -> Tensor<4> {

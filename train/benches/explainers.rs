@@ -19,7 +19,6 @@ use burn::tensor::{Tensor, TensorData};
 use divan::{Bencher, black_box};
 use explainer_train::data::Batch;
 use explainer_train::distributed::ProcessGroup;
-use explainer_train::fit::step::{Masked, TameTask, Task};
 use explainer_train::fit::{Context, clip_gradients};
 use explainer_zoo::adapter::Adapter;
 use explainer_zoo::artifact::{Artifact, ArtifactConfig};
@@ -27,10 +26,11 @@ use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
+use explainer_zoo::explainer::tame::{Masked, MaskedInputTask};
 use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
 use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::masking::Masking;
-use explainer_zoo::training::{AdamW, Objective, Optimizer};
+use explainer_zoo::training::{AdamW, Objective, Optimizer, StepBatch, TrainingTask};
 use explainer_zoo::weights::WeightReader;
 
 /// The program's own, without which memory and time would not be the program's.
@@ -211,7 +211,7 @@ fn step(bencher: Bencher<'_, '_>, subject: ImageBatch, images: usize) {
         classes: vec![None; images],
         ..Batch::default()
     };
-    let task = Task::Tame(TameTask { masked: Masked::Image(Masking::BeforeNorm), objective: Objective::ttame() });
+    let task = MaskedInputTask { masked: Masked::Image(Masking::BeforeNorm), objective: Objective::ttame() };
     let extractor = FeatureExtractor {
         preprocessing: subject.backbone.spec().preprocessing.clone(),
         backbone: subject.backbone,
@@ -220,11 +220,12 @@ fn step(bencher: Bencher<'_, '_>, subject: ImageBatch, images: usize) {
         auxiliary: None,
     };
     let context = Context { extractor, device: device.clone(), group: ProcessGroup::single(), sync: None, cache: None };
-    let mut head = subject.head.explainer(0, &device.autodiff());
+    let mut head = subject.head.init(0, &device.autodiff());
     let settings = AdamW { weight_decay: 0.01, amsgrad: true, ..AdamW::default() };
     let (mut optimizer, _) = Optimizer::AdamW(settings).build().expect("an optimizer");
     let mut step = || {
-        let (gradients, output) = task.step(&head, context.observe(&batch), &batch, &context);
+        let step_batch = StepBatch { step: 0, indices: &batch.indices };
+        let (gradients, output) = task.step(&head, context.observe(&batch), &step_batch, &context.step());
         let (gradients, _) = clip_gradients(&head, gradients, None);
         head = optimizer.step(1e-3, head.clone(), gradients);
         black_box(output.read().expect("metrics"))
@@ -246,7 +247,7 @@ fn explanation(bencher: Bencher<'_, '_>, work: Work) {
     let preprocessing = spec.preprocessing.clone();
     let extractor = FeatureExtractor::new(subject.backbone, preprocessing.clone(), &config.taps, None).expect("taps");
     let explainer = Explainer {
-        artifact: Artifact { config, head: subject.head.explainer(0, &device) },
+        artifact: Artifact { config, head: subject.head.init(0, &device) },
         extractor,
         compute: subject.compute,
         matched: Vec::new(),

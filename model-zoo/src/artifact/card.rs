@@ -3,13 +3,9 @@
 use super::config::{ArtifactConfig, AuxiliaryRecord};
 use super::front_matter::{FrontMatter, Published};
 use super::{CONFIG, MODEL, RUN};
-use crate::explainer::{AnyHeadConfig, MaskingModelConfig, TameConfig, Upsampling};
+use crate::head::PyTorchUse;
 
-/// The module that loads the tensors in PyTorch; `scripts/check_pytorch.py` runs this very text.
-const PYTORCH: &str = include_str!("head.py");
-/// The same of a masking model.
-const PYTORCH_MASKING: &str = include_str!("masking_model.py");
-/// The same in Rust, compiled as the documentation tests of [`super`].
+/// The code that loads and uses an explainer in Rust, compiled as the documentation tests of [`super`].
 const RUST: &str = include_str!("usage.rs");
 
 /// The card of an explainer, in Markdown with YAML front matter; once `published`, with its place and its licence.
@@ -141,15 +137,7 @@ fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
         None => format!("\"{MODEL}\""),
         Some(Published { repository, .. }) => format!("hf_hub_download(\"{repository}\", \"{MODEL}\")"),
     };
-    let (given, module, use_of_it) = match &config.head {
-        AnyHeadConfig::Tame(head) => {
-            let tokens = "(of a transformer: tokens without class token and registers, as a square grid)";
-            (format!("{whose} {tokens}"), PYTORCH, head_in_pytorch(head, &file))
-        }
-        AnyHeadConfig::Masking(model) => {
-            (format!("{whose} and a class for each image, `classes`"), PYTORCH_MASKING, model_in_pytorch(model, &file))
-        }
-    };
+    let PyTorchUse { given, module, code } = config.head.pytorch(&file);
     let place = place(published);
     let (command_line, in_rust, download) = match published {
         None => (", with `DIR` the folder of this file", "", ""),
@@ -163,53 +151,10 @@ fn usage(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String {
         "\n## Use\n\nOn the command line{command_line}:\n\n\
          ```sh\nexplainer-train explain {place} image.jpg\n```\n\n\
          In Rust, with the crate `explainer-zoo`{in_rust}:\n\n```rust\n{RUST}```\n\n\
-         In PyTorch, given {given}:\n\n\
+         In PyTorch, given {whose} {given}:\n\n\
          ```python\n{module}\n\n\
-         {download}from safetensors.torch import load_file\n\n{use_of_it}```\n\n\
+         {download}from safetensors.torch import load_file\n\n{code}```\n\n\
          Preprocessing is in `{CONFIG}`.\n"
-    )
-}
-
-fn flag(on: bool) -> &'static str {
-    if on { "True" } else { "False" }
-}
-
-/// How an attention head is made and asked in PyTorch.
-fn head_in_pytorch(head: &TameConfig, file: &str) -> String {
-    let channels = head.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let [height, width] = head.map_size;
-    let doubling = match head.upsampling {
-        Upsampling::Resize => "",
-        Upsampling::Doubling => ", upsampling=\"doubling\"",
-    };
-    format!(
-        "head = Head([{channels}], {classes}, ({height}, {width}), branches={branches}, fuse_bias={bias}{doubling})\n\
-         head.load_state_dict(load_file({file}), strict=True)\n\
-         head.eval()\n\
-         maps = heat_map(head(features))  # [B,{classes},{height},{width}] in 0..1\n",
-        classes = head.classes,
-        branches = flag(head.branches),
-        bias = flag(head.fuse_bias),
-    )
-}
-
-/// How a masking model is made and asked in PyTorch.
-fn model_in_pytorch(model: &MaskingModelConfig, file: &str) -> String {
-    let channels = model.channels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    let [height, width] = model.map_size();
-    let word = |value: serde_json::Result<serde_json::Value>| value.map_or_else(|_| "None".into(), |v| v.to_string());
-    format!(
-        "model = MaskingModel(\n    [{channels}], {classes}, class_selector={selector}, width={channels_last}, \
-         activation={activation},\n    upsampling={upsampling}, confidence={confidence:?},\n)\n\
-         model.load_state_dict(load_file({file}), strict=True)\n\
-         model.eval()\n\
-         maps = heat_map(model(features, classes))  # [B,1,{height},{width}] in 0..1\n",
-        classes = model.classes,
-        selector = flag(model.class_selector),
-        channels_last = model.width,
-        activation = word(serde_json::to_value(model.activation)),
-        upsampling = word(serde_json::to_value(model.upsampling)),
-        confidence = model.confidence,
     )
 }
 
@@ -221,16 +166,7 @@ fn limits(config: &ArtifactConfig, published: Option<&Published<'_>>) -> String 
              in training: it does not notice when that classifier decides otherwise than it did there.\n"
         }
     };
-    let values = match config.head {
-        AnyHeadConfig::Tame(_) => {
-            "- Each map is stretched to 0..1 on its own: brightness cannot be compared between maps, and a class that is \
-             not in the image gets a map too.\n"
-        }
-        AnyHeadConfig::Masking(_) => {
-            "- A map is a mask, not a probability: it is as large as the training's weights made it. A class that is not \
-             in the image is to have an empty one, but may have another.\n"
-        }
-    };
+    let values = config.head.limits();
     format!(
         "\n## Limits and misuse\n\n\
          - A map shows where evidence that {} uses is found. It does not show why the classifier uses it, that the \

@@ -11,21 +11,14 @@ use serde_json::Value;
 
 use super::error::{ArtifactError, Difference};
 use crate::backbone::{BackboneSpec, TapSpec};
-use crate::explainer::{AnyHeadConfig, MaskingModelConfig, Method, TameConfig};
+use crate::explainer::{AnyHeadConfig, Method};
+use crate::head::MAX_SIDE;
 use crate::image::Preprocessing;
 
 /// The format of `config.json` that this crate writes and reads.
 pub const SCHEMA_VERSION: u64 = 1;
 /// Largest `config.json` that is read, in bytes: room for 100,000 class names of 100 bytes.
 const MAX_BYTES: u64 = 10 << 20;
-/// Most parameters of a head (1 GiB of f32). The published ones have 0.2 to 12 million.
-const MAX_PARAMETERS: u128 = 1 << 28;
-/// Most taps of a head: lists of all that a `config.json` has room for would take a hundred times its size.
-const MAX_TAPS: usize = 1024;
-/// Most scales of a masking model's encoder.
-const MAX_SCALES: usize = 16;
-/// Longest side of maps and images, in cells and pixels.
-const MAX_SIDE: usize = 16_384;
 
 /// Everything of an artifact but its tensors, as `config.json` holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,10 +39,10 @@ pub struct ArtifactConfig {
     pub head: AnyHeadConfig,
     /// The classifier that is explained.
     pub backbone: BackboneRecord,
-    /// The second classifier, where it is its feature maps that the head looks at (P-TAME).
+    /// The second classifier, if the head reads its feature maps (P-TAME).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<AuxiliaryRecord>,
-    /// The taps the head looks at, in its order: the auxiliary's where there is one, otherwise the backbone's.
+    /// The taps that the head reads, in its order: the auxiliary's if there is one, otherwise the backbone's.
     pub taps: Vec<String>,
     /// Names of the classes by index, where known.
     pub class_names: Option<Vec<String>>,
@@ -76,7 +69,7 @@ pub struct BackboneRecord {
     pub sha256: Option<String>,
 }
 
-/// The classifier whose feature maps an explainer of another classifier looks at.
+/// The second classifier, whose feature maps the head reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuxiliaryRecord {
     /// Which one.
@@ -125,7 +118,7 @@ impl fmt::Display for Passes {
 pub enum BackboneMatch {
     /// Name, taps, classes and the weights' SHA-256 are the same.
     Verified,
-    /// Name, taps and classes are the same. The weights cannot be compared; the text says why, for a warning.
+    /// Name, taps and classes are the same. The weights cannot be compared; the text names the reason, for a warning.
     Unverified(String),
 }
 
@@ -157,7 +150,7 @@ impl ArtifactConfig {
         }
     }
 
-    /// The same for a head that looks at the `taps` of the classifier `auxiliary`, whose weights the user named
+    /// The same for a head that reads the `taps` of the classifier `auxiliary`, whose weights the user named
     /// `weights`.
     #[must_use]
     pub fn with_auxiliary(mut self, auxiliary: &BackboneSpec, weights: &str) -> Self {
@@ -171,7 +164,7 @@ impl ArtifactConfig {
         self
     }
 
-    /// Reads a `config.json`. The version is looked at first: what else a newer one holds is not for this crate to say.
+    /// Reads a `config.json`. The version is checked first: a newer format may have other keys.
     ///
     /// # Errors
     /// [`ArtifactError::Read`], [`ArtifactError::Schema`], [`ArtifactError::Config`], [`ArtifactError::Value`].
@@ -210,11 +203,8 @@ impl ArtifactConfig {
     pub fn check(&self) -> Result<(), ArtifactError> {
         let wrong =
             |key, found: String, expected: &str| Err(ArtifactError::Value { key, found, expected: expected.into() });
-        match &self.head {
-            AnyHeadConfig::Tame(head) => check_head(head)?,
-            AnyHeadConfig::Masking(model) => check_masking_model(model)?,
-        }
-        if !self.head.is_of(self.method) {
+        self.head.check()?;
+        if !self.method.has_head(&self.head) {
             return wrong("method", self.method.to_string(), "the method whose head this is");
         }
         let channels = self.head.channels().len();
@@ -234,10 +224,10 @@ impl ArtifactConfig {
                 let found = format!("mean {mean:?}, std {std:?}");
                 return wrong("auxiliary", found, "finite numbers, std above 0");
             }
-            Some(found) if !self.method.has_auxiliary() => {
+            Some(found) if !self.method.limits().auxiliary => {
                 return wrong("auxiliary", found.backbone.name.clone(), &format!("none with method {}", self.method));
             }
-            None if self.method.has_auxiliary() => {
+            None if self.method.limits().auxiliary => {
                 return wrong("auxiliary", "not there".into(), &format!("a classifier with method {}", self.method));
             }
             _ => {}
@@ -251,7 +241,7 @@ impl ArtifactConfig {
     /// Checks that a backbone is the one this explainer was trained on: its name, the SHA-256 of its weights, the
     /// number of classes, and the channels of the taps unless they are an auxiliary's.
     ///
-    /// Weights are told by their SHA-256 alone, not by where they came from: a path means something on one machine. A
+    /// Weights are compared by their SHA-256, not by their path, which has a meaning on one machine only. A
     /// backbone without one (weights drawn at random) has nothing to compare, and whether its maps mean anything only
     /// the caller can know; that is no error but [`BackboneMatch::Unverified`]. Preprocessing is not compared: the
     /// explainer's own is the one to use.
@@ -274,9 +264,7 @@ impl ArtifactConfig {
         let Some(record) = &self.auxiliary else { return Ok(BackboneMatch::Verified) };
         let matched = record.backbone.verify(found, record.classes, self.tapped()).map_err(ArtifactError::Auxiliary)?;
         let taps: Vec<TapSpec> = self.taps.iter().filter_map(|tap| found.tap(tap)).cloned().collect();
-        if let AnyHeadConfig::Tame(head) = &self.head {
-            head.upsampling.check(&taps, self.preprocessing.crop)?;
-        }
+        self.head.check_taps(&taps, self.preprocessing.crop)?;
         Ok(matched)
     }
 
@@ -299,7 +287,8 @@ impl BackboneRecord {
         Self { name, weights: weights.into(), sha256 }
     }
 
-    /// Compares with a backbone that should be this one, with so many classes and these channels of taps.
+    /// Compares `found` with this record: its name, its number of classes, the channels of its taps, and the SHA-256 of its
+    /// weights.
     pub(super) fn verify<'a>(
         &self,
         found: &BackboneSpec,
@@ -355,67 +344,6 @@ pub(super) fn check_preprocessing(preprocessing: &Preprocessing) -> Result<(), A
         true => Ok(()),
         false => wrong(format!("mean {mean:?}, std {std:?}"), "finite numbers, std above 0"),
     }
-}
-
-/// Checks the sizes of a head before anything of them is allocated.
-pub(super) fn check_head(head: &TameConfig) -> Result<(), ArtifactError> {
-    let wrong = |key, found: String, expected: String| Err(ArtifactError::Value { key, found, expected });
-    if head.channels.is_empty() || head.channels.contains(&0) {
-        return wrong("head.channels", format!("{:?}", head.channels), "one positive number a tap".into());
-    }
-    if head.channels.len() > MAX_TAPS {
-        let found = format!("a list of {}", head.channels.len());
-        return wrong("head.channels", found, format!("at most {MAX_TAPS} taps"));
-    }
-    if head.classes == 0 {
-        return wrong("head.classes", "0".into(), "at least one class".into());
-    }
-    if head.map_size.iter().any(|side| !(1..=MAX_SIDE).contains(side)) {
-        return wrong("head.map_size", format!("{:?}", head.map_size), format!("two sides of 1 to {MAX_SIDE}"));
-    }
-    let squares = head.channels.iter().map(|c| (*c as u128).saturating_mul(*c as u128));
-    let columns = head.channels.iter().map(|c| *c as u128).fold(0, u128::saturating_add);
-    let fuser = columns.saturating_add(1).saturating_mul(head.classes as u128);
-    let parameters = squares.fold(fuser, u128::saturating_add);
-    if parameters > MAX_PARAMETERS {
-        let found = format!("{:?} with {} classes", head.channels, head.classes);
-        return wrong("head.channels", found, format!("a head of at most {MAX_PARAMETERS} parameters"));
-    }
-    Ok(())
-}
-
-/// Checks the sizes of a masking model before anything of them is allocated.
-fn check_masking_model(model: &MaskingModelConfig) -> Result<(), ArtifactError> {
-    let wrong = |key, found: String, expected: String| Err(ArtifactError::Value { key, found, expected });
-    let MaskingModelConfig { channels, sides, classes, width, confidence, .. } = model;
-    if !(2..=MAX_SCALES).contains(&channels.len()) || channels.contains(&0) {
-        return wrong(
-            "head.channels",
-            format!("{channels:?}"),
-            format!("a positive number for each of 2 to {MAX_SCALES} taps"),
-        );
-    }
-    let halve = sides.windows(2).all(|pair| pair[1].checked_mul(2) == Some(pair[0]));
-    let within = sides.iter().all(|side| (1..=MAX_SIDE).contains(side));
-    if sides.len() != channels.len() || !halve || !within {
-        let expected = format!("one side for each of head.channels, 1 to {MAX_SIDE}, each half of the one before");
-        return wrong("head.sides", format!("{sides:?}"), expected);
-    }
-    if *classes == 0 {
-        return wrong("head.classes", "0".into(), "at least one class".into());
-    }
-    if *width == 0 {
-        return wrong("head.width", "0".into(), "at least one channel".into());
-    }
-    if !confidence.is_finite() {
-        return wrong("head.confidence", confidence.to_string(), "a finite number".into());
-    }
-    let size = |(_, shape): (String, Vec<usize>)| shape.iter().fold(1, |n: u128, side| n.saturating_mul(*side as u128));
-    if model.tensors().into_iter().map(size).fold(0, u128::saturating_add) > MAX_PARAMETERS {
-        let found = format!("{channels:?} with {classes} classes and width {width}");
-        return wrong("head.channels", found, format!("a model of at most {MAX_PARAMETERS} parameters"));
-    }
-    Ok(())
 }
 
 /// Paths of the keys that `given` has and `known` lacks.

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::explainer::WrongScale;
 use crate::explainer::bee::BeeError;
+use crate::explainer::{ShapeError, SizeError};
 use crate::weights::WeightsError;
 
 /// Why an artifact cannot be written, read or used.
@@ -120,9 +120,9 @@ pub enum ArtifactError {
     /// The mixtures of a BEE explainer were learned with another context.
     #[error("the explainer was trained with another context:{}", list(.0))]
     Context(Vec<Difference>),
-    /// The taps' sides do not fit each other.
+    /// The head cannot read the taps.
     #[error(transparent)]
-    Scale(#[from] WrongScale),
+    Shape(#[from] ShapeError),
     /// A checkpoint to import has no attention head.
     #[error(
         "{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint"
@@ -135,6 +135,12 @@ pub enum ArtifactError {
         /// Where it was looked for.
         prefixes: String,
     },
+}
+
+impl From<SizeError> for ArtifactError {
+    fn from(SizeError { key, found, expected }: SizeError) -> Self {
+        Self::Value { key, found, expected }
+    }
 }
 
 impl ArtifactError {

@@ -5,9 +5,9 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::error::ArtifactError;
-use super::{checked, config, read_values};
+use super::{checked, read_values};
 use crate::backbone::TapSpec;
-use crate::explainer::{Method, TameConfig, TameHead};
+use crate::explainer::{HeadConfig, Method, ShapeError, TameConfig, TameHead};
 use crate::weights::{WeightReader, WeightsError};
 
 /// An imported head.
@@ -74,7 +74,7 @@ pub fn import(
         return Err(ArtifactError::Value { key: "method", found: method.to_string(), expected });
     }
     let config = infer(&reader, method, taps, side)?;
-    config::check_head(&config)?;
+    config.check()?;
     let values = read_values(&mut reader, config.tensors());
     let ignored = match reader.finish("an attention head for these taps") {
         Ok(_) => 0,
@@ -108,7 +108,7 @@ fn infer(reader: &WeightReader, method: Method, taps: &[TapSpec], side: usize) -
     }
     let classes = reader.rows(FUSER, 0);
     let shape = match method {
-        Method::Ptame => TameConfig::ptame(taps, classes, side)?,
+        Method::Ptame => TameConfig::ptame(taps, classes, side).map_err(ShapeError::new)?,
         _ => TameConfig::ttame(taps, classes, side),
     };
     Ok(TameConfig { branches: !own.is_empty(), fuse_bias: reader.shape("fuser.bias").is_some(), ..shape })

@@ -107,7 +107,7 @@ impl Artifact {
     /// backbone fits is [`ArtifactConfig::verify_backbone`]'s to say, and [`ArtifactConfig::verify_auxiliary`]'s.
     ///
     /// # Errors
-    /// Any of [`ArtifactError`] but `Write`, `Backbone`, `Auxiliary`, `Scale` and `NoHead`.
+    /// Any of [`ArtifactError`] but `Write`, `Backbone`, `Auxiliary`, `Shape` and `NoHead`.
     pub fn load(folder: &Path, device: &Device) -> Result<Self, ArtifactError> {
         if bee::is_bee(folder) {
             return Err(ArtifactError::OtherMethod { path: folder.join(CONFIG) });

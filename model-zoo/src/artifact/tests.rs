@@ -257,7 +257,7 @@ fn a_failed_save_leaves_the_old_artifact() {
     let obstacle = folder.join(format!(".{CONFIG}.tmp-{}", std::process::id()));
     fs::create_dir(&obstacle).unwrap();
     let mut other = artifact();
-    other.head = other.config.head.explainer(2, &device());
+    other.head = other.config.head.init(2, &device());
     contains(&other.save(&folder, "").unwrap_err().to_string(), &["cannot write", "config.json", "free space"]);
     assert_eq!(contents(&folder), before);
     fs::remove_dir(obstacle).unwrap();
@@ -308,7 +308,7 @@ proptest! {
         let device = device();
         let upsampling = if doubling { Upsampling::Doubling } else { Upsampling::Resize };
         let shape = TameConfig { channels, classes, map_size, branches, fuse_bias, upsampling };
-        let head = AnyHeadConfig::from(shape.clone()).explainer(seed, &device);
+        let head = AnyHeadConfig::from(shape.clone()).init(seed, &device);
         let taps = (0..shape.channels.len()).map(|i| format!("layer{i}")).collect();
         let mut config = ArtifactConfig::new(Method::Tame, shape, taps, &backbone(), "weights | `odd`\nname.pth");
         config.figures.insert("figure".into(), f64::from(figure) / 4.0);

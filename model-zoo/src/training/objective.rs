@@ -1,7 +1,7 @@
 //! The TAME family's objective: cross-entropy of the masked image, area and smoothness of the maps.
 //!
-//! The classifier stands outside the explainer's graph, so the cross-entropy reaches the explainer as a given gradient:
-//! with `d = pullback(objective.logit_gradient(..))`, the loss to call `backward` on is
+//! The classifier is not part of the head's graph, so the cross-entropy reaches the head as a given gradient: with
+//! `d = vjp(objective.logit_gradient(..))`, the loss to call `backward` on is
 //! `(masked * d).sum() + regulariser.loss`.
 
 use burn::tensor::{Int, Tensor, TensorReadError};
@@ -122,8 +122,7 @@ pub struct Regulariser {
     pub smooth: Tensor<1>,
 }
 
-/// A step's loss and its terms on the device, each `[1]` and without a graph: nothing waits for them until
-/// [`Terms::read`].
+/// A step's loss and its terms on the device, each `[1]` and without a graph. [`Terms::read`] reads them.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// Weighted sum of the terms.

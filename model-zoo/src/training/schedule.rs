@@ -113,6 +113,17 @@ pub struct Rate {
 }
 
 impl Schedule {
+    /// What is wrong with keys that are sound one by one; `at` is the path of the section `schedule`, with a dot behind it.
+    pub fn problem(&self, at: &str) -> Option<String> {
+        let Self::OneCycle(OneCycle { base_momentum, max_momentum, .. }) = self else { return None };
+        (base_momentum > max_momentum).then(|| {
+            format!(
+                "{at}schedule.base_momentum: found {base_momentum}, expected at most {at}schedule.max_momentum \
+                 ({max_momentum})"
+            )
+        })
+    }
+
     /// The rate of step `step` (from 0) of `total`, `lr` being the full learning rate. Steps past the end get the last
     /// one's.
     pub fn at(&self, lr: f64, step: usize, total: usize) -> Rate {

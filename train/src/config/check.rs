@@ -1,10 +1,9 @@
 //! Rules across the keys of a run.
 
-use super::{Auxiliary, Backbone, Config, Data, ExplainerConfig, Objective, Optimizer, Schedule, Train};
-use explainer_zoo::backbone::{TapSpec, architecture, torchscript};
+use super::{Auxiliary, Backbone, Config, Data, Objective, Optimizer, Schedule, Train};
+use explainer_zoo::backbone::{architecture, torchscript};
+use explainer_zoo::explainer::RunKeys;
 use explainer_zoo::explainer::bee::BeeContext;
-use explainer_zoo::explainer::masking::{PhaseSettings, Phases, SelectorPhase};
-use explainer_zoo::explainer::{MaskingModelConfig, Upsampling, WrongScale};
 use explainer_zoo::masking::Masking;
 
 impl Config {
@@ -13,17 +12,30 @@ impl Config {
         let mut found = Vec::new();
         self.check_taps(&mut found);
         self.check_auxiliary(&mut found);
-        self.check_scales(&mut found);
+        found.extend(self.explainer.problems(&self.run_keys()));
         let Backbone { name, weights, sha256, .. } = &self.backbone;
         check_weights("backbone", name, weights, sha256.as_deref(), &mut found);
         if let Some(Auxiliary { name, weights, sha256, .. }) = &self.auxiliary {
             check_weights("auxiliary", name, weights, sha256.as_deref(), &mut found);
         }
         self.check_preprocessing(&mut found);
-        self.check_bee(&mut found);
+        if let Some(BeeContext { name, weights, sha256 }) = self.explainer.bee().and_then(|bee| bee.context.as_ref()) {
+            check_weights("explainer.context", name, weights, sha256.as_deref(), &mut found);
+        }
         self.check_data(&mut found);
-        self.check_optimizer(&mut found);
+        found.extend(self.optimizer.problem(""));
+        found.extend(self.schedule.problem(""));
         found
+    }
+
+    /// The keys that the explainer's section may have to agree with.
+    fn run_keys(&self) -> RunKeys<'_> {
+        RunKeys {
+            backbone: &self.backbone.name,
+            taps: self.backbone.taps.as_deref(),
+            auxiliary: self.auxiliary.as_ref().map(|section| (section.name.as_str(), section.taps.as_deref())),
+            crop: self.data.crop,
+        }
     }
 
     /// Notes about settings that are valid but possibly unintended.
@@ -38,9 +50,7 @@ impl Config {
                     .into(),
             );
         }
-        if self.train.batch_size == 1
-            && !matches!(self.explainer, ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_))
-        {
+        if self.train.batch_size == 1 && self.explainer.method().limits().batch_norm {
             notes
                 .push("train.batch_size: with 1, BatchNorm uses the statistics of one image; the papers use 32".into());
         }
@@ -58,41 +68,22 @@ impl Config {
             ("train.epochs", self.train.epochs != train.epochs),
             ("train.validate_every", self.train.validate_every != train.validate_every),
         ];
-        let why = |key| match (&self.explainer, key) {
-            (ExplainerConfig::LcamFm(_), "masking") => Some("lcam_fm multiplies the feature map, not the image"),
-            (ExplainerConfig::MaskingModel(_), "masking") => Some("a masking model uses explainer.infill"),
-            (ExplainerConfig::MaskingModel(_), "objective") => Some("a masking model uses explainer.loss"),
-            (ExplainerConfig::MaskingModel(_), "optimizer" | "schedule" | "train.epochs") => {
-                Some("a masking model uses explainer.phases")
-            }
-            (ExplainerConfig::Bee(_), "train.validate_every") => Some("bee validates at the end of the run"),
-            (ExplainerConfig::Bee(_), "masking" | "objective" | "optimizer" | "schedule") => Some("bee has no loss"),
-            _ => None,
-        };
-        let ignored = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
-        let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed)| *changed).filter_map(ignored).collect();
-        if let ExplainerConfig::MaskingModel(section) = &self.explainer
-            && !section.class_selector
-            && section.phases.selector != SelectorPhase::default()
-        {
-            notes.push("explainer.phases.selector: ignored, class_selector is false".into());
-        }
+        let ignored = self.explainer.method().limits().ignored;
+        let why = |key| ignored.iter().find(|(ignored, _)| *ignored == key).map(|(_, why)| why);
+        let note = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
+        let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed)| *changed).filter_map(note).collect();
+        notes.extend(self.explainer.notes());
         notes
     }
 
     fn check_taps(&self, found: &mut Vec<String>) {
         let (method, taps) = (self.explainer.method(), &self.backbone.taps);
-        if self.explainer.is_lcam() && taps.as_ref().is_none_or(|taps| taps.len() != 1) {
+        if method.limits().one_tap && taps.as_ref().is_none_or(|taps| taps.len() != 1) {
             let count = taps.as_ref().map_or("the backbone's default".into(), |taps| format!("{} taps", taps.len()));
             found.push(format!(
                 "backbone.taps: found {count}, but explainer.method `{method}` takes exactly one; \
                  for example `taps: [layer4]` on a ResNet"
             ));
-        }
-        if matches!(&self.explainer, ExplainerConfig::LcamFm(head) if head.map_size.is_some()) {
-            found.push(
-                "explainer.map_size: the map of lcam_fm has the size of the tapped feature map; remove the key".into(),
-            );
         }
         let others = self.auxiliary.as_ref().and_then(|auxiliary| auxiliary.taps.as_ref());
         for (section, taps) in [("backbone", taps.as_ref()), ("auxiliary", others)] {
@@ -122,86 +113,25 @@ impl Config {
         }
     }
 
-    fn check_bee(&self, found: &mut Vec<String>) {
-        let Some(bee) = self.explainer.bee() else { return };
-        if let Some(BeeContext { name, weights, sha256 }) = &bee.context {
-            check_weights("explainer.context", name, weights, sha256.as_deref(), found);
-        }
-        if self.backbone.taps.is_some() {
-            found.push("backbone.taps: not allowed with explainer.method `bee`; set explainer.sites".into());
-        }
-        for (key, list) in [("metrics", Some(&bee.metrics)), ("sites", bee.sites.as_ref())] {
-            for (i, one) in list.into_iter().flatten().enumerate() {
-                if list.into_iter().flatten().take(i).any(|earlier| earlier == one) {
-                    found.push(format!("explainer.{key}: `{one}` is listed twice"));
-                }
-            }
-        }
-    }
-
-    /// Checks the scales of a masking model's encoder as far as they are known without weights. Names that are no
-    /// backbone's or no tap's are refused where they are loaded.
-    fn check_scales(&self, found: &mut Vec<String>) {
-        let ExplainerConfig::MaskingModel(section) = &self.explainer else { return };
-        let Some(architecture) = architecture(&self.backbone.name) else { return };
-        let taps: Vec<TapSpec> = match &self.backbone.taps {
-            None => MaskingModelConfig::scales(&architecture.taps).into_iter().cloned().collect(),
-            Some(names) => {
-                let tap = |name: &String| architecture.taps.iter().find(|tap| tap.name == *name).cloned();
-                let taps: Vec<TapSpec> = names.iter().filter_map(tap).collect();
-                if taps.len() < names.len() {
-                    return;
-                }
-                taps
-            }
-        };
-        let side = self.data.crop.unwrap_or(architecture.preprocessing.crop);
-        if let Err(error) = section.shape(&taps, 1, side) {
-            found.push(format!("backbone.taps: {error}"));
-        }
-    }
-
     fn check_auxiliary(&self, found: &mut Vec<String>) {
         let method = self.explainer.method();
         match &self.auxiliary {
-            None if self.explainer.has_auxiliary() => found.push(format!(
+            None if method.limits().auxiliary => found.push(format!(
                 "auxiliary: required, since explainer.method `{method}` reads the feature maps of a second classifier; for \
                  example `auxiliary: {{name: resnet18, weights: ...}}`"
             )),
-            Some(_) if !self.explainer.has_auxiliary() => found.push(format!(
+            Some(_) if !method.limits().auxiliary => found.push(format!(
                 "auxiliary: not allowed with explainer.method `{method}`, which reads the backbone's feature maps; \
                  remove it, or set `explainer: {{method: ptame}}`"
             )),
             _ => {}
         }
-        if self.explainer.has_auxiliary() && self.backbone.taps.is_some() {
+        if method.limits().auxiliary && self.backbone.taps.is_some() {
             found.push(format!(
                 "backbone.taps: not allowed with explainer.method `{method}`, which reads the auxiliary's feature maps; \
                  remove them, or set auxiliary.taps"
             ));
         }
-        if self.explainer.has_auxiliary()
-            && let Err(error) = self.auxiliary_scale()
-        {
-            found.push(format!("auxiliary.taps: {error}"));
-        }
-    }
-
-    /// Checks the sides of the auxiliary's taps as far as they are known without weights. Names that are no backbone's
-    /// or no tap's are refused where they are loaded.
-    fn auxiliary_scale(&self) -> Result<(), WrongScale> {
-        let known = self.auxiliary.as_ref().and_then(|section| Some((section, architecture(&section.name)?)));
-        let own = || Some(architecture(&self.backbone.name)?.preprocessing.crop);
-        let (Some((section, auxiliary)), Some(side)) = (known, self.data.crop.or_else(own)) else { return Ok(()) };
-        let default = auxiliary.auxiliary_taps.unwrap_or(auxiliary.default_taps);
-        let names: Vec<&str> =
-            section.taps.as_ref().map_or_else(|| default.to_vec(), |taps| taps.iter().map(String::as_str).collect());
-        let tap = |name: &&str| auxiliary.taps.iter().find(|tap| tap.name == *name).cloned();
-        let taps: Vec<TapSpec> = names.iter().filter_map(tap).collect();
-        if taps.len() < names.len() {
-            return Ok(());
-        }
-        Upsampling::Doubling.check(&taps, side)
     }
 
     fn check_data(&self, found: &mut Vec<String>) {
@@ -233,8 +163,8 @@ impl Config {
                     .into(),
             );
         }
-        if data.cache && matches!(self.explainer, ExplainerConfig::LcamFm(_) | ExplainerConfig::Bee(_)) {
-            let method = self.explainer.method();
+        let method = self.explainer.method();
+        if data.cache && !method.limits().caches {
             found.push(format!(
                 "data.cache: found true, but explainer.method `{method}` has no pass that can be cached; remove data.cache"
             ));
@@ -249,35 +179,6 @@ impl Config {
     /// Input pixels per cell of the backbone's smallest map; a name that is no backbone is refused where it is loaded.
     fn largest_stride(&self) -> Option<usize> {
         architecture(&self.backbone.name)?.taps.iter().map(|tap| tap.stride).max()
-    }
-
-    fn check_optimizer(&self, found: &mut Vec<String>) {
-        let mut all = vec![(String::new(), self.optimizer.clone(), self.schedule.clone())];
-        if let ExplainerConfig::MaskingModel(section) = &self.explainer {
-            let Phases { selector, decoder } = &section.phases;
-            let phases = [("selector", PhaseSettings::from(selector)), ("decoder", PhaseSettings::from(decoder))];
-            all.extend(
-                phases.map(|(name, phase)| (format!("explainer.phases.{name}."), phase.optimizer, phase.schedule)),
-            );
-        }
-        for (at, optimizer, schedule) in all {
-            if let Optimizer::Sgd(sgd) = optimizer
-                && sgd.nesterov
-                && sgd.momentum == 0.0
-            {
-                found.push(format!(
-                    "{at}optimizer.nesterov: requires a momentum above 0; set `nesterov: false` or a momentum"
-                ));
-            }
-            if let Schedule::OneCycle(cycle) = schedule
-                && cycle.base_momentum > cycle.max_momentum
-            {
-                found.push(format!(
-                    "{at}schedule.base_momentum: found {}, expected at most {at}schedule.max_momentum ({})",
-                    cycle.base_momentum, cycle.max_momentum
-                ));
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::sections::{Auxiliary, Backbone, Data, Distributed, Train};
 use explainer_zoo::explainer::ExplainerConfig;
 use explainer_zoo::masking::Masking;
 use explainer_zoo::range::{not_blank, thread_count};
-use explainer_zoo::training::{Objective, Optimizer, Schedule};
+use explainer_zoo::training::{Objective, Optimizer, RunSettings, Schedule};
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,4 +75,19 @@ pub struct Config {
 /// The device of a file that names none.
 pub(super) fn device() -> String {
     "flex".into()
+}
+
+impl Config {
+    /// The sections that all explainers share.
+    pub fn run_settings(&self) -> RunSettings<'_> {
+        RunSettings {
+            masking: self.masking,
+            objective: &self.objective,
+            optimizer: &self.optimizer,
+            schedule: &self.schedule,
+            batch_size: self.train.batch_size,
+            epochs: self.train.epochs,
+            seed: self.train.seed,
+        }
+    }
 }

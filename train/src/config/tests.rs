@@ -2,7 +2,7 @@ use super::*;
 use explainer_zoo::explainer::masking::{
     Activation, Infill, MaskLoss, MaskingModelSection, PaperLoss, PhaseSettings, ReleasedLoss,
 };
-use explainer_zoo::explainer::tame::{FuseInit, TameSection};
+use explainer_zoo::explainer::tame::{FuseInit, TameSection, Ttame};
 use explainer_zoo::masking::Masking;
 use explainer_zoo::training::{AdamW, OneCycle, StepDecay};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ fn defaults_are_ttames() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(
         config.explainer,
-        ExplainerConfig::Ttame(TameSection { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None })
+        ExplainerConfig::Ttame(Ttame(TameSection { fuse_bias: true, fuse_init: FuseInit::Uniform, map_size: None }))
     );
     assert_eq!(config.optimizer.lr(), 1e-3);
     assert!(matches!(&config.optimizer, Optimizer::Sgd(sgd) if sgd.nesterov && !sgd.decay_biases));
@@ -201,7 +201,8 @@ const RESNET18: &str = "auxiliary={name: resnet18, weights: resnet18.pth}";
 #[test]
 fn an_auxiliarys_head_has_no_bias_and_no_size_of_its_own() {
     let config = with(&["explainer={method: ptame}", RESNET18]).unwrap();
-    assert_eq!((config.explainer.fuse_bias(), config.explainer.map_size()), (false, None));
+    let ExplainerConfig::Ptame(own) = &config.explainer else { panic!("{:?}", config.explainer) };
+    assert!(!own.fuse_bias);
     assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
     let message = refusal(&["explainer={method: ptame, map_size: 7}", RESNET18]);
     assert!(message.contains("unknown key `map_size`") || message.contains("unknown field `map_size`"), "{message}");
@@ -310,7 +311,8 @@ fn ptames_files_have_the_papers_hyper_parameters() {
         assert_eq!((adamw.lr, adamw.weight_decay, adamw.amsgrad), (lr, weight_decay, true), "{file}");
         assert_eq!(config.schedule, Schedule::OneCycle(OneCycle::default()), "{file}");
         assert_eq!((config.train.epochs, config.train.batch_size), (1, 32), "{file}");
-        assert!(!config.explainer.fuse_bias() && config.explainer.has_auxiliary(), "{file}");
+        let ExplainerConfig::Ptame(own) = &config.explainer else { panic!("{file}") };
+        assert!(!own.fuse_bias, "{file}");
     }
 }
 

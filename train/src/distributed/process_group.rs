@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use explainer_zoo::explainer::tame::AllReduce;
+use explainer_zoo::sync_batch_norm::AllReduce;
+use explainer_zoo::training::AllGather;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -171,6 +172,16 @@ impl AllReduce for ProcessGroup {
         if Self::all_reduce_sum(self, values).is_err() {
             values.fill(f32::NAN);
         }
+    }
+}
+
+impl AllGather for ProcessGroup {
+    fn rank(&self) -> usize {
+        Self::rank(self)
+    }
+
+    fn all_gather(&self, own: &[i64]) -> Option<Vec<Vec<i64>>> {
+        Self::all_gather(self, &own.to_vec()).ok()
     }
 }
 

@@ -7,14 +7,13 @@ use explainer_zoo::auxiliary::{Auxiliary, AuxiliaryError};
 use explainer_zoo::backbone::{self, Backbone, BackboneError};
 use explainer_zoo::classes;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::{AnyHeadConfig, MaskingModelConfig, Method};
+use explainer_zoo::explainer::{AnyHeadConfig, Method};
 use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::image::Preprocessing;
 use explainer_zoo::weights::source::Progress;
 
 use super::FitError;
-use super::step::{Masked, TameTask, Task};
-use crate::config::{self, Config, Data, ExplainerConfig};
+use crate::config::{self, Config, Data};
 use crate::report::progress::with_download_bar;
 
 /// The classifier to explain, loaded and checked. No image is opened.
@@ -47,27 +46,15 @@ impl ExplainedClassifier {
             }
         };
         let spec = backbone.spec().clone();
-        let taps = section.taps.clone().unwrap_or_else(|| match &config.explainer {
-            ExplainerConfig::MaskingModel(_) => {
-                MaskingModelConfig::scales(&spec.taps).into_iter().map(|tap| tap.name.clone()).collect()
-            }
-            _ => spec.default_taps.clone(),
-        });
+        let method = config.explainer.method();
+        let explainer = config.explainer.learned().ok_or(FitError::NoHead { method })?;
+        let taps = section.taps.clone().unwrap_or_else(|| explainer.default_taps(&spec));
         let extractor = FeatureExtractor::new(backbone, preprocessing, &taps, auxiliary)?;
-        let method = match &config.explainer {
-            ExplainerConfig::Ttame(_) => Method::Ttame,
-            ExplainerConfig::Tame(_) => Method::Tame,
-            ExplainerConfig::Ptame(_) => Method::Ptame,
-            ExplainerConfig::LcamImg(_) => Method::LcamImg,
-            ExplainerConfig::LcamFm(_) => Method::LcamFm,
-            ExplainerConfig::MaskingModel(_) => Method::MaskingModel,
-            ExplainerConfig::Bee(_) => return Err(FitError::NoHead { method: config.explainer.method() }),
-        };
         if extractor.tap_specs().is_empty() {
             return Err(FitError::NoTaps { backbone: spec.name });
         }
-        if method == Method::LcamFm && !extractor.backbone.can_replace_taps() {
-            return Err(FitError::FixedTaps { backbone: spec.name, asks: "explainer.method lcam_fm" });
+        if method.limits().replaces_taps && !extractor.backbone.can_replace_taps() {
+            return Err(FitError::FixedTaps { backbone: spec.name, asks: format!("explainer.method {method}") });
         }
         let class_names = class_names(section, spec.classes)?;
         Ok(Self { extractor, method, class_names })
@@ -83,7 +70,9 @@ impl ExplainedClassifier {
         }
         about.preprocessing = preprocessing.clone();
         about.class_names.clone_from(&self.class_names);
-        about.masking = masking_name(&Task::of(config));
+        if let Some(explainer) = config.explainer.learned() {
+            about.masking = explainer.masking(&config.run_settings()).into();
+        }
         about
     }
 }
@@ -125,17 +114,4 @@ pub(super) fn preprocessing(data: &Data, backbone: &dyn Backbone) -> Result<Prep
     own.crop = found;
     own.resize = data.resize.unwrap_or(own.resize).max(own.crop);
     Ok(own)
-}
-
-/// The masking procedure as an artifact records it.
-fn masking_name(task: &Task) -> String {
-    let masked = match task {
-        Task::Tame(TameTask { masked, .. }) => *masked,
-        Task::MaskingModel(_) => return "infill".into(),
-    };
-    match masked {
-        Masked::Image(masking) => serde_json::to_value(masking).ok().and_then(|v| v.as_str().map(String::from)),
-        Masked::Feature => None,
-    }
-    .unwrap_or_else(|| "feature".into())
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use explainer_zoo::explainer::tame::SyncBatchNorm;
 use explainer_zoo::feature_extractor::{FeatureExtractor, Features};
+use explainer_zoo::sync_batch_norm::SyncBatchNorm;
+use explainer_zoo::training::{AllGather, StepContext};
 
 use super::cache::{CachedPass, CleanCache};
 use crate::data::Batch;
@@ -26,6 +27,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a training task sees of it.
+    pub fn step(&self) -> StepContext<'_> {
+        let group: &dyn AllGather = self.group.as_ref();
+        StepContext {
+            extractor: &self.extractor,
+            ranks: (!self.group.is_single()).then_some(group),
+            sync: self.sync.as_deref(),
+        }
+    }
+
     /// The clean pass of a training batch, without a graph. From the cache it has no taps.
     ///
     /// If none of this rank's images could be read, a black image takes their place, so that the rank takes part in every

@@ -8,9 +8,8 @@ use explainer_zoo::auxiliary::AuxiliaryError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::classes::ClassesError;
 use explainer_zoo::device::DeviceError;
-use explainer_zoo::explainer::WrongScale;
 use explainer_zoo::explainer::bee::BeeError;
-use explainer_zoo::explainer::masking::ScaleError;
+use explainer_zoo::explainer::{Method, ShapeError};
 use explainer_zoo::feature_extractor::FeatureError;
 use explainer_zoo::path_integral::SiteError;
 use explainer_zoo::training::OptimizerError;
@@ -38,12 +37,14 @@ pub enum FitError {
     /// The auxiliary cannot be loaded, or does not fit the backbone.
     #[error(transparent)]
     Auxiliary(#[from] AuxiliaryError),
-    /// An auxiliary's taps do not have one common size.
-    #[error("auxiliary.taps: {0}")]
-    Scale(#[from] WrongScale),
-    /// The backbone's taps do not fit a masking model.
-    #[error("backbone.taps: {0}")]
-    Scales(#[from] ScaleError),
+    /// The head cannot read the taps.
+    #[error("{key}: {source}")]
+    Shape {
+        /// The key of the taps.
+        key: &'static str,
+        /// Why.
+        source: ShapeError,
+    },
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
     Taps(#[from] NotSquare),
@@ -75,7 +76,7 @@ pub enum FitError {
         /// The backbone.
         backbone: String,
         /// The key that needs it.
-        asks: &'static str,
+        asks: String,
     },
     /// The procedural images have one size only.
     #[error(
@@ -93,7 +94,7 @@ pub enum FitError {
     )]
     NoHead {
         /// The method.
-        method: &'static str,
+        method: Method,
     },
     /// A site of BEE's path integrals does not exist.
     #[error("explainer.sites: {0}")]
@@ -160,12 +161,12 @@ pub enum FitError {
     },
     /// The method trains in one process only.
     #[error(
-        "explainer.method {method} is trained by one process, {ranks} were started; ttame, tame, ptame, lcam_img and lcam_fm \
-         can be trained by several"
+        "explainer.method {method} is trained by one process, {ranks} were started; {} can be trained by several",
+        shared_methods()
     )]
     OneProcess {
         /// The method.
-        method: &'static str,
+        method: Method,
         /// How many processes there are.
         ranks: usize,
     },
@@ -201,4 +202,10 @@ impl From<FeatureError> for FitError {
             FeatureError::Adapter(error) => error.into(),
         }
     }
+}
+
+/// The methods that several processes can train.
+fn shared_methods() -> String {
+    let shared = Method::ALL.iter().filter(|method| !method.limits().one_process);
+    shared.map(|method| method.name()).collect::<Vec<_>>().join(", ")
 }

@@ -45,11 +45,6 @@ impl Flat {
     }
 }
 
-/// Adds the gradients `more` of `module`'s parameters to `gradients`.
-pub fn add_gradients<M: Module>(module: &M, gradients: &mut GradientsParams, more: GradientsParams) {
-    module.visit(&mut Add { gradients, more });
-}
-
 struct Flatten<'a> {
     gradients: &'a GradientsParams,
     values: Vec<f32>,
@@ -83,22 +78,6 @@ impl ModuleVisitor for Unflatten<'_> {
         self.rest = rest;
         let data = TensorData::new(own.to_vec(), old.shape());
         self.gradients.register(parameter.id, Tensor::<D>::from_data(data, &old.device()));
-    }
-}
-
-struct Add<'a> {
-    gradients: &'a mut GradientsParams,
-    more: GradientsParams,
-}
-
-impl ModuleVisitor for Add<'_> {
-    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-        let Some(more) = self.more.remove::<D>(parameter.id) else { return };
-        let sum = match self.gradients.remove::<D>(parameter.id) {
-            Some(gradient) => gradient + more,
-            None => more,
-        };
-        self.gradients.register(parameter.id, sum);
     }
 }
 
@@ -145,17 +124,5 @@ mod tests {
             assert_eq!(gradients, [6.0, 6.0, 6.0, 6.0, 6.0, 6.0, 30.0, 30.0, 30.0]);
             assert_eq!(beside, [1.5, 3.0]);
         }
-    }
-
-    #[test]
-    fn two_backward_passes_add_up() {
-        let (layer, mut gradients) = given(1.0, 2.0);
-        let bias = layer.bias.as_ref().unwrap().id;
-        gradients.remove::<1>(bias);
-        let mut more = GradientsParams::new();
-        more.register(layer.weight.id, Tensor::<2>::ones([2, 3], &Device::default()));
-        more.register(bias, Tensor::<1>::ones([3], &Device::default()));
-        add_gradients(&layer, &mut gradients, more);
-        assert_eq!(read(&layer, &gradients), [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0]);
     }
 }

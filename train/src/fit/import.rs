@@ -4,10 +4,11 @@ use std::path::Path;
 
 use explainer_zoo::artifact::{Artifact, ArtifactError, lightning};
 use explainer_zoo::device::Compute;
+use explainer_zoo::explainer::TameConfig;
 
 use super::FitError;
 use super::classifier::ExplainedClassifier;
-use crate::config::{Config, ExplainerConfig};
+use crate::config::Config;
 
 /// What was made of a checkpoint.
 #[derive(Debug)]
@@ -25,26 +26,26 @@ pub struct Imported {
 /// # Errors
 /// [`FitError`] if the classifier cannot be loaded, the checkpoint holds no head, or the two do not belong together.
 pub fn import(config: &Config, checkpoint: &Path, compute: &Compute, quiet: bool) -> Result<Imported, FitError> {
-    if let ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_) = &config.explainer {
-        return Err(FitError::NoHead { method: config.explainer.method() });
-    }
     let wrong = |key, found, expected: &str| ArtifactError::Value { key, found, expected: expected.into() };
+    let method = config.explainer.method();
+    let explainer = config.explainer.learned().ok_or(FitError::NoHead { method })?;
     let classifier = ExplainedClassifier::load(config, compute, quiet)?;
-    let side = classifier.extractor.preprocessing.crop;
-    let lightning::Imported { head, ignored } =
-        lightning::import(checkpoint, classifier.method, &classifier.extractor.tap_specs(), side, &compute.device)?;
+    let (taps, side) = (classifier.extractor.tap_specs(), classifier.extractor.preprocessing.crop);
+    let key = "taps";
+    let expected = explainer.shape(&taps, 1, side).map_err(|source| FitError::Shape { key, source })?;
+    let expected = <&TameConfig>::try_from(&expected).map_err(|_| FitError::NoHead { method })?;
+    let lightning::Imported { head, ignored } = lightning::import(checkpoint, method, &taps, side, &compute.device)?;
     let shape = head.config().clone();
-    if shape.branches == config.explainer.is_lcam() {
+    if shape.branches != expected.branches {
         let expected = if shape.branches {
             "ttame, tame or ptame: the checkpoint's head has attention branches"
         } else {
             "lcam_img or lcam_fm: the checkpoint's head has no attention branches"
         };
-        return Err(wrong("method", classifier.method.to_string(), expected).into());
+        return Err(wrong("method", method.to_string(), expected).into());
     }
-    if let Some(own) = config.explainer.map_size()
-        && shape.map_size != [own; 2]
-    {
+    if shape.map_size != expected.map_size {
+        let [own, _] = expected.map_size;
         let expected = format!("{}, the size that follows from the taps; remove explainer.map_size", shape.map_size[0]);
         return Err(wrong("head.map_size", own.to_string(), &expected).into());
     }

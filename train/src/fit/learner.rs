@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, LearningRate, ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
-use explainer_zoo::explainer::AnyHead;
+use explainer_zoo::explainer::{AnyHead, ExplainerHead};
 use explainer_zoo::training::{Momentum, Schedule};
 
 use super::FitError;

@@ -1,5 +1,5 @@
 //! Training of an explainer: `training_loop` is the loop, `run` leads from a configuration through its phases to an
-//! artifact, `step` has the training step of each family.
+//! artifact. The training step of each explainer is its own, in `explainer_zoo`.
 
 mod batches;
 pub mod bee;
@@ -13,14 +13,12 @@ mod gradients;
 mod import;
 mod learner;
 mod log;
-mod metrics;
 mod output;
 mod pending;
 mod phase;
 mod progress;
 mod run;
 mod setup;
-pub mod step;
 mod training_loop;
 mod validation;
 
@@ -29,6 +27,5 @@ pub use clip::{GradientError, clip_gradients};
 pub use context::Context;
 pub use error::FitError;
 pub use import::{Imported, import};
-pub use metrics::{Report, StepMetrics, StepOutput};
 pub use output::ResumeFrom;
 pub use run::{Finished, run, run_in_group};

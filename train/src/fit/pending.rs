@@ -5,10 +5,10 @@
 //! run ends, with the images of that step named, before such a head is validated or saved.
 
 use burn::tensor::Tensor;
+use explainer_zoo::training::{StepMetrics, StepOutput};
 
 use super::FitError;
 use super::clip::Norms;
-use super::metrics::{StepMetrics, StepOutput};
 use crate::data::ImageSet;
 use crate::distributed::ProcessGroup;
 

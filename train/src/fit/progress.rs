@@ -13,9 +13,8 @@ use burn::train::metric::{
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
+use explainer_zoo::training::{Report, StepMetrics};
 use indicatif::{ProgressBar, ProgressStyle};
-
-use super::metrics::{Report, StepMetrics};
 
 /// Sends the metrics of each step to a renderer of burn-train, which this closes when it is dropped.
 pub(super) struct TrainingProgress {

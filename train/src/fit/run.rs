@@ -10,8 +10,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, Device, Tensor};
 use burn::train::Interrupter;
 use explainer_zoo::artifact::Artifact;
-use explainer_zoo::explainer::AnyHead;
-use explainer_zoo::explainer::tame::FuseInit;
+use explainer_zoo::explainer::{AnyHead, ExplainerHead};
 use explainer_zoo::feature_extractor::{FeatureExtractor, Features};
 
 use super::FitError;
@@ -26,7 +25,7 @@ use super::progress::{ConsoleRenderer, TrainingProgress};
 use super::setup::{Components, validation, validation_images};
 use super::training_loop::{Clock, TrainingLoop};
 use super::validation::{ValidationSet, predicted_maps};
-use crate::config::{Config, ExplainerConfig};
+use crate::config::Config;
 use crate::data::{Broken, ImageSet, Plan};
 use crate::distributed::ProcessGroup;
 
@@ -207,10 +206,10 @@ impl<'a> TrainingRun<'a> {
         let group = &context.group;
         let from = self.state.step.saturating_sub(phase.first);
 
-        let fresh = components.head.explainer(config.train.seed, &context.device.clone().autodiff());
-        let fresh = match config.explainer.fuse_init() {
-            FuseInit::Uniform => fresh,
-            FuseInit::Zero => fresh.with_zero_fuser(),
+        let (seed, device) = (config.train.seed, context.device.clone().autodiff());
+        let fresh = match config.explainer.learned() {
+            Some(explainer) => explainer.head(&components.head, seed, &device),
+            None => components.head.init(seed, &device),
         };
         let mut learner = Learner::new(fresh.synchronised(context.sync.as_ref()), phase)?;
         if let Some(head) = head {
@@ -226,7 +225,7 @@ impl<'a> TrainingRun<'a> {
         let renderer = ConsoleRenderer::new(images.into(), self.state.step, config.train.log_every, quiet);
         let validation = ValidationSet {
             set: validation_images(config, &components.valid),
-            plan: Plan { share: (group.rank(), group.size()), ..validation(config) },
+            plan: Plan { rank: group.rank(), world_size: group.size(), ..validation(config) },
             broken: BrokenImages::default(),
         };
         Ok(TrainingLoop {
@@ -289,14 +288,17 @@ impl<'a> TrainingRun<'a> {
 /// Refuses runs that several ranks cannot train, or not with equal shares.
 fn check_group(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
     let (ranks, batch_size) = (group.size(), config.train.batch_size);
-    match &config.explainer {
-        _ if group.is_single() => Ok(()),
-        ExplainerConfig::MaskingModel(_) | ExplainerConfig::Bee(_) => {
-            Err(FitError::OneProcess { method: config.explainer.method(), ranks })
-        }
-        _ if config.data.cache => Err(FitError::CacheShared { ranks }),
-        _ if !batch_size.is_multiple_of(ranks) => Err(FitError::Shares { batch_size, ranks }),
-        _ => Ok(()),
+    let method = config.explainer.method();
+    if group.is_single() {
+        Ok(())
+    } else if method.limits().one_process {
+        Err(FitError::OneProcess { method, ranks })
+    } else if config.data.cache {
+        Err(FitError::CacheShared { ranks })
+    } else if !batch_size.is_multiple_of(ranks) {
+        Err(FitError::Shares { batch_size, ranks })
+    } else {
+        Ok(())
     }
 }
 

@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::tame::SyncBatchNorm;
-use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
+use explainer_zoo::explainer::AnyHeadConfig;
 use explainer_zoo::image::Preprocessing;
+use explainer_zoo::sync_batch_norm::SyncBatchNorm;
 
 use super::FitError;
 use super::cache::CleanCache;
 use super::checkpoint::RunIdentity;
 use super::classifier::ExplainedClassifier;
 use super::context::Context;
-use crate::config::{Augment, Config, Data, ExplainerConfig};
+use crate::config::{Augment, Config, Data};
 use crate::data::shapes::{SIDE, Split};
 use crate::data::{self, ImageSet, Plan, Scenes, Subset};
 use crate::distributed::{ProcessGroup, own_device, own_threads};
@@ -91,21 +91,11 @@ impl Components {
 /// The shape of the head.
 fn head_config(config: &Config, classifier: &ExplainedClassifier) -> Result<AnyHeadConfig, FitError> {
     let extractor = &classifier.extractor;
-    let (taps, classes, side) =
-        (&extractor.tap_specs(), extractor.backbone.spec().classes, extractor.preprocessing.crop);
-    if let ExplainerConfig::MaskingModel(section) = &config.explainer {
-        return Ok(section.shape(taps, classes, side)?.into());
-    }
-    let mut head = match classifier.method {
-        Method::Ptame => TameConfig::ptame(taps, classes, side)?,
-        _ => TameConfig::ttame(taps, classes, side),
-    };
-    head.branches = !config.explainer.is_lcam();
-    head.fuse_bias = config.explainer.fuse_bias();
-    if let Some(side) = config.explainer.map_size() {
-        head.map_size = [side; 2];
-    }
-    Ok(head.into())
+    let (classes, side) = (extractor.backbone.spec().classes, extractor.preprocessing.crop);
+    let method = config.explainer.method();
+    let explainer = config.explainer.learned().ok_or(FitError::NoHead { method })?;
+    let key = if method.limits().auxiliary { "auxiliary.taps" } else { "backbone.taps" };
+    explainer.shape(&extractor.tap_specs(), classes, side).map_err(|source| FitError::Shape { key, source })
 }
 
 /// How training images are read.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use burn::optim::{GradientsParams, LearningRate};
 use burn::tensor::Device;
 use burn::train::Interrupter;
+use explainer_zoo::training::{StepBatch, StepMetrics, StepOutput};
 use serde_json::json;
 
 use super::FitError;
@@ -17,7 +18,6 @@ use super::checkpoint::{Best, State};
 use super::context::Context;
 use super::learner::{Learner, TrainedHead};
 use super::log::MetricsLog;
-use super::metrics::{StepMetrics, StepOutput};
 use super::output::OutputFolder;
 use super::pending::{PendingMetrics, PendingStep, gather_metrics, not_finite};
 use super::phase::Phase;
@@ -75,7 +75,9 @@ impl TrainingLoop<'_> {
             // The frozen classifiers see the images: logits, and the feature maps that the head reads.
             let features = features.unwrap_or_else(|| self.context.observe(&batch));
             // Maps, mask, classifier, loss, and the gradient of the loss with respect to the head.
-            let (mut gradients, output) = self.phase.task.step(self.learner.head(), features, &batch, self.context);
+            let step_batch = StepBatch { step, indices: &batch.indices };
+            let task = &self.phase.task;
+            let (mut gradients, output) = task.step(self.learner.head(), features, &step_batch, &self.context.step());
             let gathered = self.check(step, &gradients, &output, total)?;
             self.all_reduce(step, &mut gradients, &batch.indices, total)?;
             let (lr, norms) = self.learner.step(step - self.phase.first, gradients);

@@ -127,7 +127,7 @@ fn values_that_make_no_map_are_refused() {
 fn parts_of_two_artifacts_are_told_apart() {
     let (_keep, folder) = saved();
     let mut other = artifact();
-    other.head = other.config.head.explainer(2, &device());
+    other.head = other.config.head.init(2, &device());
     fs::write(folder.join(MODEL), serialise(&other.head.values()).unwrap()).unwrap();
     contains(&load_error(&folder), &["model.safetensors", "SHA-256", "model_sha256"]);
     edit(&folder, "/model_sha256", Value::Null);

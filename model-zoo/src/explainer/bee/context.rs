@@ -1,4 +1,4 @@
-//! The context of the bandit: what a frozen backbone makes of an image, pooled to one vector.
+//! The context of the bandit: the features of an image in a frozen backbone, pooled to one vector.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::adapter::{Adapter, NotSquare};
 use crate::backbone::{Backbone, TapId};
 use crate::image::Preprocessing;
 
-/// A frozen backbone that says what kind of image is explained; ResNet-18 in the paper.
+/// A frozen backbone whose pooled features are the context of an image; ResNet-18 in the paper.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     backbone: Arc<dyn Backbone>,

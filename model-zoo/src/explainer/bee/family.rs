@@ -13,9 +13,8 @@ use crate::path_integral::{Site, observe};
 
 /// A distribution of baselines b for a representation h `[C,h,w]`, an image or a feature map.
 ///
-/// Mean, standard deviation and range are those of h itself, channel by channel over its positions: a baseline is an h
-/// that lost what it shows, not one of another picture's scale. What is drawn from a photograph's channels of three is
-/// drawn in the same way from a feature map's of hundreds.
+/// Mean, standard deviation and range are those of h itself, channel by channel over its positions: a baseline keeps
+/// the scale of h and loses its content. Images (3 channels) and feature maps (hundreds) are treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -26,10 +25,9 @@ pub enum Family {
     /// h, blurred by a Gaussian of sigma from U{3..50} pixels of the input; on a grid of cells of s pixels, sigma / s
     /// cells.
     Blur,
-    /// The same everywhere: each channel at the same share, from U(0,1), of the way from its least to its largest value.
+    /// Constant: each channel at the same share, from U(0,1), of the way from its least to its largest value.
     Constant,
-    /// What the backbone makes of a training image, or of the mean of all that are kept: one or the other with
-    /// probability 1/2.
+    /// The representation of a training image, or of the mean of all kept images, each with probability 1/2.
     TrainData,
 }
 
@@ -74,7 +72,7 @@ impl FromStr for Family {
 /// Range of the blurred baselines' standard deviation in pixels of the input, both ends included.
 const BLUR: (usize, usize) = (3, 50);
 
-/// The training images from which `train-data` draws, as one site shows them.
+/// The training images of the family `train-data`, as feature maps of one site.
 #[derive(Clone, Debug)]
 pub struct References {
     /// `[1+M,C,h,w]`: the mean image's representation, then those of M training images.
@@ -82,7 +80,7 @@ pub struct References {
 }
 
 impl References {
-    /// What the backbone makes of M normalised training images `[M,3,H,W]`, M at least 1, and of their mean, at every
+    /// The representations of M normalised training images `[M,3,H,W]`, M at least 1, and of their mean, at every
     /// site.
     pub fn forward(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> Vec<Self> {
         let with_mean = Tensor::cat(vec![images.clone().mean_dim(0), images.clone()], 0);
@@ -97,7 +95,7 @@ impl References {
 }
 
 /// A baseline of `family` for the representation h `[1,C,h,w]` of one image, in its shape, on a grid of cells of
-/// `stride` pixels; `stream` must be one of its own for every baseline and site.
+/// `stride` pixels; Every baseline and site needs a `stream` of its own.
 pub fn baseline(
     family: Family,
     h: &Tensor<4>,

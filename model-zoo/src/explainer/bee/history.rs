@@ -1,4 +1,4 @@
-//! What scores a metric has given so far: by their rank among these, scores of any metric become rewards.
+//! The history of a metric's scores. The rank of a score in it is the reward, whatever the metric's scale.
 
 use super::metric::Metric;
 use super::stream::Stream;
@@ -6,7 +6,7 @@ use super::stream::Stream;
 /// A uniform sample of all scores so far, of bounded size (reservoir sampling: Vitter, 1985, algorithm R).
 ///
 /// With n scores kept the rank of a score is off by a standard deviation of at most 1 / (2 sqrt n), 1.6% for 1,024;
-/// before more than n scores came it is exact.
+/// up to n scores it is exact.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     kept: Vec<f64>,
@@ -20,14 +20,13 @@ impl History {
         Self { kept: Vec::new(), capacity: capacity.max(1), seen: 0 }
     }
 
-    /// A history as it was: none if it holds more scores than its capacity, or than have been seen, or one that is no
-    /// number.
+    /// A history from its parts; `None` if it has more scores than its capacity or than `seen`, or one that is not finite.
     pub(super) fn restored(kept: Vec<f64>, capacity: usize, seen: u64) -> Option<Self> {
         let sound = kept.len() as u64 == seen.min(capacity as u64) && kept.iter().all(|score| score.is_finite());
         (sound && capacity > 0).then_some(Self { kept, capacity, seen })
     }
 
-    /// The scores kept, in no order that means anything.
+    /// The kept scores, in no particular order.
     pub fn kept(&self) -> &[f64] {
         &self.kept
     }
@@ -42,15 +41,15 @@ impl History {
         self.seen
     }
 
-    /// How good `score` is among those before it, itself included, in 0..1: the share of worse ones, equal ones counted
-    /// half; 1/2 for the first.
+    /// The rank of `score` among the scores so far and itself, in 0..1: the share of worse scores, equal ones counted half;
+    /// 1/2 for the first.
     pub fn rank(&self, metric: Metric, score: f64) -> f64 {
         let worse = self.kept.iter().filter(|other| metric.better(score, **other)).count() as f64;
         let equal = self.kept.iter().filter(|other| **other == score).count() as f64;
         (worse + 0.5 * (equal + 1.0)) / (self.kept.len() as f64 + 1.0)
     }
 
-    /// Adds a score. `stream` must be one of its own for every score.
+    /// Adds a score. Every score needs a `stream` of its own.
     pub fn add(&mut self, score: f64, stream: &mut Stream) {
         self.seen += 1;
         if self.kept.len() < self.capacity {

@@ -1,4 +1,4 @@
-//! What is learned for one metric: a contextual Thompson bandit over the families of baselines.
+//! A contextual bandit with Thompson sampling over the families of baselines, one for each metric.
 
 use super::BeeError;
 use super::family::Family;
@@ -7,31 +7,31 @@ use super::metric::Metric;
 use super::posterior::{Arm, dot};
 use super::stream::Stream;
 
-/// The shape of a mixture, which all of a run share.
+/// The shape of a mixture; all mixtures of a run have the same.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MixtureConfig {
-    /// Length of the context that arms are judged in; 100 in the paper.
+    /// Length of the context vector; 100 in the paper.
     pub dimensions: usize,
-    /// Length of the features that it is made of.
+    /// Length of the feature vector that the context is computed from.
     pub features: usize,
     /// rho: the precision of theta's prior, above 1; see [`minimise`](super::minimise). Features have length 1, so that
-    /// one reward moves a context by at most |w| / rho. Theta is shared by all arms: where it moves fast, what one of
-    /// them learns unsettles the others.
+    /// one reward moves a context by at most |w| / rho. All arms share theta: if it moves fast, learning of one arm
+    /// changes the estimates of the others.
     pub theta_precision: f64,
     /// How many scores the history keeps.
     pub history: usize,
 }
 
 impl MixtureConfig {
-    /// The paper's 100 dimensions over so many features.
+    /// The paper's 100 dimensions, for this number of features.
     pub fn new(features: usize) -> Self {
         Self { dimensions: 100, features, theta_precision: 1000.0, history: 1024 }
     }
 }
 
-/// The arms of one metric, the map from features to the context they are judged in, and the scores so far.
+/// The arms of one metric, the linear map from features to context, and the history of scores.
 ///
-/// Features enter with length 1, which makes the scales of theta and of its prior independent of the encoder.
+/// Features are scaled to length 1, which makes the scales of theta and of its prior independent of the encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
     pub(super) metric: Metric,
@@ -45,14 +45,14 @@ pub struct Mixture {
     pub(super) centre: Vec<f64>,
 }
 
-/// What one baseline taught.
+/// The result of one played baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lesson {
     /// The metric.
     pub metric: Metric,
     /// The family that was played.
     pub family: Family,
-    /// What the map scored.
+    /// The score of its map.
     pub score: f64,
     /// Its rank in the history, 0..1, 1 for the best: the probability of the reward.
     pub rank: f64,
@@ -60,7 +60,7 @@ pub struct Lesson {
     pub reward: bool,
 }
 
-/// How an arm stands in a context.
+/// The standing of an arm in a context.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Standing {
     /// The family.
@@ -77,7 +77,7 @@ pub struct Standing {
     pub probability: f64,
 }
 
-/// Thompson draws from which an arm's probability is counted: a standard error of at most 0.4%.
+/// Thompson draws to estimate an arm's probability: a standard error of at most 0.4%.
 const SAMPLES: usize = 16_384;
 
 impl Mixture {
@@ -107,7 +107,7 @@ impl Mixture {
         &self.history
     }
 
-    /// Refuses an encoder with another number of features than those that were learned with.
+    /// Refuses an encoder with another number of features than the mixture's.
     ///
     /// # Errors
     /// [`BeeError::Features`].
@@ -125,7 +125,7 @@ impl Mixture {
     }
 
     /// The family to play for an image of these features: weights are drawn for every arm, and the one with the largest
-    /// sigmoid(<w, c>) wins. `stream` must be one of its own for every choice.
+    /// sigmoid(<w, c>) wins. Every choice needs a `stream` of its own.
     ///
     /// # Errors
     /// [`BeeError::Features`].
@@ -141,11 +141,11 @@ impl Mixture {
         Ok(best.1)
     }
 
-    /// Learns from the score of a map whose baseline was of `family`. Randomness (whether a score of middling rank is
-    /// rewarded) is that of the seed and of how many lessons there were.
+    /// Learns from the score of a map whose baseline was of `family`. The reward of a score of middle rank
+    /// is random, from the seed and the number of lessons.
     ///
     /// # Errors
-    /// [`BeeError::Score`] for a score that is no number, [`BeeError::Features`]; nothing is learned then.
+    /// [`BeeError::Score`] for a score that is not finite, [`BeeError::Features`]; the mixture stays as it was.
     pub fn learn(&mut self, features: &[f64], family: Family, score: f64, seed: u64) -> Result<Lesson, BeeError> {
         let metric = self.metric;
         if !score.is_finite() {
@@ -168,7 +168,7 @@ impl Mixture {
         Ok(Lesson { metric, family, score, rank, reward })
     }
 
-    /// How the arms stand for an image of these features; for none, in the mean of the contexts learned from.
+    /// The standing of the arms for an image of these features; without features, in the mean context.
     ///
     /// # Errors
     /// [`BeeError::Features`].
@@ -323,7 +323,7 @@ mod tests {
         assert!(message.contains('3') && message.contains('8'), "{message}");
         assert!(mixture.choose(&[f64::INFINITY; FEATURES], &mut Stream::new(0, "", &[])).is_err());
         assert_eq!(mixture, before);
-        // An image without any feature is no error: its context says nothing.
+        // An image without any feature is no error: its context is empty.
         mixture.learn(&[0.0; FEATURES], Family::Blur, 0.5, 0).unwrap();
         assert_eq!(mixture.theta, before.theta);
         assert_eq!((mixture.lessons(), mixture.arms[Family::Blur as usize].plays), (1, 1));

@@ -1,18 +1,19 @@
 //! BEE, Baseline Exploration-Exploitation (Barkan et al., AAAI 2025): a path integral whose baseline is random, with a
 //! distribution that is learned for each metric.
 //!
-//! A map is the sum over the steps of a path from a baseline to what the classifier sees, see
-//! [`crate::path_integral`]; where the baseline comes from, [`Family`], makes it a good one or a bad one, and
-//! differently so for each image and metric. For each metric a [`Mixture`] learns by trial which family to draw from.
-//! An explanation draws several times and keeps the map that scores best (pBEE); fine-tuned (fBEE), it goes on learning
-//! on the image meanwhile.
+//! A map is a path integral from a baseline to the feature map of the image, see [`crate::path_integral`]. The
+//! distribution of the baseline ([`Family`]) decides how good the map is, for each image and metric differently. For each
+//! metric, a [`Mixture`] learns from rewards which family to draw from.
+//! An explanation draws several times and keeps the map with the best score (pBEE). The fine-tuned variant (fBEE) also
+//! learns from each draw on the image.
 //!
-//! How a map is scored is the caller's: everything here takes a closure from maps to scores, `None` for a map on which
-//! the metric is undefined: nothing is learned from it, and it is never the best. Nor is a map that is the same everywhere,
-//! as long as there is another: it shows nothing, and what it scores is the order of reading. With more than one site
-//! the map is the mean of the sites' maps, each stretched to 0..1, stretched again.
+//! The caller scores the maps, by a closure from maps to scores. The score is `None` where the metric is undefined: the
+//! mixture does not learn from such a map, and it is never the best. A constant map is the best only if all maps are
+//! constant: its score depends on the order of equal pixels alone. With several sites, the map is the mean of the sites'
+//! maps, each scaled to 0..1, scaled to 0..1 again.
 
 mod context;
+mod error;
 mod family;
 mod history;
 mod metric;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use burn::tensor::{Int, Tensor, TensorData};
 
 pub use context::Encoder;
+pub use error::BeeError;
 pub use family::{Family, References, UnknownFamily, baseline};
 pub use history::History;
 pub use metric::{Metric, UnknownMetric};
@@ -40,84 +42,6 @@ use crate::backbone::Backbone;
 use crate::maps::min_max;
 use crate::path_integral::{PathIntegral, Representation, Site, heat_maps, observe};
 
-/// Why nothing can be learned or explained.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub enum BeeError {
-    /// No mixture was learned for this metric.
-    #[error(
-        "no mixture was learned for metric {metric}; there are mixtures for {}: choose one of these, or train with \
-         {metric} among explainer.metrics",
-        names(known)
-    )]
-    NoMixture {
-        /// What was asked for.
-        metric: Metric,
-        /// What there is.
-        known: Vec<Metric>,
-    },
-    /// A metric's score is NaN or infinite.
-    #[error("metric {metric} scored a map {score}, which is no number to learn from")]
-    Score {
-        /// The metric.
-        metric: Metric,
-        /// The score.
-        score: f64,
-    },
-    /// The metric is undefined on every map.
-    #[error("metric {metric} is undefined on all of {draws} maps of the image")]
-    Unscored {
-        /// The metric.
-        metric: Metric,
-        /// How many maps were drawn.
-        draws: usize,
-    },
-    /// There are more or fewer scores than maps.
-    #[error("metric {metric} gave {found} scores for {expected} maps")]
-    Scores {
-        /// The metric.
-        metric: Metric,
-        /// Scores.
-        found: usize,
-        /// Maps.
-        expected: usize,
-    },
-    /// The features are not those that the mixture was learned with.
-    #[error("the context has {found} features{}, the mixture takes {expected} numbers", unless(*finite))]
-    Features {
-        /// How many there are.
-        found: usize,
-        /// How many the mixture takes.
-        expected: usize,
-        /// Whether all are numbers.
-        finite: bool,
-    },
-    /// Without training images the family `train-data` has nothing to draw from.
-    #[error("BEE needs at least one training image to draw baselines from, there is none")]
-    NoReferences,
-    /// An explanation needs at least one draw.
-    #[error("an explanation takes at least one draw, 0 were asked for")]
-    NoDraws,
-    /// A file of mixtures that is none.
-    #[error("{origin}: not the mixtures of a BEE explainer: {reason}")]
-    State {
-        /// The file.
-        origin: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-fn names(metrics: &[Metric]) -> String {
-    match metrics {
-        [] => "none".into(),
-        _ => metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn unless(finite: bool) -> &'static str {
-    if finite { "" } else { ", not all of them finite" }
-}
-
 /// Everything of BEE that is not learned.
 #[derive(Clone, Debug)]
 pub struct Bee {
@@ -129,7 +53,7 @@ pub struct Bee {
     seed: u64,
 }
 
-/// Images as [`Bee`] sees them.
+/// A batch of images with their clean pass.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Normalised, `[B,3,H,W]`.
@@ -182,17 +106,17 @@ pub struct Best {
     pub plays: [usize; Family::COUNT],
 }
 
-/// What a draw is judged by.
+/// The rank of a draw.
 #[derive(Clone, Copy, Debug)]
-struct Merit {
-    /// Whether its map differs from place to place.
-    shows: bool,
+struct Rank {
+    /// Whether its map is not constant.
+    varies: bool,
     score: f64,
 }
 
-impl Merit {
+impl Rank {
     fn is_ahead_of(self, other: Self, metric: Metric) -> bool {
-        match (self.shows, other.shows) {
+        match (self.varies, other.varies) {
             (true, false) => true,
             (false, true) => false,
             _ => metric.better(self.score, other.score),
@@ -200,7 +124,7 @@ impl Merit {
     }
 }
 
-/// Of each of the maps `[T,1,H,W]` whether it differs from place to place.
+/// For each of the maps `[T,1,H,W]`, whether it is not constant.
 fn contrasts(maps: &Tensor<4>) -> Vec<bool> {
     let [count, _, height, width] = maps.dims();
     let values: Vec<f32> = maps.to_data().iter::<f32>().collect();
@@ -241,7 +165,8 @@ impl Bee {
         &self.encoder
     }
 
-    /// Forward and as many backward passes through the classifier for so many maps, those of scoring not counted.
+    /// Forward passes through the classifier for this number of maps, and the same number of backward passes. Passes of
+    /// the metric are not counted.
     pub fn passes(&self, maps: usize) -> usize {
         maps * self.sites.len() * self.integral.steps
     }
@@ -260,8 +185,8 @@ impl Bee {
 
     /// The map of every pick, `[P,1,H,W]` in 0..1.
     ///
-    /// Points of paths go through the backbone so many at a time as the integral says; what grows with the number of
-    /// picks are baselines and maps alone.
+    /// The points of the paths go through the backbone in groups of `points_per_call`. Only baselines and maps grow with the
+    /// number of picks.
     pub fn maps(&self, seen: &Seen, picks: &[Pick<'_>]) -> Tensor<4> {
         let device = seen.images.device();
         let [_, _, height, width] = seen.images.dims();
@@ -309,9 +234,9 @@ impl Bee {
         (self.integral.points_per_call / self.integral.steps.max(1)).max(1)
     }
 
-    /// Explains image `image` of `seen` by the best of `draws` maps; `score` tells the scores of maps `[T,1,H,W]` of
-    /// this image, which come a few at a time. Of equal scores the first counts; a map that is the same everywhere is the
-    /// best only where all are.
+    /// Explains image `image` of `seen` by the best of `draws` maps; `score` returns the scores of maps `[T,1,H,W]` of
+    /// this image, and is called for a few maps at a time. Of equal scores the first is taken. A constant map is the best
+    /// only if all maps are constant.
     ///
     /// Draws depend on the seed and on their number, not on what else is explained.
     ///
@@ -330,7 +255,7 @@ impl Bee {
         let metric = mixture.metric();
         let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
         let mut own = mixture.clone();
-        let mut best: Option<(Merit, Best)> = None;
+        let mut best: Option<(Rank, Best)> = None;
         let mut plays = [0; Family::COUNT];
         let together = if mode == Mode::FineTuned { 1 } else { self.draws_per_call() };
         for first in (0..draws).step_by(together) {
@@ -346,16 +271,16 @@ impl Bee {
             }
             let maps = self.maps(seen, &picks);
             let scores = checked(metric, score(&maps)?, picks.len())?;
-            for (i, ((pick, score), shows)) in picks.iter().zip(scores).zip(contrasts(&maps)).enumerate() {
+            for (i, ((pick, score), varies)) in picks.iter().zip(scores).zip(contrasts(&maps)).enumerate() {
                 plays[pick.family as usize] += 1;
                 let Some(score) = score else { continue };
                 if mode == Mode::FineTuned {
                     own.learn(features, pick.family, score, self.seed)?;
                 }
-                let merit = Merit { shows, score };
-                if best.as_ref().is_none_or(|(best, _)| merit.is_ahead_of(*best, metric)) {
+                let rank = Rank { varies, score };
+                if best.as_ref().is_none_or(|(best, _)| rank.is_ahead_of(*best, metric)) {
                     let map = maps.clone().narrow(0, i, 1);
-                    best = Some((merit, Best { map, score, family: pick.family, draw: first + i, plays }));
+                    best = Some((rank, Best { map, score, family: pick.family, draw: first + i, plays }));
                 }
             }
         }
@@ -364,7 +289,7 @@ impl Bee {
     }
 
     /// One step of pre-training: for each image of `seen` and each mixture one baseline, played, scored and learned
-    /// from. `first` is the first image's number in the run. `score` tells a metric's scores of maps `[B,1,H,W]`, one for
+    /// from. `first` is the first image's number in the run. `score` returns a metric's scores of maps `[B,1,H,W]`, one for
     /// each image, in their order.
     ///
     /// All choices of a batch are made before it is learned from. Where two mixtures choose the same family for an image

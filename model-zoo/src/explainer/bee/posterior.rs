@@ -10,7 +10,7 @@
 
 use super::stream::Stream;
 
-/// What is believed of the weights of one arm, and how it has fared.
+/// The posterior of the weights of one arm, and its counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
     /// mu: the weights' mean.
@@ -55,7 +55,7 @@ impl Arm {
     }
 }
 
-/// Where the objective of this module is least.
+/// The minimum of this module's objective.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Minimum {
     /// w.
@@ -70,7 +70,7 @@ pub struct Minimum {
 /// is.
 ///
 /// Where the gradient is 0, w = mu + a c/q and c = c_0 + a `reach` w with one unknown number a, so that for a given a
-/// both follow: w_i = (mu_i + a c_0i / q_i) / (1 - a^2 `reach` / q_i). What is left is one equation, a = y sigmoid(-y
+/// both follow: w_i = (mu_i + a c_0i / q_i) / (1 - a^2 `reach` / q_i). One equation remains, a = y sigmoid(-y
 /// <w, c>), whose right side falls as |a| rises from 0 to 1, so that bisection finds its one solution. For this `reach`
 /// must be below every q; a larger one is cut there.
 pub fn minimise(mean: &[f64], precision: &[f64], context: &[f64], reach: f64, reward: bool) -> Minimum {

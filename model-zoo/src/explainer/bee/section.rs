@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::metric::Metric;
+use crate::explainer::learned::{Limits, MethodSection, RunKeys};
 use crate::range::{at_least_one, hex_digest, not_blank};
 
 /// What BEE learns, and how its maps are drawn.
@@ -79,6 +80,38 @@ impl BeeSection {
         metrics.sort_unstable();
         metrics.dedup();
         metrics
+    }
+}
+
+impl MethodSection for BeeSection {
+    const TITLE: &'static str = "BEE";
+    const LIMITS: Limits = Limits {
+        one_process: true,
+        caches: false,
+        batch_norm: false,
+        ignored: &[
+            ("masking", "bee has no loss"),
+            ("objective", "bee has no loss"),
+            ("optimizer", "bee has no loss"),
+            ("schedule", "bee has no loss"),
+            ("train.validate_every", "bee validates at the end of the run"),
+        ],
+        ..Limits::NONE
+    };
+
+    fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {
+        let mut found = Vec::new();
+        if keys.taps.is_some() {
+            found.push("backbone.taps: not allowed with explainer.method `bee`; set explainer.sites".into());
+        }
+        for (key, list) in [("metrics", Some(&self.metrics)), ("sites", self.sites.as_ref())] {
+            for (i, one) in list.into_iter().flatten().enumerate() {
+                if list.into_iter().flatten().take(i).any(|earlier| earlier == one) {
+                    found.push(format!("explainer.{key}: `{one}` is listed twice"));
+                }
+            }
+        }
+        found
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! For each metric, by its name: `INS.theta` `[D,F]`, `INS.mean` and `INS.precision` `[5,D]`, `INS.centre` `[F]`,
 //! `INS.history` `[n]`, all f64; `INS.plays` and `INS.wins` `[5]`, i64. Rows are in the order of [`Family::ALL`]. The
-//! shape that no tensor tells is in the file's metadata. JSON would not do: its numbers may come back rounded.
+//! shape that no tensor has is in the file's metadata. JSON is not used: it may round numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,7 +25,7 @@ const HISTORY: &str = "history";
 /// A tensor of a file: name, type, shape, bytes.
 pub(crate) type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
 
-/// What was learned: a mixture for each metric, of one shape.
+/// The mixtures of a run: one for each metric, all of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixtures(Vec<Mixture>);
 
@@ -112,7 +112,7 @@ impl Mixtures {
         bytes.map_err(|error| failed(error.to_string()))
     }
 
-    /// Reads what [`Mixtures::to_bytes`] wrote; `origin` is what messages call it. Every shape and value is checked.
+    /// Reads what [`Mixtures::to_bytes`] wrote; `origin` names it in messages. Every shape and value is checked.
     ///
     /// # Errors
     /// [`BeeError::State`] names the tensor and what is wrong with it.

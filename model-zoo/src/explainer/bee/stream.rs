@@ -11,7 +11,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of these. The purpose keeps streams apart that would otherwise be drawn from the same numbers.
+    /// The stream of a seed, a purpose and numbers. Streams of different purposes are independent.
     pub fn new(seed: u64, purpose: &str, numbers: &[u64]) -> Self {
         let mut hash = Sha256::new();
         hash.update((purpose.len() as u64).to_le_bytes());

@@ -158,15 +158,15 @@ fn a_fixed_family_is_the_only_one_that_is_played() {
 }
 
 #[test]
-fn a_map_that_shows_nothing_is_the_best_only_where_all_are() {
-    let merit = |shows, score| Merit { shows, score };
+fn a_constant_map_is_the_best_only_if_all_are() {
+    let rank = |varies, score| Rank { varies, score };
     for metric in [Metric::Ins, Metric::Del] {
         let (good, bad) = if metric == Metric::Ins { (0.9, 0.1) } else { (0.1, 0.9) };
-        assert!(merit(true, bad).is_ahead_of(merit(false, good), metric));
-        assert!(!merit(false, good).is_ahead_of(merit(true, bad), metric));
-        for shows in [true, false] {
-            assert!(merit(shows, good).is_ahead_of(merit(shows, bad), metric));
-            assert!(!merit(shows, good).is_ahead_of(merit(shows, good), metric), "of equals the first");
+        assert!(rank(true, bad).is_ahead_of(rank(false, good), metric));
+        assert!(!rank(false, good).is_ahead_of(rank(true, bad), metric));
+        for varies in [true, false] {
+            assert!(rank(varies, good).is_ahead_of(rank(varies, bad), metric));
+            assert!(!rank(varies, good).is_ahead_of(rank(varies, good), metric), "of equals the first");
         }
     }
     let maps = Tensor::cat(

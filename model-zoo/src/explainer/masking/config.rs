@@ -54,7 +54,7 @@ impl Upsampling {
     }
 }
 
-/// What tells one masking model from another.
+/// The shape of a masking model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MaskingModelConfig {
     /// Channels of the encoder's scales, the largest map first.
@@ -157,12 +157,7 @@ impl MaskingModelConfig {
         self.channels.len().saturating_sub(1)
     }
 
-    /// Side of the mask in cells.
-    pub fn map_size(&self) -> [usize; 2] {
-        [self.sides.first().copied().unwrap_or(0); 2]
-    }
-
-    /// Channels of the smallest scale, which the selector looks at.
+    /// Channels of the smallest scale, which the selector reads.
     pub fn top(&self) -> usize {
         self.channels.last().copied().unwrap_or(0)
     }
@@ -185,6 +180,11 @@ impl MaskingModelConfig {
                 shape
             })
             .collect()
+    }
+
+    /// Side of the mask in cells.
+    pub fn map_size(&self) -> [usize; 2] {
+        [self.sides.first().copied().unwrap_or(0); 2]
     }
 
     /// Names and shapes of the model's tensors as PyTorch would have them, running statistics included.

@@ -1,4 +1,4 @@
-//! Phi(x, m) = m x + (1 - m) A: what the classifier sees of an image, A drawn anew for every image and step.
+//! Phi(x, m) = m x + (1 - m) A: the classifier's input. A is drawn for every image and step.
 //!
 //! The paper's figures are for pixels in -1..1. This project's are in 0..1, half as far apart, and the classifier's
 //! normalisation divides by its standard deviation s: a figure d of the paper's is d / (2 s) here, and its 0 is the

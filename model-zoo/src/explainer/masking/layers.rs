@@ -115,7 +115,7 @@ impl Stage {
     /// What the encoder's map `[B,skip,H,W]` adds before the normalisation, `[B,width,H,W]`.
     ///
     /// A convolution of two maps side by side is the sum of a convolution of each: this half depends on the image alone
-    /// and is computed once, however many classes are asked for.
+    /// and is computed once, for any number of classes.
     pub(super) fn beside(&self, skip: &Tensor<4>) -> Tensor<4> {
         let (width, channels) = (self.width(), skip.dims()[1]);
         pointwise(skip.clone(), self.reduce.weight.val().narrow(1, width, channels), None)

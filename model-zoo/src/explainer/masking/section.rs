@@ -1,5 +1,7 @@
 //! The section `explainer` of a fast masking model (Dabkowski and Gal, 2017).
 
+use std::sync::Arc;
+
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,9 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::config::{Activation, MaskingModelConfig, ScaleError, Upsampling};
 use super::infill::Infill;
 use super::loss::MaskLoss;
-use crate::backbone::TapSpec;
+use super::model::MaskingModel;
+use super::task::{DecoderTask, SelectorTask};
+use crate::backbone::{BackboneSpec, TapSpec, architecture};
+use crate::explainer::learned::{LearnedExplainer, Limits, MethodSection, RunKeys};
+use crate::head::ShapeError;
 use crate::range::{at_least_one, count, fraction, not_negative, passes};
-use crate::training::{Adam, Optimizer, Schedule, StepDecay};
+use crate::training::{Adam, Length, Optimizer, PhaseSpec, RunSettings, Schedule, StepDecay, TrainingTask};
 
 /// Shape, loss and training of a masking model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -59,12 +65,75 @@ impl Default for MaskingModelSection {
     }
 }
 
+impl MethodSection for MaskingModelSection {
+    const TITLE: &'static str = "Fast masking model";
+    const LIMITS: Limits = Limits {
+        one_process: true,
+        batch_norm: false,
+        ignored: &[
+            ("masking", "a masking model uses explainer.infill"),
+            ("objective", "a masking model uses explainer.loss"),
+            ("optimizer", "a masking model uses explainer.phases"),
+            ("schedule", "a masking model uses explainer.phases"),
+            ("train.epochs", "a masking model uses explainer.phases"),
+        ],
+        ..Limits::NONE
+    };
+
+    fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {
+        let Phases { selector, decoder } = &self.phases;
+        let mut found: Vec<String> = self.tap_problem(keys).into_iter().collect();
+        for (name, phase) in [("selector", PhaseSettings::from(selector)), ("decoder", PhaseSettings::from(decoder))] {
+            let at = format!("explainer.phases.{name}.");
+            found.extend(phase.optimizer.problem(&at));
+            found.extend(phase.schedule.problem(&at));
+        }
+        found
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let unused = !self.class_selector && self.phases.selector != SelectorPhase::default();
+        let note = "explainer.phases.selector: ignored, class_selector is false";
+        unused.then(|| note.into()).into_iter().collect()
+    }
+}
+
+impl LearnedExplainer for MaskingModelSection {
+    type Config = MaskingModelConfig;
+
+    fn default_taps(&self, backbone: &BackboneSpec) -> Vec<String> {
+        MaskingModelConfig::scales(&backbone.taps).into_iter().map(|tap| tap.name.clone()).collect()
+    }
+
+    fn shape(&self, taps: &[TapSpec], classes: usize, side: usize) -> Result<MaskingModelConfig, ShapeError> {
+        self.over(taps, classes, side).map_err(ShapeError::new)
+    }
+
+    fn phases(&self, run: &RunSettings<'_>) -> Vec<PhaseSpec<MaskingModel>> {
+        let Phases { selector, decoder } = &self.phases;
+        let seed = run.seed;
+        let decoder_task = DecoderTask {
+            loss: self.loss.clone(),
+            infill: self.infill.clone(),
+            fake_targets: decoder.fake_targets,
+            seed,
+        };
+        let selector_task = SelectorTask { fake_targets: selector.fake_targets, seed };
+        let selector = self.class_selector.then(|| PhaseSettings::from(selector).phase("selector", selector_task));
+        selector.into_iter().chain([PhaseSettings::from(decoder).phase("decoder", decoder_task)]).collect()
+    }
+
+    fn masking(&self, _: &RunSettings<'_>) -> &'static str {
+        "infill"
+    }
+}
+
 impl MaskingModelSection {
     /// The model's shape over these taps of images of `side` pixels.
     ///
     /// # Errors
     /// [`ScaleError`] for taps that the decoder cannot climb.
-    pub fn shape(&self, taps: &[TapSpec], classes: usize, side: usize) -> Result<MaskingModelConfig, ScaleError> {
+    fn over(&self, taps: &[TapSpec], classes: usize, side: usize) -> Result<MaskingModelConfig, ScaleError> {
         Ok(MaskingModelConfig {
             class_selector: self.class_selector,
             width: self.width,
@@ -73,6 +142,20 @@ impl MaskingModelSection {
             confidence: self.confidence,
             ..MaskingModelConfig::new(taps, classes, side)?
         })
+    }
+
+    /// What is wrong with the taps of a run.
+    fn tap_problem(&self, keys: &RunKeys<'_>) -> Option<String> {
+        let architecture = architecture(keys.backbone)?;
+        let taps: Vec<TapSpec> = match keys.taps {
+            None => MaskingModelConfig::scales(&architecture.taps).into_iter().cloned().collect(),
+            Some(names) => {
+                let tap = |name: &String| architecture.taps.iter().find(|tap| tap.name == *name).cloned();
+                names.iter().map(tap).collect::<Option<_>>()?
+            }
+        };
+        let side = keys.crop.unwrap_or(architecture.preprocessing.crop);
+        self.over(&taps, 1, side).err().map(|error| format!("backbone.taps: {error}"))
     }
 }
 
@@ -103,6 +186,15 @@ pub struct PhaseSettings {
     pub optimizer: Optimizer,
     /// How the learning rate moves over the phase.
     pub schedule: Schedule,
+}
+
+impl PhaseSettings {
+    /// A phase of a run with this task.
+    fn phase(self, name: &'static str, task: impl TrainingTask<MaskingModel> + 'static) -> PhaseSpec<MaskingModel> {
+        let length = self.epochs.map_or(Length::Steps(self.steps), Length::Epochs);
+        let Self { batch_size, optimizer, schedule, .. } = self;
+        PhaseSpec { name: Some(name), task: Arc::new(task), batch_size, length, optimizer, schedule }
+    }
 }
 
 /// Declares a phase's section with defaults of its own.

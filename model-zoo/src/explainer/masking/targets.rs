@@ -17,7 +17,7 @@ pub fn fake_targets(seed: u64, step: usize, images: &[usize], share: f64, classe
         if others == 0 || f64::from(chance) >= share * (f64::from(u32::MAX) + 1.0) {
             return 0;
         }
-        // A multiplication maps 64 random bits to 0..others; its bias of others / 2^64 is nothing.
+        // A multiplication maps 64 random bits to 0..others; its bias of others / 2^64 is negligible.
         1 + ((u128::from(which) * u128::from(others)) >> 64) as usize
     };
     images.iter().map(shift).collect()

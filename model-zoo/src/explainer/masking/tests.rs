@@ -1,7 +1,9 @@
-use super::*;
-use burn::tensor::Tolerance;
+use burn::tensor::{Device, Int, Tensor, TensorData, Tolerance};
 
+use super::*;
 use crate::backbone::TapSpec;
+use crate::head::{ClassSelection, ExplainerHead, ExplainerInput};
+use crate::weights::random::uniform;
 
 /// A pyramid of a small ResNet: 24, 12 and 6 cells for 96 pixels.
 fn config() -> MaskingModelConfig {

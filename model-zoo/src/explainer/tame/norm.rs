@@ -6,8 +6,8 @@ use burn::module::{Module, Param, RunningState};
 use burn::tensor::module::batch_norm;
 use burn::tensor::{Tensor, TensorData};
 
-use super::sync::SyncBatchNorm;
 use crate::backbone::layers::normalise_batch;
+use crate::sync_batch_norm::SyncBatchNorm;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;

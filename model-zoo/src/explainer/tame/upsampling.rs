@@ -1,4 +1,4 @@
-//! How the class maps of several taps come to one size and are summed.
+//! Resizes the class maps of several taps to one size and sums them.
 
 use std::cmp::Reverse;
 
@@ -88,7 +88,7 @@ impl Upsampling {
     }
 }
 
-/// Maps doubled until they have `size`. Taps that [`Upsampling::check`] refuses come to it by a resize.
+/// Maps doubled until they have `size`. Taps that [`Upsampling::check`] refuses are resized instead.
 fn doubled(mut maps: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
     loop {
         let [_, _, height, width] = maps.dims();

@@ -69,11 +69,20 @@ impl Optimizer {
         }
     }
 
-    /// Builds the optimizer and the knob that a schedule moves its momentum (AdamW, Adam: the first beta) with, by
-    /// [`Momentum::set`] before a step.
+    /// What is wrong with keys that are sound one by one; `at` is the path of the section `optimizer`, with a dot behind it.
+    pub fn problem(&self, at: &str) -> Option<String> {
+        let Self::Sgd(sgd) = self else { return None };
+        let wrong = sgd.nesterov && sgd.momentum == 0.0;
+        wrong.then(|| {
+            format!("{at}optimizer.nesterov: requires a momentum above 0; set `nesterov: false` or a momentum")
+        })
+    }
+
+    /// Builds the optimizer, and the handle by which a schedule sets its momentum (AdamW, Adam: the first beta) before a
+    /// step.
     ///
     /// Without `decay_biases` all parameters that PyTorch names `*.bias` are spared weight decay, those of BatchNorm
-    /// included; its weights are not. The knob starts at the section's own momentum and is no part of the optimizer's
+    /// included; its weights are not. The handle starts at the section's own momentum. It is not part of the optimizer's
     /// record: a resumed run sets it from the schedule again.
     ///
     /// # Errors

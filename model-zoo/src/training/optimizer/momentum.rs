@@ -1,4 +1,4 @@
-//! The knob between a schedule and an optimizer.
+//! The momentum that a schedule sets and an optimizer reads.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use std::sync::{
 pub struct Momentum(Arc<AtomicU64>);
 
 impl Momentum {
-    /// A knob that stands at `value`, in 0..1.
+    /// A momentum of `value`, in 0..1.
     pub fn new(value: f64) -> Self {
         Self(Arc::new(AtomicU64::new(value.to_bits())))
     }

@@ -1,6 +1,6 @@
 //! The decoder's loss in its two published forms, and the selector's.
 //!
-//! The classifier stands outside the decoder's graph: it sees the image that the mask shows and the one that it hides,
+//! The classifier is not part of the decoder's graph: it sees the image that the mask shows and the one that it hides,
 //! and each part's gradient with respect to the logits is given here in closed form, for the backbone to pull back to
 //! its input. Images with a fake target have no class to preserve or destroy; their mask is to be empty.
 
@@ -45,7 +45,7 @@ impl MaskLoss {
     /// class.
     ///
     /// Smoothness and area are those of all masks. A fake target's mask is compared with an empty one by its mean
-    /// cross-entropy, -ln(1 - m), with the weight of preservation in whose place it stands; summed over the fake
+    /// cross-entropy, -ln(1 - m), with the weight of preservation, whose term it replaces; summed over the fake
     /// targets and divided by B.
     pub fn regulariser(&self, raw: Tensor<4>, fake: &[bool]) -> MaskRegulariser {
         let [batch, ..] = raw.dims();

@@ -44,7 +44,7 @@ struct Waiting {
 }
 
 /// A batch normalised by the whole batch's statistics.
-pub(super) struct Normalised {
+pub(crate) struct Normalised {
     /// `[B,C,H,W]`, a leaf of the graph.
     pub output: Tensor<4>,
     /// `[C]`
@@ -61,8 +61,8 @@ impl SyncBatchNorm {
         Arc::new(Self { processes, absent: AtomicBool::new(false), waiting: Mutex::default() })
     }
 
-    /// Begins a step. With `absent` this process has no image of the batch: what it passes through the head stands in for
-    /// one, and no statistic counts it.
+    /// Begins a step. With `absent` this process has no image of the batch: the one that it passes through the head
+    /// takes its place, and has no weight in any statistic.
     pub fn begin(&self, absent: bool) {
         self.absent.store(absent, Ordering::Relaxed);
         self.waiting().clear();
@@ -75,7 +75,7 @@ impl SyncBatchNorm {
     /// Sums of `values` `[C]` over all processes, behind `more` of the same length as on the others.
     fn sums(&self, values: Tensor<1>, more: &[f32]) -> Vec<f32> {
         let [length] = values.dims();
-        // A device that fails gives no numbers; the figures of the step then say so.
+        // A device that fails returns NaN, which the metrics of the step then show.
         let values = values.try_into_vec_as::<f32>().unwrap_or_else(|_| vec![f32::NAN; length]);
         let mut all: Vec<f32> = more.iter().copied().chain(values).collect();
         if self.absent.load(Ordering::Relaxed) {
@@ -86,7 +86,7 @@ impl SyncBatchNorm {
     }
 
     /// (x - mean) / sqrt(variance + epsilon) for x `[B,C,H,W]` with a graph.
-    pub(super) fn normalise(&self, x: Tensor<4>, epsilon: f64) -> Normalised {
+    pub(crate) fn normalise(&self, x: Tensor<4>, epsilon: f64) -> Normalised {
         let [batch, channels, height, width] = x.dims();
         let plain = x.clone().without_autodiff();
         let device = plain.device();
@@ -140,7 +140,7 @@ impl SyncBatchNorm {
             let scale = layer.scale.reshape([1, channels, 1, 1]);
             let mut along = (gradient - mean - layer.normalised.without_autodiff() * weighted) * scale;
             if absent {
-                along = along.zeros_like(); // no statistic depends on what stands in
+                along = along.zeros_like(); // no statistic depends on the replacement
             }
             let part = (layer.input * along.autodiff()).sum();
             surrogate = Some(match surrogate {
