@@ -47,6 +47,9 @@ pub(super) enum Next {
     Stop,
 }
 
+/// A batch that was read before its turn, none behind the last one, and its clean pass.
+type Prefetched = (Option<Result<Batch, DataError>>, Option<Features>);
+
 /// Reads this rank's share of every batch, and agrees with the other ranks on the next one.
 pub(super) struct TrainingBatches<'a> {
     context: &'a Context,
@@ -54,7 +57,7 @@ pub(super) struct TrainingBatches<'a> {
     /// Steps of the run before the phase.
     first: usize,
     /// A batch that was read before its turn, and its clean pass.
-    prefetched: Option<(Option<Result<Batch, DataError>>, Option<Features>)>,
+    prefetched: Option<Prefetched>,
     /// The broken images of this rank.
     broken: BrokenImages,
     /// The broken images of all ranks.

@@ -40,7 +40,7 @@ impl ValidationSet {
         let backbone = context.extractor.backbone.as_ref();
         let mut rows = Vec::new();
         let mut loader = Loader::new(self.set.clone(), self.plan.clone(), 0)?;
-        while let Some(batch) = loader.next() {
+        for batch in loader.by_ref() {
             let batch = batch?;
             self.broken.extend(&batch.broken);
             if interrupter.should_stop() {
