@@ -90,7 +90,7 @@ fn list() -> anyhow::Result<String> {
             true => ("(comparison)", "-".into()),
             false => {
                 let run = Config::parse(preset.text, Path::new(preset.name), &[])?;
-                (run.explainer.method(), run.backbone.name)
+                (run.explainer.method().name(), run.backbone.name)
             }
         };
         rows.push([preset.name.to_owned(), method.to_owned(), backbone, preset.description().to_owned()]);
