@@ -257,12 +257,12 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
 
     #[test]
     fn pixels_are_ranked_by_falling_value_and_ties_in_reading_order() {
         assert_eq!(ranked(&[0.5, -1.0, 0.5, 2.0, -2.0, 0.0]), [3, 0, 2, 5, 1, 4]);
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
         let attributions = Attributions::new(&batch, map(&[0.0, -0.0, 0.0, 1.0], [2, 2])).unwrap();
         assert_eq!(attributions.ranking(0), [3, 0, 1, 2]);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn composites_take_the_top_pixels_from_the_foreground() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let images = Tensor::cat(vec![image(&[0.0; 4], [2, 2]), image(&[0.5; 4], [2, 2])], 0);
         let batch = batch(&backbone, images.clone());
         let maps = Tensor::cat(vec![map(&[0.1, 0.4, 0.3, 0.2], [2, 2]), map(&[1.0, 0.0, 0.0, 0.0], [2, 2])], 0);
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn constant_maps_stay_constant_and_maps_that_are_not_finite_become_zeros() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.0; 15], [3, 5]));
         let maps = [map(&[0.3; 4], [2, 2]), map(&[f32::NAN, 1.0, 0.0, 0.5], [2, 2])];
         let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 0]).unwrap();
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn maps_of_another_number_or_image_are_refused() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
         let problem = |shape, images| {
             let maps = Tensor::zeros(shape, &Device::default());

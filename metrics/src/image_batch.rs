@@ -314,7 +314,7 @@ fn score(probabilities: &[f32], class: usize) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, image, plain};
+    use crate::testing::{brightness, image, plain};
 
     #[test]
     fn of_equal_classes_the_lower_index_is_predicted() {
@@ -327,7 +327,7 @@ mod tests {
     fn a_prediction_with_scores_that_are_not_finite_is_undefined() {
         assert_eq!((prediction(&[0.4, f32::NAN], 0), prediction(&[f32::NAN; 2], 1)), (None, None));
         assert_eq!(score(&[f32::NAN, 0.4], 1), None);
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = ImageBatch::from_images(&backbone, image(&[f32::NAN; 4], [2, 2])).unwrap();
         assert_eq!((batch.clean(0), batch.score(0, 1)), (None, None));
         assert_eq!(batch.predict(&[0], |_| batch.images().clone()), [None]);
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_target_is_the_predicted_class() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let images = Tensor::cat(vec![image(&[0.8; 4], [2, 2]), image(&[0.2; 4], [2, 2])], 0);
         let batch = ImageBatch::from_images(&backbone, images).unwrap();
         assert_eq!(batch.classes(), [0, 1]);
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn values_do_not_depend_on_the_batch_size() {
-        let (backbone, preprocessing) = (Brightness::new(), plain());
+        let (backbone, preprocessing) = (brightness(), plain());
         let images = image(&[0.0, 1.0, 0.5, 0.25], [2, 2]);
         let logits = backbone.forward(images.clone(), &[]).logits;
         let indices = [0; 5];
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_match_are_refused() {
-        let (backbone, preprocessing) = (Brightness::new(), plain());
+        let (backbone, preprocessing) = (brightness(), plain());
         let images = image(&[0.0; 4], [2, 2]);
         let logits = backbone.forward(images.clone(), &[]).logits;
         let problem = |images: &Tensor<4>, logits: &Tensor<2>, classes: Vec<usize>| {

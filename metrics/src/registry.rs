@@ -209,4 +209,12 @@ mod tests {
         assert_eq!(by_family, names());
         assert!(names_by_family().iter().all(|(family, names)| !names.is_empty() && !family.to_string().is_empty()));
     }
+
+    #[test]
+    fn the_readme_lists_every_metric() {
+        let readme = include_str!("../README.md");
+        let missing: Vec<&str> =
+            METRICS.iter().map(|(stem, ..)| *stem).filter(|stem| !readme.contains(&format!("`{stem}`"))).collect();
+        assert!(missing.is_empty(), "README.md lacks {missing:?}");
+    }
 }

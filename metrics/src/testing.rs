@@ -1,7 +1,7 @@
 //! Classifiers and explainers whose outputs can be worked out by hand.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use explainer_zoo::backbone::{Backbone, BackboneOutput, BackboneSpec, Cotangent, Tap, TapId, Vjp};
+use explainer_zoo::backbone::{Backbone, ClosureBackbone};
 use explainer_zoo::image::{Filter, Preprocessing};
 
 use crate::{ExplainFn, ImageBatch, MetricError, ModelState};
@@ -22,69 +22,40 @@ pub fn map(values: &[f32], [height, width]: [usize; 2]) -> Tensor<4> {
 }
 
 /// A batch of images with target class 0.
-pub fn batch(backbone: &Brightness, images: Tensor<4>) -> ImageBatch<'_> {
+pub fn batch(backbone: &ClosureBackbone, images: Tensor<4>) -> ImageBatch<'_> {
     let logits = backbone.forward(images.clone(), &[]).logits;
     let classes = vec![0; images.dims()[0]];
-    ImageBatch::new(backbone, &backbone.spec.preprocessing, images, logits, classes).unwrap()
+    ImageBatch::new(backbone, &backbone.spec().preprocessing, images, logits, classes).unwrap()
 }
 
-/// A classifier of brightness: its logits are ln(m) - ln(1 - m) of the mean m of the normalised image's values, or of
-/// their squares, and 0. The softmax score of class 0 is m, for m in 0..1.
-#[derive(Debug)]
-pub struct Brightness {
-    spec: BackboneSpec,
-    power: i32,
-    certain: bool,
+/// A classifier of brightness: its logits are ln(m) - ln(1 - m) of the mean m of the image's values, and 0. The softmax
+/// score of class 0 is m, for m in 0..1.
+pub fn brightness() -> ClosureBackbone {
+    ClosureBackbone::new("brightness", 2, 2, |images| log_odds(mean(images)))
 }
 
-impl Brightness {
-    /// Of the values, images as they are.
-    pub fn new() -> Self {
-        let spec = BackboneSpec {
-            name: "brightness".into(),
-            preprocessing: plain(),
-            classes: 2,
-            taps: Vec::new(),
-            default_taps: Vec::new(),
-            auxiliary_taps: Vec::new(),
-            weights_sha256: None,
-        };
-        Self { spec, power: 1, certain: false }
-    }
-
-    /// Of the squares of the values: a blur lowers the mean.
-    pub fn squared() -> Self {
-        Self { power: 2, ..Self::new() }
-    }
-
-    /// One that is certain of class 1: the score of class 0 underflows to 0.
-    pub fn certain() -> Self {
-        Self { certain: true, ..Self::new() }
-    }
+/// [`brightness`] of the squares of the values: a blur lowers the mean.
+pub fn brightness_of_squares() -> ClosureBackbone {
+    ClosureBackbone::new("squares", 2, 2, |images| log_odds(mean(images.powi_scalar(2))))
 }
 
-impl Backbone for Brightness {
-    fn spec(&self) -> &BackboneSpec {
-        &self.spec
-    }
+/// A classifier that is certain of class 1: the score of class 0 underflows to 0.
+pub fn certain() -> ClosureBackbone {
+    ClosureBackbone::new("certain", 2, 2, |images| {
+        let zeros = mean(images).mul_scalar(0.0);
+        Tensor::cat(vec![zeros.clone().sub_scalar(200.0), zeros], 1)
+    })
+}
 
-    fn forward(&self, images: Tensor<4>, _: &[TapId]) -> BackboneOutput {
-        let [batch, ..] = images.dims();
-        let powers = images.powi_scalar(self.power);
-        let mean: Tensor<2> = powers.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1]);
-        let ln = |share: Tensor<2>| share.clamp(1e-6, 1.0 - 1e-6).log();
-        let odds = ln(mean.clone()) - ln(mean.neg().add_scalar(1.0));
-        let odds = if self.certain { odds.mul_scalar(0.0).sub_scalar(200.0) } else { odds };
-        BackboneOutput { logits: Tensor::cat(vec![odds.clone(), odds.zeros_like()], 1), taps: Vec::new() }
-    }
+fn mean(images: Tensor<4>) -> Tensor<2> {
+    let [batch, ..] = images.dims();
+    images.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1])
+}
 
-    fn vjp(&self, _: Tensor<4>, _: Cotangent<'_>) -> Vjp {
-        panic!("metrics need no gradient")
-    }
-
-    fn vjp_at(&self, _: Tensor<4>, _: TapId, _: Tap, _: Cotangent<'_>) -> Vjp {
-        panic!("metrics need no gradient")
-    }
+fn log_odds(mean: Tensor<2>) -> Tensor<2> {
+    let ln = |share: Tensor<2>| share.clamp(1e-6, 1.0 - 1e-6).log();
+    let odds = ln(mean.clone()) - ln(mean.neg().add_scalar(1.0));
+    Tensor::cat(vec![odds.clone(), odds.zeros_like()], 1)
 }
 
 /// An explainer that is a closure from an image `[1,3,H,W]`, a target class and the model's state to a map `[1,1,h,w]`.

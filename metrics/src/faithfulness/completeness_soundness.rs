@@ -110,11 +110,11 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::testing::{Brightness, batch, constant, explainer, image, map};
+    use crate::testing::{batch, brightness, constant, explainer, image, map};
 
     #[test]
     fn completeness_is_the_share_of_the_score_that_is_kept() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.8, 0.8, 0.4, 0.4], [2, 2])); // p = 0.6
         let maps = Tensor::cat(vec![map(&[1.0, 0.5, 0.25, 0.0], [2, 2]), map(&[1.0; 4], [2, 2])], 0);
         let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap();
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn soundness_is_lost_where_a_wrong_class_gains() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         // Class 1 is darkness: its score is 1 - the mean, 0.4 for the image and 0.7 for its half. Twice the same image,
         // and a black one, whose score of 1 cannot rise.
         let images = vec![image(&[0.6; 4], [2, 2]), image(&[0.6; 4], [2, 2]), image(&[0.0; 4], [2, 2])];

@@ -121,7 +121,7 @@ fn infidelity(masses: &[f64], losses: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
 
     #[test]
     fn errors_of_fits_worked_out_by_hand() {
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn of_a_linear_classifier_the_image_itself_is_the_faithful_map() {
         // The score is the mean of the values: a square takes the sum of its values over the number of pixels.
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let pixels: Vec<f32> = (0..64).map(|i| 0.1 + (i * 29 % 64) as f32 / 80.0).collect();
         let batch = batch(&backbone, image(&pixels, [8, 8]));
         let inverse: Vec<f32> = pixels.iter().map(|value| 1.0 - value).collect();

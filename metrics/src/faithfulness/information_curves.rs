@@ -186,7 +186,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, brightness_of_squares, image, map};
 
     const SIDE: usize = 64;
 
@@ -217,7 +217,7 @@ mod tests {
         // Dark and bright dots. The classifier counts squares, so a blur costs it score, and bright dots matter.
         let bright = |i: usize| i.wrapping_mul(2_654_435_761) >> 9 & 3 == 0;
         let pixels: Vec<f32> = (0..SIDE * SIDE).map(|i| if bright(i) { 1.0 } else { 0.1 }).collect();
-        let backbone = Brightness::squared();
+        let backbone = brightness_of_squares();
         let batch = batch(&backbone, image(&pixels, [SIDE, SIDE]));
         let against: Vec<f32> = pixels.iter().map(|v| 1.0 - v).collect();
         let maps = Tensor::cat(vec![map(&pixels, [SIDE, SIDE]), map(&against, [SIDE, SIDE])], 0);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn an_image_of_one_colour_has_no_curve() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.75; 256], [16, 16]));
         let attributions = Attributions::new(&batch, map(&[0.5; 256], [16, 16])).unwrap();
         assert_eq!(

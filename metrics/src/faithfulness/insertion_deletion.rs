@@ -157,9 +157,9 @@ fn gaussian_with_zeros(batch: &ImageBatch<'_>) -> Tensor<4> {
     // `gaussian_blur` reflects at the edge. A border of zeros as wide as the kernel's reach keeps the image out of the
     // reflection.
     let inner = [0..batch.len(), 0..3, edge..edge + height, edge..edge + width];
-    let framed = Tensor::zeros([batch.len(), 3, height + 2 * edge, width + 2 * edge], &batch.device());
-    let framed = framed.slice_assign(inner.clone(), batch.images().clone());
-    gaussian_blur(framed, TAPS, SIGMA).slice(inner)
+    let padded = Tensor::zeros([batch.len(), 3, height + 2 * edge, width + 2 * edge], &batch.device());
+    let padded = padded.slice_assign(inner.clone(), batch.images().clone());
+    gaussian_blur(padded, TAPS, SIGMA).slice(inner)
 }
 
 /// The blur of RISE's program, with zeros beyond the edges.
@@ -207,7 +207,7 @@ fn areas(scores: &[Vec<f64>]) -> Vec<Option<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
 
     #[test]
     fn steps_are_equal_and_the_last_takes_what_is_left() {
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn areas_of_curves_worked_out_by_hand() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.8, 0.4, 0.2, 0.2], [2, 2])); // p = 0.4
         let best = map(&[1.0, 0.5, 0.3, 0.2], [2, 2]);
         let worst = map(&[0.0, 0.5, 0.8, 0.9], [2, 2]);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_blur_sees_zeros_beyond_the_edge() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.5, 0.25], [1, 2]));
         let soft: Vec<f64> =
             blurred(&batch, StartBlur::Gaussian).to_data().iter::<f32>().take(2).map(f64::from).collect();
@@ -290,7 +290,7 @@ mod tests {
         let (side, centre) = (8, [2, 5]);
         let mut pixels = vec![0.0; side * side];
         pixels[centre[0] * side + centre[1]] = 1.0;
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&pixels, [side; 2]));
         let kernel = rise_kernel();
         let found: Vec<f32> = blurred(&batch, StartBlur::Rise).to_data().iter().collect();

@@ -225,13 +225,13 @@ fn quantile(values: &[f32], q: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map, plain};
+    use crate::testing::{batch, brightness, image, map, plain};
 
     #[test]
     fn a_masked_pixel_is_black_before_normalisation() {
         // White is 1 under this preprocessing, and black 0.25: (v + 1/3) / (4/3).
         let own = Preprocessing { mean: [-1.0 / 3.0; 3], std: [4.0 / 3.0; 3], ..plain() };
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let images = own.normalise(image(&[1.0; 4], [2, 2]));
         let logits = backbone.forward(images.clone(), &[]).logits;
         let class = Tensor::<1, Int>::zeros([1], &images.device());
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn changes_of_the_confidence_worked_out_by_hand() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&[0.8, 0.8, 0.4, 0.4], [2, 2])); // p = 0.6
         let maps = Tensor::cat(vec![map(&[1.0, 0.5, 0.25, 0.0], [2, 2]), map(&[f32::NAN; 4], [2, 2])], 0);
         let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap();
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_undefined_confidence_makes_the_mean_undefined_and_not_perfect() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let images = Tensor::cat(vec![image(&[0.5; 4], [2, 2]), image(&[f32::NAN; 4], [2, 2])], 0);
         let batch = batch(&backbone, images);
         let maps = [map(&[1.0; 4], [2, 2]), map(&[1.0; 4], [2, 2]), map(&[f32::NAN; 4], [2, 2])];

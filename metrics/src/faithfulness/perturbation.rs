@@ -80,11 +80,11 @@ fn areas(attributions: &Attributions<'_>, predictions: &[Option<Prediction>]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
 
     #[test]
     fn areas_of_curves_worked_out_by_hand() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         // Ten pixels of 0.8: class 0 is predicted while their mean is at least 1/2 (a tie goes to it).
         let batch = batch(&backbone, image(&[0.8; 10], [2, 5]));
         let falling: Vec<f32> = (0..10).map(|i| 1.0 - i as f32 / 10.0).collect();
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_order_decides_which_pixels_go() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let mut pixels = [0.0; 10];
         pixels[..6].fill(1.0);
         let batch = batch(&backbone, image(&pixels, [2, 5]));

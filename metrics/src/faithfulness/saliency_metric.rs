@@ -74,7 +74,7 @@ impl Metric for Ssr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, certain, image, map};
 
     /// 4 x 5 pixels, 0.8 in a rectangle of 2 x 2 and 0.2 elsewhere.
     fn scene() -> Vec<f32> {
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_crop_s_score_and_area_make_the_metric() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&scene(), [4, 5]));
         let maps = vec![map(&scene(), [4, 5]), map(&[0.3; 20], [4, 5])];
         let attributions = Attributions::for_images(&batch, Tensor::cat(maps, 0), vec![0, 0]).unwrap();
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_crop_without_any_score_is_the_worst_case_and_not_undefined() {
-        let backbone = Brightness::certain();
+        let backbone = certain();
         let batch = batch(&backbone, image(&scene(), [4, 5]));
         let attributions = Attributions::new(&batch, map(&scene(), [4, 5])).unwrap();
         assert_eq!(batch.predict(&[0], |_| batch.images().clone())[0].unwrap().score, 0.0, "the softmax underflows");

@@ -53,14 +53,14 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
     use crate::{GroundTruth, PixelBox};
 
     #[test]
     fn a_box_is_found_where_half_of_the_union_is_shared() {
         // 4 x 5 pixels, 0.8 in a rectangle of 2 x 2 and 0.2 elsewhere.
         let scene: Vec<f32> = (0..20).map(|i| if [6, 7, 11, 12].contains(&i) { 0.8 } else { 0.2 }).collect();
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let object = |right| GroundTruth {
             boxes: vec![PixelBox { top: 1, left: 1, bottom: 3, right }],
             ..GroundTruth::default()

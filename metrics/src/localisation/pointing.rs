@@ -82,12 +82,12 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
     use crate::{GroundTruth, PixelBox};
 
     #[test]
     fn shares_worked_out_by_hand() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let images = Tensor::cat(vec![image(&[0.5; 6], [2, 3]); 3], 0);
         let mask = vec![false, true, false, false, true, true]; // its box: columns 1 and 2
         let boxes =

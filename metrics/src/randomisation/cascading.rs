@@ -123,7 +123,7 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::testing::{Brightness, batch, constant, explainer, image, map};
+    use crate::testing::{batch, brightness, constant, explainer, image, map};
 
     const SIDE: usize = 12;
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_value_is_the_similarity_of_the_stages_maps() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         // Stage by stage the map stays, stays, is inverted, becomes constant.
         let stages = |image: Tensor<4>, _, model: ModelState| {
             let same = image.clone().narrow(1, 0, 1);
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn without_stages_or_finite_maps_the_value_is_undefined() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let [without_stages, broken] = [0, 4].map(|stages| explainer(stages, |image, _, _| constant(image, f32::NAN)));
         let batch = batch(&backbone, image(&ramp(), [SIDE; 2]));
         let attributions = || Attributions::new(&batch, map(&ramp(), [SIDE; 2])).unwrap();

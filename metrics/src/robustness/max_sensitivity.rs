@@ -96,11 +96,11 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, constant, explainer, image, map};
+    use crate::testing::{batch, brightness, constant, explainer, image, map};
 
     #[test]
     fn the_map_of_an_identity_explainer_changes_as_the_image_does() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let pixels = [0.5, 0.25, 0.75, 1.0];
         let batch = batch(&backbone, image(&pixels, [2, 2]));
         let own = explainer(0, |image: Tensor<4>, _, _| image.narrow(1, 0, 1));
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_constant_explainer_is_insensitive_and_a_broken_one_undefined() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let maps = map(&[0.5; 4], [2, 2]);
         let measured = |value: f32| {
             let own = explainer(0, move |image, _, _| constant(image, value));

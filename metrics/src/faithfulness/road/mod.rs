@@ -261,7 +261,7 @@ impl Normal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Brightness, batch, image, map};
+    use crate::testing::{batch, brightness, image, map};
 
     const MORF: RemovalOrder = RemovalOrder::MostRelevantFirst;
     const LERF: RemovalOrder = RemovalOrder::LeastRelevantFirst;
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn removal_of_the_important_pixels_costs_the_class() {
-        let backbone = Brightness::new();
+        let backbone = brightness();
         let batch = batch(&backbone, image(&scene(), [16, 16])); // mean 0.625: class 0
         let falling: Vec<f32> = (0..256).map(|i| 256.0 - i as f32).collect();
         let attributions = Attributions::new(&batch, map(&falling, [16, 16])).unwrap();
