@@ -1,5 +1,7 @@
 //! Properties that every registered metric has: values in its range, and no value where it is undefined.
 
+#![allow(clippy::unwrap_used)] // also in the tests' helpers
+
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_metrics::{
     Attributions, ExplainFn, Family, GroundTruth, ImageBatch, Metric, MetricError, ModelState, metric, names,
