@@ -1,7 +1,7 @@
-//! The explainers that this project publishes: those of `pretrained.toml`, which is part of the program.
+//! The explainers that this project publishes: the entries of `pretrained.toml`, which is compiled into the program.
 //!
-//! An entry is either shipped with the program, and there without a network, or a commit of a repository on the Hub. The
-//! SHA-256 of its files stands in the registry: what is opened is what was measured.
+//! An entry is either compiled into the program or a commit of a repository on the Hub. The registry holds the SHA-256 of
+//! its files, so that an opened explainer is the one that was measured.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::weights::source::{Progress, SourceSettings};
 
 /// The registry.
 const REGISTRY: &str = include_str!("../pretrained.toml");
-/// What an explainer may be made of; the first two it has to have.
+/// The files of an explainer; the first two are required.
 const FILES: [&str; 4] = [MODEL, CONFIG, CARD, RUN];
 /// Files by their names.
 type Files = [(&'static str, &'static [u8]); 4];
@@ -37,18 +37,18 @@ const SHIPPED: [(&str, Files); 1] = [(
 /// Why an entry cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ZooError {
-    /// The registry is none.
+    /// The registry is invalid.
     #[error("pretrained.toml: {0}")]
     Registry(String),
-    /// There is no such entry.
+    /// The registry has no such entry.
     #[error("the zoo has no explainer `{name}`; it has {known}{}", did_you_mean(name, known.split(", ")))]
     Unknown {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
-    /// A file is not the one that was measured.
+    /// A file has another SHA-256 than the registry.
     #[error("{entry}: {file} has SHA-256 {found}, pretrained.toml expects {expected}; do not use it")]
     Hash {
         /// The entry.
@@ -57,23 +57,23 @@ pub enum ZooError {
         file: String,
         /// Its SHA-256.
         found: String,
-        /// The one in the registry.
+        /// The SHA-256 in the registry.
         expected: String,
     },
-    /// A file is there that was not measured.
-    #[error("{entry}: pretrained.toml has no SHA-256 of {file}, which is there; do not use it")]
+    /// A file has no SHA-256 in the registry.
+    #[error("{entry}: pretrained.toml has no SHA-256 of {file}; do not use it")]
     Unlisted {
         /// The entry.
         entry: String,
         /// The file.
         file: &'static str,
     },
-    /// The explainer cannot be had.
+    /// The explainer cannot be downloaded.
     #[error("{entry}: {source}")]
     Hub {
         /// The entry.
         entry: String,
-        /// Why.
+        /// The reason.
         source: HubError,
     },
     /// A file cannot be read or written.
@@ -92,23 +92,23 @@ pub enum ZooError {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Its name here.
+    /// Its name in the registry.
     pub name: String,
     /// Its method.
     pub method: Method,
     /// The classifier that it explains.
     pub backbone: String,
-    /// The repository on the Hub, `owner/name`; none for a shipped one.
+    /// The repository on the Hub, `owner/name`; `None` for a shipped explainer.
     pub repository: Option<String>,
-    /// The commit there.
+    /// The commit in the repository.
     pub revision: Option<String>,
     /// Its licence.
     pub license: String,
     /// The command that trained it.
     pub trained_with: String,
-    /// What an explanation costs.
+    /// The cost of an explanation.
     pub passes: Passes,
-    /// Figures by name, as the artifact has them.
+    /// The artifact's figures by name.
     pub figures: BTreeMap<String, f64>,
     /// SHA-256 of its files, 64 lower-case hexadecimal digits, by name.
     pub sha256: BTreeMap<String, String>,
@@ -118,12 +118,12 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Opened {
     folder: PathBuf,
-    /// Deletes the folder of a shipped explainer in the end.
+    /// Deletes the folder of a shipped explainer when dropped.
     _unpacked: Option<TempDir>,
 }
 
 impl Opened {
-    /// Folder of its files; there as long as this value is.
+    /// The folder of its files, which exists as long as this value.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -133,7 +133,7 @@ impl Opened {
 /// All explainers of the registry.
 ///
 /// # Errors
-/// [`ZooError::Registry`] for a registry that is not sound.
+/// [`ZooError::Registry`] for an invalid registry.
 pub fn entries() -> Result<Vec<Entry>, ZooError> {
     parse(REGISTRY)
 }
@@ -141,7 +141,7 @@ pub fn entries() -> Result<Vec<Entry>, ZooError> {
 /// The explainer of this name.
 ///
 /// # Errors
-/// [`ZooError::Unknown`] with the names that there are, [`ZooError::Registry`].
+/// [`ZooError::Unknown`] with the known names, [`ZooError::Registry`].
 pub fn find(name: &str) -> Result<Entry, ZooError> {
     let entries = entries()?;
     let known = entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -163,7 +163,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, ZooError> {
 }
 
 impl Entry {
-    /// Where it is, for people: `shipped`, or `hf://` with the commit.
+    /// Its place for printing: `shipped`, or `hf://` with the commit.
     #[must_use]
     pub fn place(&self) -> String {
         match self.reference() {
@@ -172,11 +172,11 @@ impl Entry {
         }
     }
 
-    /// Puts its files into a folder, from this program or from the Hub, and compares each with the registry's SHA-256. One
-    /// that the registry does not know is refused.
+    /// Puts its files into a folder, from this program or from the Hub, and compares each with the registry's SHA-256. A file
+    /// without one is refused.
     ///
     /// # Errors
-    /// [`ZooError`] but `Unknown`.
+    /// Any [`ZooError`] but `Unknown`.
     pub fn open(&self, settings: &SourceSettings, progress: &mut Progress<'_>) -> Result<Opened, ZooError> {
         let failed = |source| ZooError::Hub { entry: self.name.clone(), source };
         let opened = match self.reference().map_err(failed)? {
@@ -200,7 +200,7 @@ impl Entry {
         }
     }
 
-    /// Writes a shipped explainer to a folder of its own.
+    /// Writes a shipped explainer to a temporary folder.
     fn unpack(&self) -> Result<Opened, ZooError> {
         let temporary = std::env::temp_dir();
         let folder = tempfile::Builder::new().prefix("explainer-").tempdir().map_err(self.io(&temporary))?;
@@ -225,7 +225,7 @@ impl Entry {
         move |source| ZooError::Io { entry: entry.clone(), path: path.clone(), source }
     }
 
-    /// What every entry has to have, so that what is opened is what was measured.
+    /// Checks that the entry determines its files: a commit, and the SHA-256 of the required ones.
     fn check(&self) -> Result<(), String> {
         self.reference().map_err(|error| error.to_string())?;
         match (&self.repository, &self.revision) {
@@ -233,7 +233,7 @@ impl Entry {
             (Some(_), found) => return Err(format!("revision is {found:?}, expected a commit of 40 digits")),
             (None, Some(_)) => return Err("a revision without a repository".to_owned()),
             (None, None) if self.shipped().is_none() => {
-                return Err("it has no repository and is not shipped either".to_owned());
+                return Err("it has no repository and is not shipped".to_owned());
             }
             (None, None) => {}
         }
@@ -243,7 +243,7 @@ impl Entry {
             }
         }
         match self.sha256.keys().find(|file| !FILES.contains(&file.as_str())) {
-            Some(file) => Err(format!("sha256 names {file}, which is no file of an explainer")),
+            Some(file) => Err(format!("sha256 has {file}, which is no file of an explainer")),
             None => Ok(()),
         }
     }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_the_known_ones() {
+    fn an_unknown_name_is_refused_with_the_known_ones() {
         let error = find("quickstop").unwrap_err().to_string();
         assert!(error.contains("quickstop") && error.contains("quickstart"), "{error}");
     }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_that_promises_what_is_not_there_is_refused() {
+    fn invalid_registries_are_refused() {
         let first = REGISTRY.find("[[explainer]]").unwrap();
         let sound = &REGISTRY[first..];
         for (from, to, part) in [

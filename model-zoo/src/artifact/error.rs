@@ -1,4 +1,4 @@
-//! What can be wrong with an artifact.
+//! Errors of artifacts.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,15 +37,15 @@ pub enum ArtifactError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// `config.json` is not what this crate writes.
+    /// `config.json` is invalid.
     #[error("{path} is not an explainer's configuration: {reason}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with key or line and column.
+        /// The reason, with key or line and column.
         reason: String,
     },
-    /// The artifact is of a format that this crate does not know.
+    /// The artifact has an unknown version of the format.
     #[error(
         "{path} has schema_version {found}, this is explainer-zoo {} which reads {supported}; \
          use the version of this software that wrote it, or a newer one",
@@ -71,34 +71,34 @@ pub enum ArtifactError {
     /// The mixtures of a BEE explainer cannot be read or written.
     #[error(transparent)]
     Bee(#[from] BeeError),
-    /// A value of the configuration is out of its range or contradicts another.
+    /// A value of the configuration is out of range or contradicts another one.
     #[error("artifact configuration: {key} is {found}, expected {expected}")]
     Value {
         /// The key in `config.json`.
         key: &'static str,
-        /// What was found.
+        /// The value found.
         found: String,
-        /// What was expected.
+        /// The expected value.
         expected: String,
     },
     /// The tensors cannot be read or are not those of the head that the configuration describes.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A tensor holds values that no trained head has.
+    /// A tensor holds invalid values.
     #[error(
         "tensor {tensor} of {origin} has {count} values that are {problem}; train it again from an earlier checkpoint"
     )]
     Tensor {
-        /// The file, or what else holds the tensor.
+        /// The file, or another origin.
         origin: String,
         /// The tensor.
         tensor: String,
-        /// How many.
+        /// The number of invalid values.
         count: usize,
-        /// What they are.
+        /// The problem, such as `not finite`.
         problem: &'static str,
     },
-    /// `model.safetensors` is not the file that `config.json` was written with.
+    /// `model.safetensors` is not the file of `config.json`.
     #[error(
         "{path} has SHA-256 {found}, config.json expects {expected}: its writing was interrupted or the file was changed; \
          save the artifact again (resume the run), or delete model_sha256 from config.json to accept the file as it is"
@@ -124,15 +124,13 @@ pub enum ArtifactError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// A checkpoint to import has no attention head.
-    #[error(
-        "{path} has no tensor {tensor} behind any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint"
-    )]
+    #[error("{path} has no tensor {tensor} with any of the prefixes {prefixes}: it is no T-TAME or P-TAME checkpoint")]
     NoHead {
         /// The file.
         path: PathBuf,
-        /// The tensor that was looked for.
+        /// The missing tensor.
         tensor: &'static str,
-        /// Where it was looked for.
+        /// The prefixes tried.
         prefixes: String,
     },
 }
@@ -153,14 +151,14 @@ impl ArtifactError {
     }
 }
 
-/// One way in which a backbone is not the one that an explainer was trained on.
+/// A difference between a backbone and the one that the explainer was trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What differs, such as `weights SHA-256` or `channels of tap layer2`.
+    /// The property, such as `weights SHA-256` or `channels of tap layer2`.
     pub what: String,
-    /// As the backbone has it.
+    /// Its value in the backbone.
     pub found: String,
-    /// As the explainer needs it.
+    /// The value that the explainer needs.
     pub expected: String,
 }
 

@@ -1,4 +1,4 @@
-//! Replacing a set of files so that a crash or a full disk leaves the old ones usable.
+//! Atomic replacement of a set of files: a crash or a full disk leaves the old ones usable.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::ArtifactError;
 
-/// Writes `files` (name, bytes) into `folder`, which is made if need be.
+/// Writes `files` (name, bytes) into `folder`, which is created if it does not exist.
 ///
-/// Each goes to a temporary file beside its place and to the disk; only when all are there are they renamed, in the
-/// order given. Whatever fails before (disk full, no permission) leaves the folder as it was; other files in it are not
-/// touched.
+/// Each file is written and synced under a temporary name; when all are written they are renamed, in the given order. An
+/// error before (disk full, no permission) leaves the folder as it was. Other files in it are not touched.
 pub(super) fn replace(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), ArtifactError> {
     fs::create_dir_all(folder).map_err(ArtifactError::write(folder))?;
     let mut staged = Staged(Vec::new());
@@ -28,25 +27,25 @@ pub(super) fn replace(folder: &Path, files: &[(&str, &[u8])]) -> Result<(), Arti
     sync_folder(folder)
 }
 
-/// Temporary files and their targets. Those that are still there at the end, after an error, are deleted.
+/// Temporary files and their targets. Those that remain after an error are deleted.
 struct Staged(Vec<(PathBuf, PathBuf)>);
 
 impl Drop for Staged {
     fn drop(&mut self) {
         for (temporary, _) in &self.0 {
-            // After a rename there is nothing to delete, and after an error that error is what matters.
+            // After a rename there is nothing to delete; after an error only that error matters.
             fs::remove_file(temporary).ok();
         }
     }
 }
 
-/// Makes renames survive a power cut.
+/// Makes renames survive a power failure.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> Result<(), ArtifactError> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(ArtifactError::write(folder))
 }
 
-/// A folder cannot be opened as a file here.
+/// On this system a folder cannot be opened as a file.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<(), ArtifactError> {
     Ok(())

@@ -15,14 +15,14 @@ use crate::weights::{WeightReader, WeightsError};
 pub struct Imported {
     /// The head; [`TameHead::config`] is its shape.
     pub head: TameHead,
-    /// How many tensors of the file are not the head's (the frozen backbone, the optimizer's state) and were left out.
+    /// The number of tensors in the file that are not the head's (the frozen backbone, the optimizer's state).
     pub ignored: usize,
 }
 
-/// Where T-TAME's heads stand, and P-TAME's.
+/// Prefixes of the heads of T-TAME and P-TAME.
 const TTAME: &str = "generic.attn_mech.";
 const PTAME: &str = "net.attention.";
-/// Where the head's tensors stand in the known kinds of checkpoint, as a function of a tensor's own name.
+/// Names of the head's tensors in the known kinds of checkpoint, by a tensor's own name.
 const LAYOUTS: [fn(&str) -> Option<String>; 6] = [
     |name| Some(format!("state_dict.{TTAME}{name}")),
     |name| Some(format!("{TTAME}{name}")),
@@ -34,12 +34,12 @@ const LAYOUTS: [fn(&str) -> Option<String>; 6] = [
 /// The tensor that every head has.
 const FUSER: &str = "fuser.weight";
 
-/// Reads the attention head of a T-TAME checkpoint (names behind `generic.attn_mech.`), a P-TAME one (behind
+/// Reads the attention head of a T-TAME checkpoint (prefix `generic.attn_mech.`), a P-TAME one (prefix
 /// `net.attention.`), or the head's own state dict, as a head of `method`, for `taps` in the checkpoint's order (with
 /// P-TAME the auxiliary's) and images of `side` pixels.
 ///
 /// The file is parsed as data, nothing in it is executed. Channels, classes and whether the fusion has a bias come from
-/// the tensors; the size of the maps, which no tensor shows, from the taps and the method.
+/// the tensors; the size of the maps, which is in no tensor, from the taps and the method.
 ///
 /// # Errors
 /// [`ArtifactError::NoHead`]; [`ArtifactError::Value`] if the head is not one for `taps` or of `method`;
@@ -66,9 +66,9 @@ pub fn import(
         return Err(ArtifactError::NoHead { path: path.into(), tensor: FUSER, prefixes: prefixes.join(", ") });
     };
     let theirs = match method {
-        Method::Ptame if prefix.ends_with(TTAME) => Some(format!("another: the head stands behind {TTAME:?}")),
+        Method::Ptame if prefix.ends_with(TTAME) => Some(format!("another: the head has the prefix {TTAME:?}")),
         Method::Ptame => None,
-        _ => prefix.ends_with(PTAME).then(|| format!("ptame: the head stands behind {PTAME:?}")),
+        _ => prefix.ends_with(PTAME).then(|| format!("ptame: the head has the prefix {PTAME:?}")),
     };
     if let Some(expected) = theirs {
         return Err(ArtifactError::Value { key: "method", found: method.to_string(), expected });
@@ -80,7 +80,7 @@ pub fn import(
         Ok(_) => 0,
         Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused }) => {
             let (own, foreign): (Vec<_>, Vec<_>) = unused.into_iter().partition(|name| name.starts_with(&prefix));
-            // With no prefix to tell them by, every tensor has to be the head's.
+            // Without a prefix every tensor has to be the head's.
             if !(missing.is_empty() && misshaped.is_empty() && own.is_empty()) {
                 return Err(WeightsError::Mismatch { origin, network, missing, misshaped, unused: own }.into());
             }
@@ -91,7 +91,7 @@ pub fn import(
     Ok(Imported { head: TameHead::from_values(config, checked(values, path)?, device), ignored })
 }
 
-/// The shape of the head in the file.
+/// The configuration of the head by its tensors.
 fn infer(reader: &WeightReader, method: Method, taps: &[TapSpec], side: usize) -> Result<TameConfig, ArtifactError> {
     let own: Vec<usize> = (0..)
         .map_while(|i| reader.shape(&format!("convs.{i}.weight")))

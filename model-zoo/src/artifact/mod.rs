@@ -35,7 +35,6 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
-use sha2::{Digest, Sha256};
 
 pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
@@ -44,6 +43,7 @@ pub use locate::locate;
 
 use crate::explainer::AnyHead;
 use crate::weights::WeightReader;
+use crate::weights::hash::sha256;
 
 /// File of tensors.
 pub const MODEL: &str = "model.safetensors";
@@ -54,12 +54,12 @@ pub const CARD: &str = "README.md";
 /// File of the resolved run.
 pub const RUN: &str = "train.yaml";
 
-/// A trained explainer and all that is known of it.
+/// A trained explainer.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// What it is and where it belongs.
+    /// Its configuration.
     pub config: ArtifactConfig,
-    /// The network.
+    /// Its head.
     pub head: AnyHead,
 }
 
@@ -128,7 +128,7 @@ impl Artifact {
     }
 }
 
-/// The model card of the artifact in `folder`, for publication. A text that was edited since the artifact was saved is
+/// The model card of the artifact in `folder`, for publication. A text that was edited after the artifact was saved is
 /// kept.
 ///
 /// # Errors
@@ -148,7 +148,7 @@ pub(crate) fn published_card(folder: &Path, published: &Published<'_>) -> Result
     if text == front_matter::body(&saved) { Ok(new) } else { Ok(front + text) }
 }
 
-/// Takes every one of `tensors` that is there; what is missing or mis-shaped is kept by the reader for its `finish`.
+/// Reads `tensors`; missing and misshaped ones are reported by the reader's `finish`.
 fn read_values(reader: &mut WeightReader, tensors: Vec<(String, Vec<usize>)>) -> HashMap<String, Vec<f32>> {
     tensors
         .into_iter()
@@ -156,7 +156,7 @@ fn read_values(reader: &mut WeightReader, tensors: Vec<(String, Vec<usize>)>) ->
         .collect()
 }
 
-/// Tensors that were read, by name, after a look at their values.
+/// Tensors by name, with their values checked.
 fn checked(
     values: HashMap<String, Vec<f32>>,
     path: &Path,
@@ -166,13 +166,13 @@ fn checked(
     for name in names {
         check_values(&path.display().to_string(), name, &values[name])?;
     }
-    // Every name is there: an explainer is made of the tensors that its shape lists.
+    // Every name is there: `finish` has checked it.
     Ok(move |name: &str, shape: &[usize]| {
         values.get(name).cloned().unwrap_or_else(|| vec![0.0; shape.iter().product()])
     })
 }
 
-/// Refuses NaN, infinities and negative variances, any of which would make maps of NaN.
+/// Refuses NaN, infinities and negative variances, each of which leads to maps of NaN.
 fn check_values(origin: &str, tensor: &str, values: &[f32]) -> Result<(), ArtifactError> {
     let count = |wrong: fn(&f32) -> bool| values.iter().filter(|v| wrong(v)).count();
     let variance = tensor.ends_with("running_var");
@@ -184,8 +184,8 @@ fn check_values(origin: &str, tensor: &str, values: &[f32]) -> Result<(), Artifa
     Err(ArtifactError::Tensor { origin: origin.into(), tensor: tensor.into(), count, problem })
 }
 
-/// The tensors as a safetensors file that PyTorch loads with `strict=True`: besides the head's own, each batch
-/// normalisation has the counter `num_batches_tracked`, which nothing computes with; it is 0.
+/// The tensors as a safetensors file that PyTorch loads with `strict=True`: each batch normalisation also has PyTorch's
+/// counter `num_batches_tracked`, which is unused and 0.
 fn serialise(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<Vec<u8>, String> {
     let mut files: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     for (name, shape, values) in tensors {
@@ -202,9 +202,4 @@ fn serialise(tensors: &[(String, Vec<usize>, Vec<f32>)]) -> Result<Vec<u8>, Stri
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     views.and_then(|views| safetensors::serialize(views, Some(metadata))).map_err(|e| e.to_string())
-}
-
-/// 64 lower-case hexadecimal digits.
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

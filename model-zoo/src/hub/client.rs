@@ -64,7 +64,6 @@ impl<'a> RepositoryClient<'a> {
         let endpoint = inner.endpoint().to_owned();
         let client = HFClientSync::from_inner(inner).map_err(failed)?;
         let api = client.model(repository.owner.as_str(), repository.name.as_str());
-        let token = settings.hub.token.clone().or_else(|| std::env::var("HF_TOKEN").ok());
         Ok(Self {
             repository: repository.clone(),
             client,
@@ -72,7 +71,7 @@ impl<'a> RepositoryClient<'a> {
             endpoint,
             backoff: settings.backoff,
             retries: RETRIES,
-            token: token.filter(|token| !token.is_empty()),
+            token: settings.hub.token.clone(),
             sleep: RefCell::new(sleep),
         })
     }

@@ -217,8 +217,7 @@ impl Upload {
         }
         let client = RepositoryClient::new(&self.repository, settings, sleep)?;
         let mut created = false;
-        let result = self.send(&client, options, &mut created);
-        result.map_err(|error| match error {
+        self.send(&client, options, &mut created).map_err(|error| match error {
             HubError::Uncertain { .. } | HubError::Altered { .. } => error,
             source => HubError::NotPublished { source: Box::new(source), created },
         })

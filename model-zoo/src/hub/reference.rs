@@ -72,7 +72,9 @@ impl FromStr for Reference {
     fn from_str(given: &str) -> Result<Self, ReferenceError> {
         let wrong = |reason: &str| ReferenceError::Explainer { given: given.to_owned(), reason: reason.to_owned() };
         let Some(rest) = given.strip_prefix(SCHEME) else { return Err(wrong("it does not begin with hf://")) };
-        if rest.split('/').count() > 2 {
+        // The Hub's own revisions, such as `refs/pr/1`, hold two more.
+        let own = ["@refs/pr/", "@refs/convert/"].iter().any(|revision| rest.contains(revision));
+        if rest.split('/').count() > if own { 4 } else { 2 } {
             return Err(wrong("an explainer is a whole repository, not one file of it"));
         }
         match given.parse() {
@@ -126,8 +128,10 @@ mod tests {
         for text in ["hf://ada/ttame", "hf://ada/ttame@v1", "hf://ada/t.t_a-me@refs%2Fpr%2F1"] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
         }
-        let parsed: Reference = "hf://ada/ttame@refs%2Fpr%2F1".parse().unwrap();
-        assert_eq!(parsed.revision.as_deref(), Some("refs/pr/1"));
+        for text in ["hf://ada/ttame@refs%2Fpr%2F1", "hf://ada/ttame@refs/pr/1"] {
+            let parsed: Reference = text.parse().unwrap();
+            assert_eq!(parsed.revision.as_deref(), Some("refs/pr/1"));
+        }
         assert_eq!("ada/ttame".parse::<Repository>().unwrap().to_string(), "ada/ttame");
     }
 
@@ -139,6 +143,7 @@ mod tests {
             ("hf://ada/..", "name"),
             ("hf://ada/ttame/config.json", "whole repository"),
             ("hf://ada/ttame@../../x", "whole repository"),
+            ("hf://ada/ttame@refs/pr/1/config.json", "whole repository"),
             ("hf://ada/ttame@..%2F..%2Fx", "revision"),
             ("hf://ada/tt ame", "name"),
         ] {

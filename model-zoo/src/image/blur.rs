@@ -2,20 +2,20 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Gaussian blur of `images` `[B,C,H,W]` with `taps` (odd) samples a side and standard deviation `sigma` in pixels; no
-/// graph. Beyond the edge the image is reflected without repeating the edge itself, as torchvision's `GaussianBlur`
-/// does, and reflected again where it is smaller than the kernel.
+/// Gaussian blur of `images` `[B,C,H,W]` with a kernel of `taps` (odd) samples a side and standard deviation `sigma` in pixels; no
+/// graph. Beyond the edge the image is reflected without repeating the edge, as in torchvision's `GaussianBlur`, and
+/// reflected again if it is smaller than the kernel.
 pub fn gaussian_blur(images: Tensor<4>, taps: usize, sigma: f64) -> Tensor<4> {
     let [batch, channels, height, width] = images.dims();
     let device = images.device().inner();
-    // Each direction is one matrix product: at these sizes as fast as a convolution, and edges need no padding.
+    // Each direction is one matrix product: as fast as a convolution at these sizes, and without padding.
     let rows = blur_matrix(height, taps, sigma, &device).unsqueeze::<4>();
     let columns = blur_matrix(width, taps, sigma, &device).transpose();
     let blurred = images.inner().reshape([batch * channels * height, width]).matmul(columns);
     rows.matmul(blurred.reshape([batch, channels, height, width]))
 }
 
-/// `[n,n]`: row `i` holds the weights of the samples that make up blurred sample `i`.
+/// `[n,n]`: row `i` holds the weights of the samples in blurred sample `i`.
 fn blur_matrix(n: usize, taps: usize, sigma: f64, device: &Device) -> Tensor<2> {
     let reach = (taps / 2) as i64;
     let kernel: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sigma).powi(2)).exp()).collect();
@@ -30,7 +30,7 @@ fn blur_matrix(n: usize, taps: usize, sigma: f64, device: &Device) -> Tensor<2> 
     Tensor::from_data(TensorData::new(matrix, [n, n]), device)
 }
 
-/// Position within `0..n` of a sample outside it, mirrored at the first and last sample.
+/// The position within `0..n` of a sample outside, reflected at the first and last sample.
 fn reflect(position: i64, n: usize) -> usize {
     let last = n as i64 - 1;
     if last <= 0 {

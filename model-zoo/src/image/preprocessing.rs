@@ -1,4 +1,4 @@
-//! Upright RGB to the pixels that a backbone expects.
+//! Preprocessing: from an upright RGB image to the input of a backbone.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_kernels::{planes, resize};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageError, Pixels};
 
-/// The interpolation used when a photograph is resized; both are antialiased.
+/// The interpolation of the resize; both are antialiased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -27,25 +27,24 @@ impl From<Filter> for explainer_kernels::Filter {
     }
 }
 
-/// Where the square crop is taken from the resized photograph.
+/// The position of the square crop in the resized image.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Crop {
-    /// The middle, as for validation.
+    /// The centre, for validation.
     #[default]
     Centre,
-    /// Somewhere, as for training.
+    /// A given position, for training.
     At {
-        /// Fraction of the free rows that lie above the crop, in `0.0..1.0`: all offsets are equally likely for a
-        /// uniform fraction.
+        /// Fraction of the free rows above the crop, in `0.0..1.0`: a uniform fraction makes all offsets equally likely.
         top: f32,
-        /// Fraction of the free columns that lie left of the crop, in `0.0..1.0`.
+        /// Fraction of the free columns left of the crop, in `0.0..1.0`.
         left: f32,
         /// Whether the crop is mirrored left to right.
         flip: bool,
     },
 }
 
-/// How a backbone wants its images.
+/// The preprocessing of a backbone: resize, crop, mean and standard deviation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Length of the short side after resizing, in pixels.
@@ -60,16 +59,16 @@ pub struct Preprocessing {
     pub std: [f32; 3],
 }
 
-/// Where a photograph's points come to lie in its crop: x becomes `x * scale[0] - offset[0]`, y `y * scale[1] - offset[1]`.
+/// The map from points of an image to its crop: x becomes `x * scale[0] - offset[0]`, y `y * scale[1] - offset[1]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Placement {
-    /// Columns and rows of the resized photograph for each of the original.
+    /// Columns and rows of the resized image for each of the original.
     pub scale: [f64; 2],
-    /// Columns and rows of the resized photograph before the crop.
+    /// Columns and rows of the resized image before the crop.
     pub offset: [f64; 2],
 }
 
-/// The longest side that a resize may ask for; a guard against typing errors, far above any backbone's input.
+/// The longest side of a resize, against typing errors: far above any backbone's input.
 const MAX_SIDE: usize = 65_536;
 
 impl Preprocessing {
@@ -83,8 +82,8 @@ impl Preprocessing {
 
     /// Resizes the short side to `resize`, takes a square of side `crop` and scales it to 0..=1.
     ///
-    /// Sizes and offsets are torchvision's: the long side becomes `floor(resize * long / short)` and the centre crop
-    /// starts at `round((side - crop) / 2)`, halves to even. The resize works on 8-bit values, as PIL's.
+    /// Sizes and offsets are those of torchvision: the long side becomes `floor(resize * long / short)` and the centre crop
+    /// starts at `round((side - crop) / 2)`, halves to even. The resize works on 8-bit values, as in PIL.
     ///
     /// # Errors
     /// An image without pixels, or a preprocessing that is not `1 <= crop <= resize`.
@@ -109,7 +108,7 @@ impl Preprocessing {
         Ok(Pixels { values: planes(&cropped, self.crop, flip), height: self.crop, width: self.crop })
     }
 
-    /// Brings a batch `[B, 3, H, W]` of values in 0..=1 to what the backbone expects: `(x - mean) / std`.
+    /// Normalises a batch `[B, 3, H, W]` of values in 0..=1: `(x - mean) / std`.
     #[must_use]
     pub fn normalise(&self, images: Tensor<4>) -> Tensor<4> {
         let device = images.device();
@@ -123,7 +122,7 @@ impl Preprocessing {
         images * per_channel(self.std, &device) + per_channel(self.mean, &device)
     }
 
-    /// Whether sizes, mean and standard deviation are such: `1 <= crop <= resize <= 65536`, finite numbers, standard
+    /// Whether the values are valid: `1 <= crop <= resize <= 65536`, finite numbers, standard
     /// deviations above 0.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -131,13 +130,13 @@ impl Preprocessing {
         (1..=self.resize).contains(&self.crop) && self.resize <= MAX_SIDE && finite && self.std.iter().all(|v| *v > 0.0)
     }
 
-    /// The same pixels for another backbone: this size and crop, the mean and standard deviation of `other`.
+    /// This size and crop with the mean and standard deviation of `other`: the same pixels for another backbone.
     #[must_use]
     pub fn normalised_as(&self, other: &Self) -> Self {
         Self { mean: other.mean, std: other.std, ..self.clone() }
     }
 
-    /// Where points of an upright photograph of `width` x `height` pixels, at least one each, lie in its centre crop.
+    /// The map from points of an upright image of `width` x `height` pixels, at least one each, to its centre crop.
     #[must_use]
     pub fn placement(&self, width: u32, height: u32) -> Placement {
         let (width, height) = (width.max(1), height.max(1));
@@ -147,7 +146,7 @@ impl Preprocessing {
         Placement { scale, offset }
     }
 
-    /// Width and height of the whole photograph after resizing.
+    /// Width and height of the whole image after resizing.
     fn resized(&self, width: u32, height: u32) -> (u64, u64) {
         let (width, height, side) = (u64::from(width), u64::from(height), self.resize as u64);
         if width <= height { (side, side * height / width) } else { (side * width / height, side) }

@@ -1,5 +1,5 @@
-//! The weights of frozen backbones: where they come from ([`source`]) and how a network is built from them, every
-//! tensor checked by name and shape ([`reader`]).
+//! The weights of frozen backbones: their sources ([`source`]) and their tensors, checked by name and shape
+//! ([`reader`]).
 
 mod error;
 pub mod hash;

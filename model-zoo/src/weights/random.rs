@@ -1,4 +1,4 @@
-//! Weights without a file, for timings and tests: deterministic, and scaled so that activations stay finite.
+//! Random weights for timings and tests: deterministic, and scaled so that activations stay finite.
 
 /// `length` values uniform in 0..1, a pure function of `seed` and `name`: splitmix64 (Steele et al., 2014) over FNV-1a.
 pub fn uniform(seed: u64, name: &str, length: usize) -> Vec<f32> {
@@ -14,8 +14,8 @@ pub fn uniform(seed: u64, name: &str, length: usize) -> Vec<f32> {
     (0..length).map(|_| next()).collect()
 }
 
-/// A tensor's values by the role that its name and shape tell: variances near 1, scales near 1, weights as He et al.
-/// (2015) initialise them, the rest small.
+/// A tensor's values by its role, known from name and shape: variances near 1, scales near 1, weights initialised as in He
+/// et al. (2015), the rest small.
 pub fn values(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let length = shape.iter().product();
     let fan_in: usize = shape.iter().skip(1).product();

@@ -11,11 +11,11 @@ mod explain;
 mod explain_images;
 mod import;
 mod inspect;
+mod local_paths;
 mod publish;
 mod ranks;
 mod shared;
 mod signals;
-mod told;
 mod train;
 mod zoo;
 

@@ -1,6 +1,6 @@
-//! `explainer-train publish`: an explainer onto the Hugging Face Hub.
+//! `explainer-train publish`: publishes an explainer on the Hugging Face Hub.
 
-use super::{BadUsage, Global, eprint, print, told};
+use super::{BadUsage, Global, eprint, local_paths, print};
 use crate::report::table::Table;
 use clap::Args;
 use explainer_zoo::artifact::{CONFIG, RUN};
@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 /// Publish an explainer on the Hugging Face Hub
 ///
 /// One commit holds the tensors, config.json, train.yaml, the model card with the figures, and the contact sheet. The
-/// repository is made if it is not there; what it has already is not sent again, and the same content makes no commit.
+/// repository is created if it does not exist. Files that it has already are not sent again; without changes there is no
+/// commit.
 ///
-/// The files go as they are. Paths of this machine in train.yaml and config.json, such as data.train, are named in
-/// warnings before anything is sent, with --dry-run too.
+/// The files are published unchanged. Local paths in train.yaml and config.json, such as data.train, are listed in warnings
+/// before anything is sent, also with --dry-run.
 ///
-/// The token is taken from HF_TOKEN, or from the file that `hf auth login` wrote. It is never shown.
+/// The token is read from HF_TOKEN, or from the file that `hf auth login` writes. It is never printed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,28 +32,28 @@ Examples:
 pub struct PublishArgs {
     /// Folder of a trained explainer, `artifact/` in a run's output
     pub artifact: PathBuf,
-    /// Where to publish: owner/name
+    /// Repository to publish to: owner/name
     #[arg(long, value_name = "OWNER/NAME", required = true)]
     pub repo: Repository,
-    /// Its licence as the Hub names it, such as apache-2.0; nothing is published without one
+    /// Licence identifier of the Hub, such as apache-2.0; required
     #[arg(long, value_name = "ID")]
     pub license: Option<String>,
-    /// Make the repository private, if it is yet to be made
+    /// Create the repository as a private one
     #[arg(long)]
     pub private: bool,
-    /// Publish to this branch, which begins at main if it is not there [default: main]
+    /// Branch to publish to; created at main if it does not exist [default: main]
     #[arg(long, value_name = "BRANCH")]
     pub revision: Option<String>,
-    /// Open a pull request and leave the branch as it is
+    /// Open a pull request instead of a commit on the branch
     #[arg(long)]
     pub create_pr: bool,
     /// Title of the commit
     #[arg(long, value_name = "TEXT")]
     pub message: Option<String>,
-    /// Contact sheet to show in the card [default: the one that the run left beside the artifact]
+    /// Contact sheet for the card [default: the run's, beside the artifact]
     #[arg(long, value_name = "FILE")]
     pub sheet: Option<PathBuf>,
-    /// Show what would be published, the card included, and publish nothing
+    /// Show what would be published, with the card, and publish nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -67,7 +68,7 @@ pub(super) fn run(args: &PublishArgs, global: &Global) -> anyhow::Result<()> {
         sheet,
         images: images(&args.artifact),
     };
-    let upload = Upload::new(&publication).map_err(misused)?;
+    let upload = Upload::new(&publication).map_err(usage_error)?;
     let options = PublishOptions {
         revision: args.revision.clone(),
         private: args.private,
@@ -78,24 +79,28 @@ pub(super) fn run(args: &PublishArgs, global: &Global) -> anyhow::Result<()> {
     if !global.quiet {
         notes(&publication).iter().for_each(|note| eprint(&format!("note: {note}\n")));
     }
-    told::warnings(&args.artifact, &upload.card()).iter().for_each(|told| eprint(&format!("warning: {told}\n")));
+    for warning in local_paths::warnings(&args.artifact, &upload.card()) {
+        eprint(&format!("warning: {warning}\n"));
+    }
     if args.dry_run {
         return print(&dry_run(&upload, &publication, &options, &settings));
     }
-    let outcome = upload.publish(&options, &settings).map_err(misused)?;
+    let outcome = upload.publish(&options, &settings).map_err(usage_error)?;
     if global.quiet {
         return Ok(());
     }
     print(&match outcome {
         PublishOutcome::Published { reference, page, changed, created } => {
-            let made = if created { "made the repository and " } else { "" };
-            let use_it = "explain with it by its name, or by this commit alone";
-            format!("{made}published {} to {reference}\n{page}\n{use_it}\n", changed.join(", "))
+            let prefix = if created { "created the repository and " } else { "" };
+            let use_it = "use it by its name, or by this commit";
+            format!("{prefix}published {} to {reference}\n{page}\n{use_it}\n", changed.join(", "))
         }
         PublishOutcome::Proposed { page, changed } => {
             format!("proposed {} in a pull request\n{page}\n", changed.join(", "))
         }
-        PublishOutcome::Unchanged { reference } => format!("nothing to publish: {reference} has the very same files\n"),
+        PublishOutcome::Unchanged { reference } => {
+            format!("nothing to publish: {reference} has the same files already\n")
+        }
     })
 }
 
@@ -120,7 +125,7 @@ fn images(artifact: &Path) -> Option<String> {
     Some(run.data.val.file_name()?.to_string_lossy().into_owned())
 }
 
-/// What those who fetch the explainer may stumble over.
+/// Remarks for those who will download the explainer.
 fn notes(publication: &Publication) -> Vec<String> {
     #[derive(Deserialize)]
     struct Config {
@@ -140,8 +145,8 @@ fn notes(publication: &Publication) -> Vec<String> {
             let elsewhere = ["hf://", "https://", "embedded"].iter().any(|form| weights.starts_with(form));
             if !elsewhere {
                 notes.push(format!(
-                    "the weights of {name} are named `{weights}`, which nobody else can follow: say in the card where \
-                     they are; who explains has to give --weights"
+                    "the weights of {name} are `{weights}`, which nobody else can download: say in the card where they \
+                     are; users have to give --weights"
                 ));
             }
         }
@@ -168,7 +173,7 @@ fn dry_run(upload: &Upload, publication: &Publication, options: &PublishOptions,
     }
     let mut text = format!("to {}:\n\n{}", publication.repository, table.text());
     if let Err(error) = compared {
-        text += &format!("\nnot compared with what is there: {error}\n");
+        text += &format!("\nnot compared with the repository: {error}\n");
     }
     if publication.license.is_none() {
         text += &format!("\nmissing: {}\n", HubError::Unlicensed);
@@ -176,8 +181,8 @@ fn dry_run(upload: &Upload, publication: &Publication, options: &PublishOptions,
     format!("{text}\nREADME.md:\n\n{}\ndry run: nothing was published\n", upload.card())
 }
 
-/// What is wrong with the command line, and what went wrong.
-fn misused(error: HubError) -> anyhow::Error {
+/// An error of the command line, or any other one.
+fn usage_error(error: HubError) -> anyhow::Error {
     match error {
         HubError::Unlicensed | HubError::License(_) | HubError::Reference(_) => BadUsage(error.to_string()).into(),
         other => other.into(),
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_nobody_else_can_find_are_noted() {
+    fn weights_that_nobody_else_can_download_are_noted() {
         let folder = tempfile::tempdir().unwrap();
         let publication = |sheet| Publication {
             artifact: folder.path().into(),

@@ -12,18 +12,18 @@ use explainer_zoo::weights::source::SourceSettings;
 use explainer_zoo::zoo::{self, Entry};
 use std::path::Path;
 
-/// Scenes that a verified explainer explains.
+/// The scenes that are explained to verify an explainer.
 const SCENES: &str = "shapes:2";
 
 /// The explainers that this project publishes: list them, or verify them
 #[derive(Debug, Args)]
 pub struct ZooArgs {
-    /// What to do; without it they are listed.
+    /// The action; `list` by default.
     #[command(subcommand)]
     pub command: Option<ZooCommand>,
 }
 
-/// What to do with the zoo.
+/// The actions of the command.
 #[derive(Debug, Subcommand)]
 pub enum ZooCommand {
     /// List the explainers, with what they explain and their figures
@@ -34,10 +34,10 @@ Examples:
     List,
     /// Check each explainer: its files, its classifier, and that it explains
     ///
-    /// The SHA-256 of every file is compared with the registry's (model.safetensors and config.json, and README.md and
-    /// train.yaml where it has them; one that the registry does not know fails). The explainer is loaded with its
-    /// classifier, whose weights must be those of the training, and explains images of the quickstart. Exit code 1 if any
-    /// fails. What is on the Hub is downloaded, and so are the classifiers' weights.
+    /// The SHA-256 of every file is compared with the registry's (model.safetensors, config.json, and README.md and train.yaml
+    /// if present; a file without a SHA-256 in the registry fails). The explainer is loaded with its classifier, whose
+    /// weights must be those of the training, and explains images of the quickstart. Exit code 1 if any check fails.
+    /// Explainers on the Hub and the classifiers' weights are downloaded.
     #[command(after_help = "\
 Examples:
   explainer-train zoo verify
@@ -102,7 +102,7 @@ fn list(entries: &[Entry]) -> String {
     )
 }
 
-/// Opens an explainer and lets it explain; what was found.
+/// Opens an explainer and explains images with it; a summary.
 fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<String> {
     let settings = SourceSettings::from_env();
     let opened = with_download_bar(global.quiet, |progress| entry.open(&settings, progress))?;
@@ -116,7 +116,7 @@ fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<S
     }
     let config = &loaded.artifact.config;
     if (config.method, &config.backbone.name, config.passes) != (entry.method, &entry.backbone, entry.passes) {
-        anyhow::bail!("the registry tells another method, classifier or cost than the artifact");
+        anyhow::bail!("method, classifier or cost differ between the registry and the artifact");
     }
     if let Some((name, value)) = entry.figures.iter().find(|(name, value)| config.figures.get(*name) != Some(value)) {
         anyhow::bail!("the registry has {name} = {value}, the artifact {:?}", config.figures.get(name));
@@ -125,7 +125,7 @@ fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<S
     Ok(format!("SHA-256 of {} files, classifier verified, {explained} maps", entry.sha256.len()))
 }
 
-/// Explains the quickstart's scenes, stretched to the images that the explainer takes; how many maps came out.
+/// Explains the quickstart's scenes, resized to the explainer's images; the number of maps.
 fn explain(loaded: &Explainer) -> anyhow::Result<usize> {
     let preprocessing = &loaded.artifact.config.preprocessing;
     let folder = tempfile::tempdir()?;
@@ -146,7 +146,7 @@ fn explain(loaded: &Explainer) -> anyhow::Result<usize> {
         let explained = loaded.explain_batch(&ExplainBatch::from_pixels(pixels, preprocessing), Targets::Top(1))?;
         for map in explained.per_image()?.into_iter().flatten() {
             if !map.map.values().iter().all(|value| (0.0..=1.0).contains(value)) {
-                anyhow::bail!("a map of class {} has values outside 0..1, or that are no numbers", map.class);
+                anyhow::bail!("a map of class {} has values outside 0..1, or NaN", map.class);
             }
             count += 1;
         }
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scenes_are_there_at_any_size() {
+    fn scenes_are_written_as_files() {
         let folder = tempfile::tempdir().unwrap();
         scenes(folder.path()).unwrap();
         let images = Images::open(folder.path(), &explainer_zoo::backbone::imagenet()).unwrap();

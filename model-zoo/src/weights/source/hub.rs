@@ -21,7 +21,8 @@ pub(crate) fn client(settings: &SourceSettings) -> Result<HFClient, HFError> {
     if let Some(endpoint) = &hub.endpoint {
         builder = builder.endpoint(endpoint);
     }
-    if let Some(token) = &hub.token {
+    let token = hub.checked_token().map_err(|problem| HFError::Other(problem.to_owned()))?;
+    if let Some(token) = token {
         builder = builder.token(token);
     }
     if let Some(folder) = &hub.cache_dir {

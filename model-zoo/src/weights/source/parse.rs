@@ -1,4 +1,4 @@
-//! The text of a source: parsing it, and writing it so that it parses to the same source.
+//! The text form of a source, and its parser.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::{HubFile, WeightSource, WeightSourceError};
 
-/// The file that `hf://owner/name` stands for.
+/// The file of `hf://owner/name` without one.
 const DEFAULT_HUB_FILE: &str = "model.safetensors";
 
 impl FromStr for WeightSource {
@@ -38,22 +38,32 @@ impl FromStr for WeightSource {
 fn check_address(given: &str) -> Result<(), String> {
     let url = Url::parse(given).map_err(|error| error.to_string())?;
     if url.scheme() == "http" && !is_loopback(&url) {
-        return Err("`http://` can be altered on its way and is only for this machine; use `https://`".to_owned());
+        return Err("`http://` is not protected on its way and only for this machine; use `https://`".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // The address ends up in artifacts and messages.
+        // The address is stored in artifacts and messages.
         return Err("an address with a user name or password would publish them".to_owned());
     }
     Ok(())
 }
 
 impl HubFile {
-    /// Parses `owner/name[@revision][/file]`.
+    /// Parses `owner/name[@revision][/file]`. A `/` in a revision is written `%2F`, but not in the Hub's own `refs/pr/N` and
+    /// `refs/convert/NAME`.
     fn parse(given: &str) -> Result<Self, String> {
         let (owner, rest) = given.split_once('/').ok_or("it lacks the `/` between owner and name")?;
-        let (repository, file) = rest.split_once('/').unwrap_or((rest, DEFAULT_HUB_FILE));
+        let own = rest.find('@').filter(|at| is_hub_ref(&rest[at + 1..]));
+        // The `/` before the file: the first one, or the third one behind `refs`.
+        let slash = match own {
+            Some(at) => rest.match_indices('/').filter(|(place, _)| *place > at).nth(2).map(|(place, _)| place),
+            None => rest.find('/'),
+        };
+        let (repository, file) = slash.map_or((rest, DEFAULT_HUB_FILE), |slash| (&rest[..slash], &rest[slash + 1..]));
         let (name, revision) = match repository.split_once('@') {
-            Some((name, revision)) => (name, Some(revision.replace("%2F", "/").replace("%25", "%"))),
+            Some((name, revision)) if own.is_some() => (name, Some(revision.to_owned())),
+            Some((name, revision)) => {
+                (name, Some(revision.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")))
+            }
             None => (repository, None),
         };
         for (what, part) in [("owner", owner), ("name", name)] {
@@ -62,7 +72,7 @@ impl HubFile {
                 return Err(format!("`{part}` cannot be the {what} of a repository"));
             }
         }
-        // Both become paths inside the cache folder.
+        // Both are paths inside the cache folder.
         if let Some(revision) = revision.as_deref().filter(|revision| !is_plain_path(revision)) {
             return Err(format!("`{revision}` cannot be a revision"));
         }
@@ -71,6 +81,11 @@ impl HubFile {
         }
         Ok(Self { owner: owner.to_owned(), name: name.to_owned(), revision, file: file.to_owned() })
     }
+}
+
+/// Whether a revision is one of the Hub's own references.
+fn is_hub_ref(revision: &str) -> bool {
+    revision.starts_with("refs/pr/") || revision.starts_with("refs/convert/")
 }
 
 /// Whether every part of a path is a name: none empty, `.` or `..`.
@@ -107,7 +122,7 @@ pub(super) fn file_name(url: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Whether an address is on this machine, where `http://` is as good as `https://`.
+/// Whether an address is on this machine, where `http://` is allowed.
 pub(super) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -136,14 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_understood() {
+    fn every_form_is_parsed() {
         assert_eq!(parsed("weights/vgg16.pth"), WeightSource::File("weights/vgg16.pth".into()));
         assert_eq!(parsed("./random"), WeightSource::File("./random".into()));
         assert_eq!(parsed("C:/weights/vgg16.pth"), WeightSource::File("C:/weights/vgg16.pth".into()));
         assert_eq!(parsed("hf://timm/vit_small.in1k"), hub(None, "model.safetensors"));
         assert_eq!(parsed("hf://timm/vit_small.in1k@v2"), hub(Some("v2"), "model.safetensors"));
         assert_eq!(parsed("hf://timm/vit_small.in1k/a/b.pth"), hub(None, "a/b.pth"));
-        assert_eq!(parsed("hf://timm/vit_small.in1k@refs%2Fpr%2F1/b.pth"), hub(Some("refs/pr/1"), "b.pth"));
+        for slash in ["%2F", "%2f", "/"] {
+            let revision = ["refs", "pr", "1"].join(slash);
+            assert_eq!(parsed(&format!("hf://timm/vit_small.in1k@{revision}/b.pth")), hub(Some("refs/pr/1"), "b.pth"));
+            let whole = parsed(&format!("hf://timm/vit_small.in1k@{revision}"));
+            assert_eq!(whole, hub(Some("refs/pr/1"), "model.safetensors"));
+        }
         let address = "https://download.pytorch.org/models/vit_b_16-c867db91.pth";
         assert_eq!(parsed(address), WeightSource::Https(address.to_owned()));
         assert_eq!(parsed("embedded"), WeightSource::Embedded);
@@ -163,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_told_the_forms() {
+    fn other_texts_are_refused_with_the_known_forms() {
         let cases = [
             ("", "empty"),
             ("ftp://example.org/a.pth", "`ftp://` is not supported"),
@@ -174,6 +194,8 @@ mod tests {
             ("hf://owner/na me", "name"),
             ("hf://owner/name@", "revision"),
             ("hf://owner/name@..%2F..%2Fx", "revision"),
+            ("hf://owner/name@refs/pr/", "revision"),
+            ("hf://owner/name@refs/pr/..", "revision"),
             ("hf://owner/name/", "file"),
             ("hf://owner/name/../../x", "file"),
             ("https://", "host"),
@@ -215,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_parsed_to_what_is_written_differently(text in "(hf://|https://|random:|)[ -~é]{0,24}") {
+        fn every_parsed_text_is_written_as_it_is_parsed(text in "(hf://|https://|random:|)[ -~é]{0,24}") {
             if let Ok(source) = text.parse::<WeightSource>() {
                 prop_assert_eq!(parsed(&source.to_string()), source);
             }

@@ -1,4 +1,4 @@
-//! What an artifact's files tell of the machine that it was made on: paths, which everybody may read once it is published.
+//! Local paths in an artifact's files, which everybody can read once it is published.
 
 use explainer_zoo::artifact::{CARD, CONFIG, RUN};
 use serde_json::Value;
@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// A warning for each path of this machine in the artifact's texts and in `card`, the model card; and for a file that
-/// cannot be looked through.
+/// A warning for each local path in the artifact's texts and in `card`, the model card, and for each file that cannot be
+/// searched.
 pub(super) fn warnings(artifact: &Path, card: &str) -> Vec<String> {
     let home = std::env::home_dir().and_then(|home| home.to_str().map(str::to_owned));
     found(artifact, card, home.as_deref().unwrap_or_default())
@@ -17,7 +17,7 @@ fn found(artifact: &Path, card: &str, home: &str) -> Vec<String> {
     let mut warnings = Vec::new();
     for (file, tree) in [(RUN, yaml(&artifact.join(RUN))), (CONFIG, json(&artifact.join(CONFIG)))] {
         let Some(tree) = tree else {
-            warnings.push(format!("{file} cannot be looked through for paths of this machine: read it first"));
+            warnings.push(format!("{file} cannot be searched for local paths: check it first"));
             continue;
         };
         let mut paths = Vec::new();
@@ -32,8 +32,8 @@ fn found(artifact: &Path, card: &str, home: &str) -> Vec<String> {
 
 fn warning(file: &str, path: &str, key: &str) -> String {
     format!(
-        "{file} tells of this machine: `{path}`{key}. If nobody is to read that, change {file} in the artifact's folder, \
-         which no hash stands in the way of"
+        "{file} holds a local path: `{path}`{key}. If it is not to be public, change {file} in the artifact's folder; no \
+         hash covers it"
     )
 }
 
@@ -45,7 +45,7 @@ fn json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// The texts below `tree` that are paths of this machine, with their keys.
+/// The texts below `tree` that are local paths, with their keys.
 fn walk<'a>(key: String, tree: &'a Value, home: &str, paths: &mut Vec<(String, &'a str)>) {
     match tree {
         Value::String(text) if is_local(text, home) => paths.push((key, text)),
@@ -59,7 +59,7 @@ fn walk<'a>(key: String, tree: &'a Value, home: &str, paths: &mut Vec<(String, &
     }
 }
 
-/// Whether a text begins as an absolute path does, on any system, or names the home folder. A relative path tells little.
+/// Whether a text begins as an absolute path of any system, or holds the home folder. Relative paths are left out.
 fn is_local(text: &str, home: &str) -> bool {
     let named = |rest: &str| rest.starts_with(|letter: char| letter.is_alphanumeric() || "._{$".contains(letter));
     let rooted = |rest: &str| rest.strip_prefix('/').is_some_and(named);
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absolute_paths_and_those_below_home_are_told_with_their_keys() {
+    fn absolute_paths_and_those_below_home_are_listed_with_their_keys() {
         let folder = tempfile::tempdir().unwrap();
         let yaml = "data: {train: '/srv/train-{0..9}.tar', val: shapes}\nbackbone: {weights: 'C:\\w.pth', sha256: null}\n\
                     auxiliary: {weights: 'hf://timm/x'}\noutput: ../../home/ada/run\nlist: [a, ~/b, https://c/d, //, ~5,\n\
                     'file:', file:///e]\n";
         fs::write(folder.path().join(RUN), yaml).unwrap();
         fs::write(folder.path().join(CONFIG), r#"{"backbone": {"weights": "/srv/w.pth"}, "masking": "a/b"}"#).unwrap();
-        let told = found(folder.path(), "| its weights | `/srv/w.pth` |", "/home/ada");
+        let warnings = found(folder.path(), "| its weights | `/srv/w.pth` |", "/home/ada");
         let expected = [
             (RUN, "/srv/train-{0..9}.tar", "(data.train)"),
             (RUN, "C:\\w.pth", "(backbone.weights)"),
@@ -98,16 +98,16 @@ mod tests {
             (CONFIG, "/srv/w.pth", "(backbone.weights)"),
             (CARD, "/srv/w.pth", ""),
         ];
-        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
         for (file, path, key) in expected {
             let says =
                 |text: &&String| text.starts_with(file) && text.contains(&format!("`{path}`")) && text.contains(key);
-            assert_eq!(told.iter().filter(says).count(), 1, "{file} {key}: {told:#?}");
+            assert_eq!(warnings.iter().filter(says).count(), 1, "{file} {key}: {warnings:#?}");
         }
     }
 
     #[test]
-    fn what_tells_nothing_is_not_warned_of() {
+    fn texts_without_local_paths_cause_no_warning() {
         let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../model-zoo/assets/quickstart"));
         let card = fs::read_to_string(shipped.join("README.md")).unwrap();
         assert_eq!(found(shipped, &card, "/home/ada"), [""; 0]);
@@ -115,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_warned_of() {
+    fn an_unreadable_file_causes_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(RUN), "a: [").unwrap();
         fs::write(folder.path().join(CONFIG), "{}").unwrap();
-        let told = found(folder.path(), "", "");
-        assert!(told.len() == 1 && told[0].contains(RUN), "{told:?}");
+        let warnings = found(folder.path(), "", "");
+        assert!(warnings.len() == 1 && warnings[0].contains(RUN), "{warnings:?}");
     }
 }
