@@ -1,7 +1,7 @@
 //! `explainer-train evaluate`: metrics of a trained explainer.
 
 use super::shared::{self, BeeArgs, WeightArgs};
-use super::{BadUsage, Global, print};
+use super::{BadUsage, Global, eprint, print};
 use crate::data::{DataError, Images, Objects, Tally, scene_count};
 use crate::evaluation::{Candidate, Evaluator, Reference, Report, evaluate, needs_randomised};
 use crate::report::progress::{Meter, with_download_bar};
@@ -166,6 +166,8 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         broken.clone_from(found);
     })?;
     meter.finish(&broken);
+    let warnings = objects.warnings();
+    warnings.iter().for_each(|warning| eprint(&format!("warning: {warning}\n")));
     if let Some(path) = &args.csv {
         evaluation.results.write_csv(path)?;
     }
@@ -174,7 +176,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         (None, Some((name, values))) => Some(evaluation.against_values(name, &values)?),
         (None, None) => None,
     };
-    let report = Report { against, ..evaluation.report(args.artifact.display().to_string()) };
+    let report = Report { against, warnings, ..evaluation.report(args.artifact.display().to_string()) };
     if let Some(path) = &args.json {
         write_atomic(path, |out| {
             serde_json::to_writer_pretty(&mut *out, &report)?;

@@ -114,6 +114,7 @@ pub fn run(
         results.write_csv(&files.values)?;
         journals.push((journal, wanted));
     }
+    objects.warnings().iter().for_each(|warning| line(&format!("warning: {warning}")));
 
     let named = |name: &str| explainers.iter().position(|one| one.name == name);
     let reference = named(&config.reference()).unwrap_or(0);

@@ -23,6 +23,9 @@ pub struct Report {
     /// The comparison with a reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<ReferenceReport>,
+    /// Warnings about the annotations.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The values of each image.
     pub per_image: Vec<MeasuredImage>,
 }

@@ -86,6 +86,7 @@ impl Evaluation {
             figures: summaries(&self.percents, &metrics),
             metrics,
             against: None,
+            warnings: Vec::new(),
             per_image: self.images,
         }
     }
