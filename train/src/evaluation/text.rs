@@ -77,7 +77,18 @@ mod tests {
         let results = |broken, against| {
             let (figures, per_image) = (Vec::new(), Vec::new());
             let (artifact, metrics) = ("a".into(), metrics.clone());
-            Report { artifact, images: 30, broken, seconds: 2.0, figures, metrics, against, per_image }.text()
+            Report {
+                artifact,
+                images: 30,
+                broken,
+                seconds: 2.0,
+                figures,
+                metrics,
+                against,
+                warnings: Vec::new(),
+                per_image,
+            }
+            .text()
         };
         let expected = "\
 metric       mean  std. error       95% interval      unit  better        family
