@@ -90,7 +90,10 @@ fn errors_give_line_and_column() {
             "line 6 column 7: `optimizer.lr`: found NaN, expected a learning rate",
         ),
         (file("optimizer:\n  name: sgd\n  betas: []"), "line 6 column 3: unknown key `betas`"),
-        (file("optimizer:\n  lr: 0\n  name: sgd"), "line 5 column 7: `optimizer.lr`: found 0, expected a finite"),
+        (
+            file("optimizer:\n  lr: 0\n  name: sgd"),
+            "line 5 column 7: `optimizer.lr`: found 0, expected a learning rate",
+        ),
         (file("optimizer: {lr: 1}"), "the key `name` is missing"),
         (file("optimizer:\n  name: sgd\n  nesterov: no"), "line 6 column 13: expected true or false"),
         (file("train: 3"), "line 4 column 8: expected a section of keys"),
@@ -213,7 +216,7 @@ fn keys_must_go_together() {
     for (overrides, expected) in [
         (&["explainer.method=lcam_img"][..], "backbone.taps: found the backbone's default"),
         (&["explainer.method=lcam_fm", "backbone.taps=[a, b]"], "backbone.taps: found 2 taps"),
-        (&["explainer={method: lcam_fm, map_size: 7}", "backbone.taps=[a]"], "explainer.map_size: lcam_fm"),
+        (&["explainer={method: lcam_fm, map_size: 7}", "backbone.taps=[a]"], "explainer.map_size: the map of lcam_fm"),
         (&["backbone.taps=[a, a]"], "backbone.taps: `a` is listed twice"),
         (&["backbone.weights=embedded"], "backbone.weights: `embedded` belongs to"),
         (&["backbone.weights=http://x/y.pth"], "backbone.weights: found an http:// address"),
@@ -267,7 +270,7 @@ fn what_is_ignored_is_noted() {
     let config = with(&["explainer.method=lcam_fm", "backbone.taps=[layer4]", "masking=blur"]).unwrap();
     assert!(config.notes()[0].starts_with("masking: ignored"));
     let config = with(&["explainer.method=ptame", RESNET18, "auxiliary.weights=random"]).unwrap();
-    assert!(config.notes()[0].starts_with("auxiliary.weights: a random"));
+    assert!(config.notes()[0].starts_with("auxiliary.weights: the feature maps of a random"));
 }
 
 fn configs() -> PathBuf {
@@ -371,7 +374,7 @@ fn a_masking_models_keys_are_checked() {
         "train.epochs=3",
     ]);
     let notes = config.unwrap().notes();
-    assert!(notes[0].starts_with("masking: ignored, a masking model has explainer.infill"), "{notes:?}");
+    assert!(notes[0].starts_with("masking: ignored, a masking model uses explainer.infill"), "{notes:?}");
     assert!(notes[1].starts_with("train.epochs: ignored"), "{notes:?}");
     assert!(notes[2].starts_with("explainer.phases.selector: ignored"), "{notes:?}");
 }

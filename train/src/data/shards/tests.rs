@@ -206,18 +206,19 @@ fn annotations_are_found_by_the_name_in_the_shard() {
     }
 }
 
-/// A shard of these entries, opened.
-fn opened(name: &str, files: &[(&str, &[u8])]) -> ShardSet {
+/// A shard of these entries, opened, and the folder that it is in.
+fn opened(name: &str, files: &[(&str, &[u8])]) -> (tempfile::TempDir, ShardSet) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, tar(files)).unwrap();
-    ShardSet::open(&path, preprocessing()).unwrap()
+    let set = ShardSet::open(&path, preprocessing()).unwrap();
+    (folder, set)
 }
 
 #[test]
 fn entries_of_tools_are_skipped_and_counted() {
     let image = png(1);
-    let set = opened(
+    let (_folder, set) = opened(
         "mac.tar",
         &[
             ("./._000.png", b"double"),
@@ -239,7 +240,7 @@ fn a_second_sample_of_the_same_key_is_skipped_and_counted() {
     let (first, second) = (png(1), png(2));
     let files: [(&str, &[u8]); 5] =
         [("a.png", &first), ("a.cls", b"1"), ("b.png", &first), ("a.png", &second), ("a.cls", b"2")];
-    let set = opened("s.tar", &files);
+    let (_folder, set) = opened("s.tar", &files);
     assert_eq!((set.len(), set.class(0)), (2, Some(1)));
     assert_eq!(set.load(0, Crop::Centre).unwrap().values[0], 1.0 / 255.0);
     assert!(set.notes()[0].ends_with("skipped 1 samples with the key of an earlier sample"), "{:?}", set.notes());
@@ -248,7 +249,7 @@ fn a_second_sample_of_the_same_key_is_skipped_and_counted() {
 #[test]
 fn images_with_several_dots_are_named() {
     let image = png(1);
-    let set = opened("s.tar", &[("v1.000.png", &image), ("v2.png", &image)]);
+    let (_folder, set) = opened("s.tar", &[("v1.000.png", &image), ("v2.png", &image)]);
     assert_eq!((set.len(), set.name(0).ends_with("v2.png")), (1, true));
     assert!(set.notes()[0].contains("skipped 1 images with several dots in their names, such as v1.000.png"));
     assert!(problem(&tar(&[("v1.000.png", &image)])).contains("such as v1.000.png"));
@@ -257,10 +258,10 @@ fn images_with_several_dots_are_named() {
 #[test]
 fn long_names_are_read_in_both_formats() {
     let image = png(1);
-    let name = format!("{}/a.png", "folder/".repeat(30));
+    let name = format!("{}a.png", "folder/".repeat(30));
     // The tar crate writes GNU's long names; PAX has them in an attribute.
-    let set = opened("gnu.tar", &[(&name, &image)]);
-    assert!(set.name(0).ends_with("folder/a.png"), "{}", set.name(0));
+    let (_folder, set) = opened("gnu.tar", &[(&name, &image)]);
+    assert!(set.name(0).ends_with(&name), "{}", set.name(0));
     let mut builder = Builder::new(Vec::new());
     builder.append_pax_extensions([("path", name.as_bytes())]).unwrap();
     let mut header = Header::new_ustar();
@@ -269,7 +270,7 @@ fn long_names_are_read_in_both_formats() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("pax.tar"), builder.into_inner().unwrap()).unwrap();
     let set = ShardSet::open(&folder.path().join("pax.tar"), preprocessing()).unwrap();
-    assert!(set.name(0).ends_with(&name.replace("//", "/")) || set.name(0).ends_with(&name), "{}", set.name(0));
+    assert!(set.name(0).ends_with(&name), "{}", set.name(0));
 }
 
 #[test]
