@@ -217,7 +217,7 @@ fn bad_input_is_named() {
         ),
         (section("name: resnet18"), 2, "weights"),
         (section("name: resnet18, weights: random, classes: a.txt"), 2, "classes"),
-        ("explainer.fuse_bias=false".into(), 2, "auxiliary: needed"),
+        ("explainer.fuse_bias=false".into(), 2, "auxiliary: required"),
     ] {
         let ran = training(&folder.path().join("output")).args(["explainer={method: ptame}", &auxiliary]).output();
         let ran = ran.expect("the program starts");

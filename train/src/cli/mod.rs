@@ -159,7 +159,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(cli) {
+    let global = cli.global.resolved();
+    let result = match cli.command {
+        None => train::run(&cli.train, &global),
+        Some(command) => run_command(command, &cli.train, &global),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.is::<AlreadyReported>() {
@@ -170,22 +175,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<()> {
-    let global = cli.global.resolved();
-    let Some(command) = cli.command else { return train::run(&cli.train, &global) };
-    if cli.train != TrainArgs::default() {
+fn run_command(command: Command, train: &TrainArgs, global: &Global) -> anyhow::Result<()> {
+    if *train != TrainArgs::default() {
         let message = "--config and the other options of training cannot be combined with a sub-command; give the sub-command its own options".into();
         return Err(BadUsage(message).into());
     }
     match command {
-        Command::Explain(args) => explain::run(&args, &global),
-        Command::Evaluate(args) => evaluate::run(&args, &global),
-        Command::Compare(args) => compare::run(&args, &global),
-        Command::Inspect(args) => inspect::run(&args, &global),
-        Command::Import(args) => import::run(&args, &global),
-        Command::Publish(args) => publish::run(&args, &global),
-        Command::Zoo(args) => zoo::run(&args, &global),
-        Command::Config(command) => config::run(&command, &global),
+        Command::Explain(args) => explain::run(&args, global),
+        Command::Evaluate(args) => evaluate::run(&args, global),
+        Command::Compare(args) => compare::run(&args, global),
+        Command::Inspect(args) => inspect::run(&args, global),
+        Command::Import(args) => import::run(&args, global),
+        Command::Publish(args) => publish::run(&args, global),
+        Command::Zoo(args) => zoo::run(&args, global),
+        Command::Config(command) => config::run(&command, global),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
     }
 }
@@ -291,7 +294,8 @@ mod tests {
 
     #[test]
     fn training_options_cannot_be_combined_with_a_sub_command() {
-        let error = dispatch(parse("x --config a.yaml config schema").unwrap()).unwrap_err();
+        let cli = parse("x --config a.yaml config schema").unwrap();
+        let error = run_command(cli.command.unwrap(), &cli.train, &cli.global).unwrap_err();
         assert_eq!(exit_code(&error), 2);
     }
 

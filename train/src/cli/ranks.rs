@@ -1,7 +1,7 @@
 //! Runs a command as one of several ranks, which are processes or threads. If they fail, one of them reports the cause.
 
 use super::{AlreadyReported, RankFailure, eprint, report, signals};
-use crate::distributed::{self, Communicator, CommunicatorError, ProcessGroup};
+use crate::distributed::{Communicator, CommunicatorError, ProcessGroup};
 use crate::fit::FitError;
 use burn::train::Interrupter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 /// The time for threads to end after one of them has failed. A GPU that waits for values of the others never ends.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
 
-/// Runs `work` as the rank of this process.
-pub(super) fn process(work: impl FnOnce(&Arc<ProcessGroup>, &Interrupter) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let group = distributed::connect()?;
-    let RankResult { result, failed_alone } = run_rank(&group, |group| work(group, &signals::interrupter()?));
+/// The result of a command that this process has run as one rank of `group`. A failure that the other ranks do not know ends
+/// them.
+pub(super) fn finish(group: &ProcessGroup, result: anyhow::Result<()>) -> anyhow::Result<()> {
+    let RankResult { result, failed_alone } = rank_result(group, result);
     if failed_alone {
         if let Err(error) = &result {
             eprint(&report(error));
@@ -49,7 +49,7 @@ fn all<R: Communicator + 'static>(
         thread.spawn(move || {
             // Dropped at the end or by a panic, which tells the others that this rank has left.
             let group = ProcessGroup::new(own);
-            let end = catch_unwind(AssertUnwindSafe(|| run_rank(&group, |group| work(group, &interrupter))));
+            let end = catch_unwind(AssertUnwindSafe(|| rank_result(&group, work(&group, &interrupter))));
             // Sent before the group is dropped, so that this rank's error comes before those of ranks that miss it. The
             // receiver is gone if the shutdown time is over.
             let _ = sender.send(end.unwrap_or_else(|_| {
@@ -98,9 +98,8 @@ impl RankResult {
     }
 }
 
-/// Runs `work` as one rank. If the ranks fail together, the rank with the cause reports it.
-fn run_rank(group: &Arc<ProcessGroup>, work: impl FnOnce(&Arc<ProcessGroup>) -> anyhow::Result<()>) -> RankResult {
-    let result = work(group);
+/// The `result` of one rank. If the ranks fail together, the rank with the cause reports it.
+fn rank_result(group: &ProcessGroup, result: anyhow::Result<()>) -> RankResult {
     if group.is_single() {
         return RankResult { result, failed_alone: false };
     }

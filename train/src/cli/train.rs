@@ -1,6 +1,6 @@
 //! `explainer-train --config FILE`: trains.
 
-use super::{Global, announce_preset, bee, eprint, print, ranks};
+use super::{Global, announce_preset, bee, eprint, print, ranks, signals};
 use crate::compare::run_summary;
 use crate::config::{Config, ConfigError};
 use crate::data::BrokenImage;
@@ -96,21 +96,28 @@ impl TrainArgs {
 pub(super) fn run(args: &TrainArgs, global: &Global) -> anyhow::Result<()> {
     let config = args.config(global)?;
     match args.strategy {
-        Strategy::Processes => ranks::process(|group, interrupter| run_as(args, global, &config, group, interrupter)),
+        Strategy::Processes => {
+            let group = distributed::connect()?;
+            let result = match signals::interrupter() {
+                Ok(interrupter) => run_as_rank(args, global, &config, &group, &interrupter),
+                Err(error) => Err(error),
+            };
+            ranks::finish(&group, result)
+        }
         Strategy::BurnDdp => {
             let gpus = distributed::gpus(&config.device)?;
             let (args, global) = (args.clone(), global.clone());
             ranks::threads(gpus, move |group, interrupter| {
                 // GPUs without a working all-reduce fail here, before anything is loaded.
                 group.all_reduce_sum(&mut [1.0]).map_err(FitError::from)?;
-                run_as(&args, &global, &config, group, interrupter)
+                run_as_rank(&args, &global, &config, group, interrupter)
             })
         }
     }
 }
 
 /// Trains as one rank of `group`. The main rank prints the results.
-fn run_as(
+fn run_as_rank(
     args: &TrainArgs,
     global: &Global,
     config: &Config,

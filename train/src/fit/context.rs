@@ -42,12 +42,14 @@ impl Context {
     /// If none of this rank's images could be read, a black image takes their place, so that the rank takes part in every
     /// collective of the step. The image has no weight in the loss.
     pub fn observe(&self, batch: &Batch) -> Features {
-        if batch.is_empty() {
-            return self.extractor.extract(Tensor::zeros([1, 3, batch.height, batch.width], &self.device));
-        }
-        let pixels = batch.images(&self.device);
-        let Some(cache) = &self.cache else { return self.extractor.extract(pixels) };
+        let pixels = match batch.is_empty() {
+            true => Tensor::zeros([1, 3, batch.height, batch.width], &self.device),
+            false => batch.images(&self.device),
+        };
         let images = self.extractor.preprocessing.normalise(pixels.clone());
+        let Some(cache) = self.cache.as_ref().filter(|_| !batch.is_empty()) else {
+            return self.extractor.extract_normalised(images, pixels);
+        };
         let CachedPass { logits, features } = cache.get(&batch.indices, &self.device, || {
             let Features { logits, features, .. } = self.extractor.extract_normalised(images.clone(), pixels);
             CachedPass { logits, features }
