@@ -197,7 +197,7 @@ fn what_cannot_be_shared_is_refused_by_all() {
 #[test]
 fn a_run_that_is_no_number_any_more_ends_for_all_with_the_images_of_the_whole_batch() {
     let folder = tempfile::tempdir().expect("a folder");
-    let overrides = ["optimizer={name: sgd, lr: 1e30}", "schedule={name: constant}"];
+    let overrides = ["objective.smooth=1e38", "schedule={name: constant}"];
     let ends = train(2, &config(folder.path(), &overrides), &ResumeFrom::Start);
     let errors: Vec<String> = ends.into_iter().map(|end| end.expect_err("no number").to_string()).collect();
     assert!(errors[1].starts_with("rank 0 failed: step ") && errors[1].ends_with(&errors[0]), "{errors:?}");
@@ -228,9 +228,12 @@ fn a_stop_of_any_rank_stops_all_with_a_checkpoint() {
 #[test]
 fn several_processes_that_do_not_know_of_each_other_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (variable, by) in
-        [("SLURM_NTASKS", "Slurm"), ("WORLD_SIZE", "torchrun"), ("PMI_SIZE", "MPICH"), ("PET_NNODES", "Kubernetes")]
-    {
+    for (variable, by) in [
+        ("SLURM_STEP_NUM_TASKS", "Slurm"),
+        ("WORLD_SIZE", "torchrun"),
+        ("PMI_SIZE", "MPICH"),
+        ("PET_NNODES", "Kubernetes"),
+    ] {
         let output = common::training(folder.path()).env(variable, "4").output().expect("the program starts");
         let text = common::errors(&output);
         assert_eq!(output.status.code(), Some(2), "{text}");

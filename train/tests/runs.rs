@@ -142,7 +142,7 @@ fn a_run_stopped_in_its_validation_comes_back_to_it() {
     assert!(signal.expect("a shell").success());
     let output = child.wait_with_output().expect("it ends");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("after step 4 of 8, its validation to be made"), "{text}");
+    assert!(output.status.success() && text.contains("after step 4 of 8, before its validation"), "{text}");
 
     let resumed = errors(&finish(validating(&stopped).args(["--quiet", "--resume", "auto", LIMIT])));
     assert!(resumed.contains("step-00000004"), "{resumed}");
@@ -258,7 +258,7 @@ fn bad_input_is_named() {
         (vec![cut.as_str()], 1, "weights.safetensors"),
         (vec![empty.as_str()], 1, "empty"),
         #[cfg(not(feature = "cuda"))]
-        (vec!["device=cuda:0"], 1, "--features cuda"),
+        (vec!["device=cuda:0"], 2, "--features cuda"),
         (vec![blocked.as_str()], 1, "file/run"),
     ] {
         let output = folder.path().join("output");

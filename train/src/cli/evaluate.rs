@@ -11,7 +11,7 @@ use explainer_metrics::{
     Family, MaskedConfidence, Metric, MetricError, MetricSpec, Needs, Results, metric, names_by_family,
 };
 use explainer_zoo::explain::Explain;
-use explainer_zoo::files::write_atomic;
+use explainer_zoo::files::{STDOUT, write_atomic};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,9 @@ pub struct EvaluateArgs {
     /// Images per batch, whole or perturbed; the results do not depend on it
     #[arg(long, value_name = "N", default_value = "32")]
     pub batch_size: NonZeroUsize,
+    /// Share of the images that may be unreadable, 0 to 1; they are left out and counted
+    #[arg(long, value_name = "FRACTION", default_value = "0.01", value_parser = fraction)]
+    pub max_broken: f64,
     /// Where the weights are.
     #[command(flatten)]
     pub places: WeightArgs,
@@ -100,6 +103,11 @@ fn metric_families() -> String {
 fn percent(text: &str) -> Result<f64, String> {
     let value: f64 = text.trim().parse().map_err(|_| "expected a number above 0, at most 100".to_owned())?;
     if value > 0.0 && value <= 100.0 { Ok(value) } else { Err("expected a number above 0, at most 100".to_owned()) }
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.trim().parse().ok().filter(|value| (0.0..=1.0).contains(value));
+    value.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
 fn known(text: &str) -> Result<String, MetricError> {
@@ -161,7 +169,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     };
     let mut meter = Meter::new(images.any().len(), global.quiet);
     let mut broken = Tally::new(0, 1.0);
-    let evaluation = evaluate(&evaluator, &explainer, method.as_ref(), |images, found| {
+    let evaluation = evaluate(&evaluator, &explainer, method.as_ref(), args.max_broken, |images, found| {
         meter.advance(images, found);
         broken.clone_from(found);
     })?;
@@ -183,7 +191,14 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
             out.write_all(b"\n")
         })?;
     }
-    print(&report.text())
+    // Standard output belongs to the file that is written to it.
+    let piped = [&args.json, &args.csv].into_iter().flatten().any(|path| path.as_os_str() == STDOUT);
+    if piped {
+        eprint(&report.text())
+    } else {
+        print(&report.text())?
+    }
+    Ok(())
 }
 
 /// The method of `--against`, for the classifier of an explainer, with at most `batch_size` perturbed images in memory.
@@ -255,6 +270,7 @@ mod tests {
             objects: None,
             fixations: None,
             batch_size: NonZeroUsize::MIN,
+            max_broken: 0.0,
             places: WeightArgs::default(),
             bee: BeeArgs::default(),
         };

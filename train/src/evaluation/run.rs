@@ -10,9 +10,6 @@ use super::evaluator::{BatchResult, Candidate, EvaluationError, Evaluator, Image
 use super::report::{MeanPasses, MeasuredImage, ReferenceReport, Report, figures, summaries};
 use crate::data::Tally;
 
-/// Share of the images that may be unreadable.
-const MAX_BROKEN: f64 = 0.01;
-
 /// The values of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -30,7 +27,8 @@ pub struct Evaluation {
 }
 
 /// Evaluates an explainer on all images, and a reference method on the same images and classes. `progress` is called for
-/// every batch with its number of images, and with the images that could not be read so far.
+/// every batch with its number of images, and with the images that could not be read so far, of which the share `max_broken` is
+/// allowed, 0..=1.
 ///
 /// # Errors
 /// [`EvaluationError`].
@@ -38,6 +36,7 @@ pub fn evaluate(
     evaluator: &Evaluator<'_>,
     explainer: &Candidate,
     reference: Option<&Candidate>,
+    max_broken: f64,
     mut progress: impl FnMut(usize, &Tally),
 ) -> Result<Evaluation, EvaluationError> {
     let set = evaluator.images.any();
@@ -48,7 +47,7 @@ pub fn evaluate(
     let mut reference_cost = Cost::default();
     let candidates: Vec<&Candidate> = [explainer].into_iter().chain(reference).collect();
     let start = Instant::now();
-    let found = evaluator.run(&candidates, (0..set.len()).collect(), MAX_BROKEN, |batch, found| {
+    let found = evaluator.run(&candidates, (0..set.len()).collect(), max_broken, |batch, found| {
         let count = batch.first().map_or(0, |result| result.images.len());
         for (place, (BatchResult { images: measured, cost, .. }, results)) in
             batch.into_iter().zip(&mut results).enumerate()
