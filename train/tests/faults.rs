@@ -188,7 +188,7 @@ fn every_signal_that_asks_to_stop_leaves_a_checkpoint_to_go_on_from() {
         lines.for_each(drop);
         let output = child.wait_with_output().expect("it ends");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && text.contains("go on with --resume auto"), "{signals:?}: {text}");
+        assert!(output.status.success() && text.contains("continue with --resume auto"), "{signals:?}: {text}");
     }
     let text = errors(&finish(run(&stopped).args(["--resume", "auto"])));
     assert!(text.contains("resumed from"), "{text}");

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let text = refused("resnet51", "random");
-        assert!(text.contains("resnet50") && text.ends_with("torchscript"), "{text}");
+        assert!(text.contains("shapes_resnet, torchscript") && text.ends_with("did you mean `resnet50`?"), "{text}");
     }
 
     #[cfg(not(feature = "tch"))]
