@@ -18,7 +18,7 @@ use super::config::{BackboneMatch, BackboneRecord, SCHEMA_VERSION, check_preproc
 use super::front_matter::{FrontMatter, Published};
 use super::{ArtifactError, CARD, CONFIG, MODEL, RUN, files, sha256};
 use crate::backbone::BackboneSpec;
-use crate::explainer::bee::{Metric, Mixtures};
+use crate::explainer::bee::{Mixtures, RewardMetric};
 use crate::image::Preprocessing;
 
 /// `method` in the `config.json` of a BEE explainer.
@@ -57,7 +57,7 @@ pub struct BeeConfig {
     /// Steps of the curves of `INS` and `DEL`.
     pub curve_steps: usize,
     /// Metrics that there are mixtures for.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<RewardMetric>,
     /// Seed of what is drawn to explain.
     pub seed: u64,
     /// How photographs become the backbone's input, in training and in use.
@@ -92,7 +92,7 @@ impl BeeConfig {
     /// The configuration of BEE on a backbone whose weights the user named `weights`, at `sites` in square images of
     /// the backbone's own preprocessing: 4 steps, 100 draws, 224 steps of a curve, as in the papers. Set what is known
     /// besides.
-    pub fn new(backbone: &BackboneSpec, weights: &str, sites: Vec<String>, metrics: Vec<Metric>) -> Self {
+    pub fn new(backbone: &BackboneSpec, weights: &str, sites: Vec<String>, metrics: Vec<RewardMetric>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             created_with: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),

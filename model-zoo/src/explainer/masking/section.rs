@@ -12,7 +12,7 @@ use super::loss::MaskLoss;
 use super::model::MaskingModel;
 use super::task::{DecoderTask, SelectorTask};
 use crate::backbone::{BackboneSpec, TapSpec, architecture};
-use crate::explainer::learned::{LearnedExplainer, Limits, MethodSection, RunKeys};
+use crate::explainer::learned::{LearnedExplainer, MethodRequirements, MethodSection, RunKeys};
 use crate::head::ShapeError;
 use crate::range::{at_least_one, count, fraction, not_negative, passes};
 use crate::training::{Adam, Length, Optimizer, PhaseSpec, RunSettings, Schedule, StepDecay, TrainingTask};
@@ -67,7 +67,7 @@ impl Default for MaskingModelSection {
 
 impl MethodSection for MaskingModelSection {
     const TITLE: &'static str = "Fast masking model";
-    const LIMITS: Limits = Limits {
+    const REQUIREMENTS: MethodRequirements = MethodRequirements {
         one_process: true,
         batch_norm: false,
         ignored: &[
@@ -77,7 +77,7 @@ impl MethodSection for MaskingModelSection {
             ("schedule", "a masking model uses explainer.phases"),
             ("train.epochs", "a masking model uses explainer.phases"),
         ],
-        ..Limits::NONE
+        ..MethodRequirements::NONE
     };
 
     fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {

@@ -229,7 +229,7 @@ fn every_config_of_the_project_loads() {
     for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
-            let output = if CompareConfig::is_meant(&std::fs::read_to_string(&path).unwrap()) {
+            let output = if CompareConfig::is_comparison(&std::fs::read_to_string(&path).unwrap()) {
                 let config = CompareConfig::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
                 config.output_dir().to_owned()
             } else {
@@ -371,7 +371,7 @@ fn a_torchscript_may_be_told_how_it_wants_its_images() {
     let own = config.backbone.preprocessing.clone().unwrap();
     assert_eq!((own.filter, own.mean[0]), (Interpolation::Bilinear, 0.485));
     assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
-    assert!(explainer_zoo::image::Preprocessing::from(&own).is_sound());
+    assert!(explainer_zoo::image::Preprocessing::from(&own).is_valid());
 }
 
 #[test]
