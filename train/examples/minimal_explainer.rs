@@ -29,7 +29,7 @@ use explainer_zoo::training::{AdamW, Objective, Optimizer, StepBatch, StepContex
 /// The explainer. Everything that is its own is in these lines.
 #[derive(Module, Debug)]
 struct WeightedSum {
-    /// What each channel says of each class, `[K,C]`.
+    /// Weight of each channel for each class, `[K,C]`.
     weights: Param<Tensor<2>>,
 }
 

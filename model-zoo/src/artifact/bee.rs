@@ -90,8 +90,8 @@ pub fn is_bee(folder: &Path) -> bool {
 
 impl BeeConfig {
     /// The configuration of BEE on a backbone whose weights the user named `weights`, at `sites` in square images of
-    /// the backbone's own preprocessing: 4 steps, 100 draws, 224 steps of a curve, as in the papers. Set what is known
-    /// besides.
+    /// the backbone's own preprocessing: 4 steps, 100 draws, 224 steps of a curve, as in the papers. Set optional
+    /// fields afterwards.
     pub fn new(backbone: &BackboneSpec, weights: &str, sites: Vec<String>, metrics: Vec<RewardMetric>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -113,8 +113,8 @@ impl BeeConfig {
         }
     }
 
-    /// Forward passes through the backbone for an explanation of so many draws, and as many backward passes; those that
-    /// score the maps are not counted.
+    /// Forward passes for an explanation with this number of draws (backward passes: the same number); scoring passes are
+    /// not counted.
     pub fn passes(&self, draws: usize) -> usize {
         draws.saturating_mul(self.steps).saturating_mul(self.sites.len())
     }

@@ -226,7 +226,7 @@ macro_rules! methods {
                 match self { $(Self::$method => $section::TITLE,)+ }
             }
 
-            /// What the method needs, and what it does without.
+            /// See [`MethodRequirements`].
             pub fn requirements(self) -> MethodRequirements {
                 match self { $(Self::$method => $section::REQUIREMENTS,)+ }
             }

@@ -13,7 +13,7 @@ pub(super) enum ConfigCommand {
     /// List the built-in settings: name, method, backbone, description
     ///
     /// They are the project's files in configs/, compiled into the program. Every command that takes a YAML file takes the
-    /// name of one of them as well, with or without `.yaml`, in any folder. A file of that name goes before them.
+    /// name of one of them as well, with or without `.yaml`, in any folder. A file of that name takes precedence.
     #[command(after_help = "\
 Examples:
   explainer-train config list

@@ -130,7 +130,7 @@ impl Report {
         notes.push("better and worse: the interval of the difference lies on one side of 0".into());
         notes.push(
             "passes: forward / backward of the classifier for an explanation, + forward of a second one; 0 / 0: the map \
-             knows nothing of the classifier"
+             does not depend on the classifier"
                 .into(),
         );
         let most = self.measured();

@@ -69,7 +69,7 @@ pub enum FitError {
     },
     /// The backbone cannot replace a tap's feature map.
     #[error(
-        "{asks} replaces a tap's feature map, which backbone {backbone} cannot; write the TorchScript with \
+        "{asks} replaces a tap's feature map; backbone {backbone} does not support this; export the TorchScript with \
          model-zoo/scripts/export_torchscript.py"
     )]
     FixedTaps {

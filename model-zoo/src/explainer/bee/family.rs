@@ -95,7 +95,7 @@ impl References {
 }
 
 /// A baseline of `family` for the representation h `[1,C,h,w]` of one image, in its shape, on a grid of cells of
-/// `stride` pixels; Every baseline and site needs a `stream` of its own.
+/// `stride` pixels. Every baseline and site needs a `stream` of its own.
 pub fn baseline(
     family: BaselineDistribution,
     h: &Tensor<4>,

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A metric by which the map of a single image is scored. Their definitions are those of the literature; who evaluates
-/// them hands the scores to [`super::Bee`].
+/// A metric by which the map of a single image is scored. Their definitions are those of the literature; the caller
+/// computes the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RewardMetric {

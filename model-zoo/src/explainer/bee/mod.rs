@@ -171,8 +171,8 @@ impl Bee {
         maps * self.sites.len() * self.integral.steps
     }
 
-    /// Looks at normalised images `[B,3,H,W]` once: logits, what they are at the sites, context. Explained are
-    /// `classes`, or the predicted ones.
+    /// Clean pass over normalised images `[B,3,H,W]`: logits, representations at the sites, context features. The
+    /// explained classes are `classes`; by default the predicted ones.
     pub fn clean_pass(&self, images: Tensor<4>, classes: Option<&[usize]>) -> CleanPass {
         let (logits, ends) = representations(self.backbone.as_ref(), &images, &self.sites);
         let features = self.encoder.encode(&images, &self.backbone.spec().preprocessing);
@@ -288,8 +288,8 @@ impl Bee {
         best.map(|(_, best)| Best { plays, ..best }).ok_or_else(|| none.into())
     }
 
-    /// One step of pre-training: for each image of `seen` and each mixture one baseline, played, scored and learned
-    /// from. `first` is the first image's number in the run. `score` returns a metric's scores of maps `[B,1,H,W]`, one for
+    /// One pre-training step: for each image of `seen` and each mixture, draws a baseline, scores its map and updates the
+    /// mixture. `first` is the first image's number in the run. `score` returns a metric's scores of maps `[B,1,H,W]`, one for
     /// each image, in their order.
     ///
     /// All choices of a batch are made before it is learned from. Where two mixtures choose the same family for an image

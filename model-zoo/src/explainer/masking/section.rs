@@ -35,14 +35,14 @@ pub struct MaskingModelSection {
     #[garde(custom(decoder_width))]
     #[schemars(range(min = 1, max = 1024))]
     pub width: usize,
-    /// Subtracted from the selector's scores: the larger, the surer it has to be that a cell shows the class.
+    /// Threshold subtracted from the selector's scores; a larger value keeps fewer cells.
     #[garde(custom(not_negative))]
     #[schemars(range(min = 0.0))]
     pub confidence: f64,
     /// The decoder's loss.
     #[garde(dive)]
     pub loss: MaskLoss,
-    /// What the classifier sees in the place of what a mask leaves out.
+    /// Fill for the pixels that the mask removes.
     #[garde(dive)]
     pub infill: Infill,
     /// The two parts of the training, one after the other.

@@ -203,7 +203,7 @@ fn keys_must_go_together() {
     assert!(with(&["backbone.weights=https://x/y-0676ba61.pth"]).is_ok());
     assert!(with(&["backbone.weights=https://x/y.1_top-3ffadce67e.pth"]).is_ok());
     assert!(with(&["explainer.method=ptame", RESNET18]).is_ok());
-    // What is no backbone or no tap is told where it is loaded.
+    // Unknown backbones and taps are reported at load time.
     assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer3, layer9]"]).is_ok());
     assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.name=resnet19"]).is_ok());
     assert!(with(&["data.val=shapes", "data.val_images=8"]).is_ok());

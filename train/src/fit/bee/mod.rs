@@ -181,7 +181,7 @@ impl Run<'_> {
             Ok(setup.scores.measure(metric, &MetricInput::new(&subject, maps.clone())?)?)
         };
         let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score);
-        // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
+        // A failed classifier returns NaN, which causes later errors: report its failure first.
         setup.check_failures()?;
         for BanditUpdate { metric, score, reward, .. } in lessons? {
             let sum = self.tally.entry(metric).or_default();

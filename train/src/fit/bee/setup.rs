@@ -106,7 +106,7 @@ impl Setup {
         Mixtures::prior(&self.metrics, &shape, seed)
     }
 
-    /// Whether the classifiers have answered since the last time they were asked.
+    /// Returns the first failure of the classifiers since the last check.
     pub(super) fn check_failures(&self) -> Result<(), FitError> {
         Ok(backbone::check_failures([self.bee.backbone(), self.bee.encoder().backbone()])?)
     }

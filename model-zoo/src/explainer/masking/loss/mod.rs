@@ -21,9 +21,9 @@ const NEVER: f32 = -1e30;
 /// The two images that the classifier sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskedSide {
-    /// Phi(x, m), in which it is to find the class.
+    /// Phi(x, m): the classifier must predict the class.
     Preserve,
-    /// Phi(x, 1 - m), in which it is not.
+    /// Phi(x, 1 - m): the classifier must not predict the class.
     Destroy,
 }
 
