@@ -1,6 +1,6 @@
 //! Errors of attribution methods.
 
-use explainer_zoo::adapter::NotSquare;
+use explainer_zoo::adapter::AdapterError;
 use explainer_zoo::backbone::BackboneError;
 use explainer_zoo::spelling::did_you_mean;
 
@@ -33,7 +33,7 @@ pub enum AttributionError {
     Layer(#[from] BackboneError),
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
-    NotSquare(#[from] NotSquare),
+    NotSquare(#[from] AdapterError),
     /// The classifier has no layer to tap.
     #[error("{method} reads the feature maps of a layer, but backbone {backbone} has no taps; choose another method")]
     NoLayer {

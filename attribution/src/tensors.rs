@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-pub(crate) use explainer_zoo::explainer::bee::Stream as RandomStream;
+pub(crate) use explainer_zoo::explainer::bee::SplitMix64 as RandomStream;
 
 /// `0..count` in chunks of `size`; the last one may be shorter.
 pub(crate) fn chunks(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {

@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout)] // an example prints its results
 
 use burn::tensor::{Device, Tensor, TensorData};
-use explainer_metrics::{Attributions, ImageBatch, MetricError, metric};
+use explainer_metrics::{ImageBatch, MetricError, MetricInput, metric};
 use explainer_zoo::backbone::ClosureBackbone;
 
 const SIDE: usize = 32;
@@ -22,7 +22,7 @@ fn main() -> Result<(), MetricError> {
     let bad = good.clone().neg().add_scalar(1.0);
 
     let batch = ImageBatch::from_images(&classifier, good.clone().repeat_dim(1, 3))?;
-    let attributions = Attributions::for_images(&batch, Tensor::cat(vec![good, bad], 0), vec![0, 0])?;
+    let attributions = MetricInput::for_images(&batch, Tensor::cat(vec![good, bad], 0), vec![0, 0])?;
     for name in ["ad@50", "insertion", "deletion@28", "infidelity", "sparsity"] {
         let metric = metric(name)?;
         let (spec, values) = (metric.spec(), metric.measure(&attributions)?);

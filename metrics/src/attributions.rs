@@ -11,7 +11,7 @@ use crate::{Cache, ExplainFn, GroundTruth, ImageBatch, MetricError, ModelState, 
 
 /// N heat maps of the images of a batch: one for each image, or any number for any of them.
 #[derive(Debug)]
-pub struct Attributions<'a> {
+pub struct MetricInput<'a> {
     batch: &'a ImageBatch<'a>,
     image_indices: Vec<usize>,
     maps: Vec<f32>,
@@ -30,7 +30,7 @@ pub struct TopPixels {
     pub count: usize,
 }
 
-impl<'a> Attributions<'a> {
+impl<'a> MetricInput<'a> {
     /// One map for each image of the batch: `[B,1,h,w]`, in 0..=1.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl<'a> Attributions<'a> {
         Ok(Self::unchecked(batch, maps, image_indices))
     }
 
-    /// [`Attributions::for_images`] without checks.
+    /// [`MetricInput::for_images`] without checks.
     pub(crate) fn unchecked(batch: &'a ImageBatch<'a>, maps: Tensor<4>, image_indices: Vec<usize>) -> Self {
         let [height, width] = batch.size();
         let given: Vec<f32> = maps.to_data().iter::<f32>().collect();
@@ -136,7 +136,7 @@ impl<'a> Attributions<'a> {
         &self.image_indices
     }
 
-    /// Whether every value of each map is finite. The other maps are all zeros in [`Attributions::maps`].
+    /// Whether every value of each map is finite. The other maps are all zeros in [`MetricInput::maps`].
     #[must_use]
     pub fn finite(&self) -> &[bool] {
         &self.finite
@@ -210,7 +210,7 @@ impl<'a> Attributions<'a> {
         select(background, &images).mask_where(mask, select(foreground, &images))
     }
 
-    /// Predictions for the images of [`Attributions::composite`], as [`ImageBatch::predict`].
+    /// Predictions for the images of [`MetricInput::composite`], as [`ImageBatch::predict`].
     #[must_use]
     pub fn predict(
         &self,
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(ranked(&[0.5, -1.0, 0.5, 2.0, -2.0, 0.0]), [3, 0, 2, 5, 1, 4]);
         let backbone = brightness();
         let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
-        let attributions = Attributions::new(&batch, map(&[0.0, -0.0, 0.0, 1.0], [2, 2])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&[0.0, -0.0, 0.0, 1.0], [2, 2])).unwrap();
         assert_eq!(attributions.ranking(0), [3, 0, 1, 2]);
     }
 
@@ -274,7 +274,7 @@ mod tests {
         let images = Tensor::cat(vec![image(&[0.0; 4], [2, 2]), image(&[0.5; 4], [2, 2])], 0);
         let batch = batch(&backbone, images.clone());
         let maps = Tensor::cat(vec![map(&[0.1, 0.4, 0.3, 0.2], [2, 2]), map(&[1.0, 0.0, 0.0, 0.0], [2, 2])], 0);
-        let attributions = Attributions::for_images(&batch, maps, vec![1, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, maps, vec![1, 0]).unwrap();
         let top = [TopPixels { map: 0, count: 2 }, TopPixels { map: 1, count: 1 }, TopPixels { map: 0, count: 9 }];
         let composites = attributions.composite(&top, &images.ones_like(), &images);
         assert_eq!(composites.dims(), [3, 3, 2, 2]);
@@ -289,7 +289,7 @@ mod tests {
         let backbone = brightness();
         let batch = batch(&backbone, image(&[0.0; 15], [3, 5]));
         let maps = [map(&[0.3; 4], [2, 2]), map(&[f32::NAN, 1.0, 0.0, 0.5], [2, 2])];
-        let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 0]).unwrap();
         assert_eq!(attributions.finite(), [true, false]);
         let maps: Vec<&[f32]> = attributions.maps().collect();
         assert_eq!(maps, [&[0.3; 15][..], &[0.0; 15]]);
@@ -302,7 +302,7 @@ mod tests {
         let batch = batch(&backbone, image(&[0.0; 4], [2, 2]));
         let problem = |shape, images| {
             let maps = Tensor::zeros(shape, &Device::default());
-            Attributions::for_images(&batch, maps, images).unwrap_err().to_string()
+            MetricInput::for_images(&batch, maps, images).unwrap_err().to_string()
         };
         assert!(problem([1, 2, 2, 2], vec![0]).contains("[1, 2, 2, 2], expected [1, 1, h, w]"));
         assert!(problem([2, 1, 2, 2], vec![0]).contains("expected [1, 1, h, w]"));

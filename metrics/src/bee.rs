@@ -1,8 +1,8 @@
 //! The metrics that BEE selects baselines by, under the names of its paper.
 
-use explainer_zoo::explainer::bee::Metric as Name;
+use explainer_zoo::explainer::bee::RewardMetric as Name;
 
-use crate::{Attributions, Metric, MetricError, metric};
+use crate::{Metric, MetricError, MetricInput, metric};
 
 /// Metrics of BEE: each of its names with the metric of this crate.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl BeeMetrics {
     ///
     /// # Errors
     /// As [`Metric::measure`]; [`MetricError::Unknown`] for a name that was not given to [`BeeMetrics::new`].
-    pub fn measure(&self, name: Name, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    pub fn measure(&self, name: Name, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let found = self.0.iter().find(|(other, _)| *other == name);
         let known = || self.0.iter().map(|(name, _)| name.name().to_owned()).collect();
         let (_, metric) = found.ok_or_else(|| MetricError::Unknown { name: name.name().to_owned(), known: known() })?;
@@ -45,13 +45,13 @@ impl BeeMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Better;
+    use crate::Direction;
 
     #[test]
     fn every_metric_has_the_direction_that_bee_assumes() {
         let metrics = BeeMetrics::new(&Name::ALL, 28).unwrap();
         for (name, metric) in &metrics.0 {
-            assert_eq!(metric.spec().better == Better::Higher, name.higher_is_better(), "{name}");
+            assert_eq!(metric.spec().better == Direction::Higher, name.higher_is_better(), "{name}");
         }
         assert_eq!((metrics.0.len(), metrics.passes(Name::Ins)), (8, 28));
         assert!(BeeMetrics::new(&[Name::Ins], 0).is_err());

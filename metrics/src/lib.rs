@@ -22,7 +22,7 @@ mod statistics;
 #[cfg(test)]
 mod testing;
 
-pub use attributions::{Attributions, TopPixels};
+pub use attributions::{MetricInput, TopPixels};
 pub use bee::BeeMetrics;
 pub use cache::Cache;
 pub use error::MetricError;
@@ -30,7 +30,7 @@ pub use explain_fn::{ExplainFn, ModelState};
 pub use faithfulness::{Confidence, MaskedConfidence, Summary};
 pub use ground_truth::{GroundTruth, PixelBox};
 pub use image_batch::{ImageBatch, Prediction};
-pub use metric::{Better, Family, Metric, MetricSpec, Needs};
+pub use metric::{Direction, Family, Metric, MetricSpec, Requirement};
 pub use randomisation::CASCADE;
 pub use registry::{metric, names, names_by_family};
 pub use results::{Difference, MetricResult, Results, ResultsError, Row};

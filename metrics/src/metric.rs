@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::{Attributions, MetricError};
+use crate::{MetricError, MetricInput};
 
 /// What property of an explanation a metric measures. The first five are the categories of Quantus (Hedström et al.,
 /// 2023); its sixth, the axiomatic metrics, has none here.
@@ -54,7 +54,7 @@ impl fmt::Display for Family {
 /// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Better {
+pub enum Direction {
     /// Large values.
     Higher,
     /// Small values.
@@ -64,14 +64,14 @@ pub enum Better {
 /// What a metric needs beside images, heat maps and the classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Needs {
+pub enum Requirement {
     /// Nothing.
     Nothing,
     /// The objects' boxes or masks, in [`crate::GroundTruth`].
     Objects,
     /// Fixations of people, in [`crate::GroundTruth`].
     Fixations,
-    /// The explainer, for further maps: [`Attributions::with_explainer`].
+    /// The explainer, for further maps: [`MetricInput::with_explainer`].
     Explainer,
     /// The explainer, also for classifiers with random weights: [`crate::ModelState::Randomised`].
     Randomised,
@@ -87,7 +87,7 @@ pub struct MetricSpec {
     /// What property it measures.
     pub family: Family,
     /// Which values are better.
-    pub better: Better,
+    pub better: Direction,
     /// Unit of the values: `percent`, `fraction`, `nat`, ...
     pub unit: &'static str,
     /// Smallest and largest possible value.
@@ -98,7 +98,7 @@ pub struct MetricSpec {
     /// them.
     pub passes: usize,
     /// What it needs beside images, maps and classifier. It is undefined for images without that.
-    pub needs: Needs,
+    pub needs: Requirement,
 }
 
 /// A metric of heat maps.
@@ -111,11 +111,11 @@ pub trait Metric: Debug + Send + Sync {
     ///
     /// # Errors
     /// A [`MetricError`] where nothing can be measured.
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError>;
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError>;
 
     /// For a metric that is the area under a curve: each map's scores at even steps of the share of pixels, from none to
     /// all of them. NaN where the score is undefined. `None` for other metrics. Cached together with the values.
-    fn curves(&self, attributions: &Attributions<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+    fn curves(&self, attributions: &MetricInput<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
         let _ = attributions;
         None
     }
@@ -125,7 +125,7 @@ pub trait Metric: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Metric::values`].
-    fn measure(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn measure(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let values = self.values(attributions)?;
         let finite = attributions.finite();
         Ok(values.into_iter().zip(finite).map(|(value, finite)| value.filter(|v| *finite && v.is_finite())).collect())

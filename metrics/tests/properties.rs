@@ -4,7 +4,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use explainer_metrics::{
-    Attributions, ExplainFn, Family, GroundTruth, ImageBatch, Metric, MetricError, ModelState, metric, names,
+    ExplainFn, Family, GroundTruth, ImageBatch, Metric, MetricError, MetricInput, ModelState, metric, names,
 };
 
 use explainer_zoo::backbone::ClosureBackbone;
@@ -78,7 +78,7 @@ impl ExplainFn for ChannelExplainer {
 fn measure(classifier: &ClosureBackbone, maps: &[Tensor<4>]) -> Vec<Vec<Option<f64>>> {
     let batch = ImageBatch::from_images(classifier, image()).unwrap().with_ground_truth(vec![ground_truth()]).unwrap();
     let maps_of_image = vec![0; maps.len()];
-    let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), maps_of_image).unwrap();
+    let attributions = MetricInput::for_images(&batch, Tensor::cat(maps.to_vec(), 0), maps_of_image).unwrap();
     let attributions = attributions.with_explainer(&ChannelExplainer);
     metrics().iter().map(|metric| metric.measure(&attributions).unwrap()).collect()
 }

@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let maps = head.maps(&ExplainerInput { images: &images, features: &features }, ClassSelection::All);
 
     let mut config = ArtifactConfig::new(method, shape, names, &backbone, "random");
-    if method.limits().auxiliary {
+    if method.requirements().auxiliary {
         config = config.with_auxiliary(&backbone, "random");
     }
     Artifact { config, head }.save(&folder, "# no run: drawn weights\n")?;

@@ -9,7 +9,7 @@ use crate::backbone::{Tap, TapSpec};
 #[error(
     "tap {tap}: images of {side} pixels are not a whole number of patches of {patch} pixels; set data.crop to a multiple of {patch}"
 )]
-pub struct NotSquare {
+pub struct AdapterError {
     /// The tap's name.
     pub tap: String,
     /// Side of the images.
@@ -32,10 +32,10 @@ impl Adapter {
     /// The adapter of a tap for images of `side` pixels.
     ///
     /// # Errors
-    /// [`NotSquare`] if the side is not a multiple of the patch size of a transformer.
-    pub fn new(tap: &TapSpec, side: usize) -> Result<Self, NotSquare> {
+    /// [`AdapterError`] if the side is not a multiple of the patch size of a transformer.
+    pub fn new(tap: &TapSpec, side: usize) -> Result<Self, AdapterError> {
         if tap.prefix_tokens.is_some() && !side.is_multiple_of(tap.stride) {
-            return Err(NotSquare { tap: tap.name.clone(), side, patch: tap.stride });
+            return Err(AdapterError { tap: tap.name.clone(), side, patch: tap.stride });
         }
         Ok(Self { prefix: tap.prefix_tokens.unwrap_or(0), grid: tap.grid(side) })
     }
@@ -90,6 +90,6 @@ mod tests {
     #[test]
     fn patches_that_do_not_tile_the_image_are_refused() {
         let error = Adapter::new(&TapSpec::tokens("t", 2, 14, 1), 225).unwrap_err();
-        assert_eq!(error, NotSquare { tap: "t".into(), side: 225, patch: 14 });
+        assert_eq!(error, AdapterError { tap: "t".into(), side: 225, patch: 14 });
     }
 }

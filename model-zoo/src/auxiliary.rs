@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::adapter::{Adapter, NotSquare};
+use crate::adapter::{Adapter, AdapterError};
 use crate::backbone::{Backbone, BackboneError, TapId, TapSpec};
 use crate::image::Preprocessing;
 
@@ -17,7 +17,7 @@ pub enum AuxiliaryError {
     Backbone(#[from] BackboneError),
     /// One of its taps cannot become a map.
     #[error("as the auxiliary: {0}")]
-    NotSquare(#[from] NotSquare),
+    NotSquare(#[from] AdapterError),
     /// It takes images of one size only, which is not that of the explained classifier.
     #[error(
         "auxiliary {name} takes images of {expected} pixels only, those of the explained classifier have {found}; choose an \

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 
-use crate::adapter::{Adapter, NotSquare};
+use crate::adapter::{Adapter, AdapterError};
 use crate::auxiliary::Auxiliary;
 use crate::backbone::{Backbone, BackboneError, Tap, TapId, TapSpec, check_failures};
 use crate::head::ExplainerInput;
@@ -108,5 +108,5 @@ pub enum FeatureError {
     Backbone(#[from] BackboneError),
     /// A tap cannot become a map at this image size.
     #[error(transparent)]
-    Adapter(#[from] NotSquare),
+    Adapter(#[from] AdapterError),
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 pub use blur::gaussian_blur;
 pub use decode::{EXTENSIONS, MAX_DECODED_BYTES, decode, decode_bytes, dimensions, dimensions_of};
-pub use preprocessing::{Crop, Filter, Placement, Preprocessing};
+pub use preprocessing::{Crop, CropTransform, Filter, Preprocessing};
 
 /// An RGB image in memory, channels first: `[3, height, width]`, every value in 0..=1.
 #[derive(Clone, Debug, PartialEq)]

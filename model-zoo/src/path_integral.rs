@@ -18,14 +18,14 @@ use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, activation::relu};
 
-use crate::adapter::{Adapter, NotSquare};
+use crate::adapter::{Adapter, AdapterError};
 use crate::backbone::{Backbone, BackboneError, Tap, TapId};
 use crate::image::Preprocessing;
 use crate::maps::min_max;
 
 /// The representation in which a path runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Site {
+pub enum PathLayer {
     /// Normalised images.
     Image,
     /// The feature maps of a tap.
@@ -41,13 +41,13 @@ pub enum Site {
 
 /// Why a site cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SiteError {
+pub enum PathLayerError {
     /// The backbone has no such tap.
     #[error("{0}; `image` is the image itself")]
     Unknown(#[source] BackboneError),
     /// The image size is not a multiple of a transformer's patches.
     #[error(transparent)]
-    NotSquare(#[from] NotSquare),
+    NotSquare(#[from] AdapterError),
     /// The backbone's taps cannot be replaced.
     #[error(
         "a path through tap {tap} replaces its features, which backbone {backbone} cannot; use `image`, or write the \
@@ -61,28 +61,28 @@ pub enum SiteError {
     },
 }
 
-impl Site {
+impl PathLayer {
     /// The name of the image among taps.
     pub const IMAGE: &'static str = "image";
 
-    /// The site of this name, a tap's or [`Site::IMAGE`], for square images of `side` pixels.
+    /// The site of this name, a tap's or [`PathLayer::IMAGE`], for square images of `side` pixels.
     ///
     /// # Errors
-    /// [`SiteError`] names the tap.
-    pub fn named(backbone: &dyn Backbone, name: &str, side: usize) -> Result<Self, SiteError> {
+    /// [`PathLayerError`] names the tap.
+    pub fn named(backbone: &dyn Backbone, name: &str, side: usize) -> Result<Self, PathLayerError> {
         if name == Self::IMAGE {
             return Ok(Self::Image);
         }
-        let ids = backbone.taps(&[name.to_owned()]).map_err(SiteError::Unknown)?;
+        let ids = backbone.taps(&[name.to_owned()]).map_err(PathLayerError::Unknown)?;
         let Some(id) = ids.first().copied() else { return Ok(Self::Image) };
         let spec = backbone.tap(id);
         if !backbone.can_replace_taps() {
-            return Err(SiteError::Fixed { tap: name.into(), backbone: backbone.spec().name.clone() });
+            return Err(PathLayerError::Fixed { tap: name.into(), backbone: backbone.spec().name.clone() });
         }
         Ok(Self::Tap { id, adapter: Adapter::new(spec, side)?, stride: spec.stride })
     }
 
-    /// Its name, as [`Site::named`] takes it.
+    /// Its name, as [`PathLayer::named`] takes it.
     pub fn name<'a>(&self, backbone: &'a dyn Backbone) -> &'a str {
         match self {
             Self::Image => Self::IMAGE,
@@ -121,13 +121,19 @@ impl Representation {
 }
 
 /// Logits `[B,K]` of normalised images `[B,3,H,W]`, and their representations at each of `sites`, in one forward pass.
-pub fn observe(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> (Tensor<2>, Vec<Representation>) {
+pub fn representations(
+    backbone: &dyn Backbone,
+    images: &Tensor<4>,
+    sites: &[PathLayer],
+) -> (Tensor<2>, Vec<Representation>) {
     let ids: Vec<TapId> =
-        sites.iter().filter_map(|site| if let Site::Tap { id, .. } = site { Some(*id) } else { None }).collect();
+        sites.iter().filter_map(|site| if let PathLayer::Tap { id, .. } = site { Some(*id) } else { None }).collect();
     let output = backbone.forward(images.clone(), &ids);
     let mut taps = output.taps.into_iter();
-    let at = |site: &Site| match (site, if *site == Site::Image { None } else { taps.next() }) {
-        (Site::Tap { adapter, .. }, Some(tap)) => Representation { map: adapter.apply(tap.clone()), tap: Some(tap) },
+    let at = |site: &PathLayer| match (site, if *site == PathLayer::Image { None } else { taps.next() }) {
+        (PathLayer::Tap { adapter, .. }, Some(tap)) => {
+            Representation { map: adapter.apply(tap.clone()), tap: Some(tap) }
+        }
         _ => Representation { map: images.clone(), tap: None },
     };
     (output.logits, sites.iter().map(at).collect())
@@ -156,7 +162,7 @@ impl PathIntegral {
     pub fn maps(
         &self,
         backbone: &dyn Backbone,
-        site: &Site,
+        site: &PathLayer,
         images: &Tensor<4>,
         class: &Tensor<1, Int>,
         end: &Representation,
@@ -186,7 +192,7 @@ impl PathIntegral {
     fn block(
         &self,
         backbone: &dyn Backbone,
-        site: &Site,
+        site: &PathLayer,
         images: &Tensor<4>,
         class: &Tensor<1, Int>,
         end: &Representation,
@@ -209,7 +215,7 @@ impl PathIntegral {
         let rows: Vec<usize> = owners.iter().flat_map(|owner| std::iter::repeat_n(*owner, steps)).collect();
         let cotangent = one_hot(class.clone().select(0, indices(&rows, &device)));
         let gradient = match (site, &end.tap) {
-            (Site::Tap { id, adapter, .. }, Some(tap)) => {
+            (PathLayer::Tap { id, adapter, .. }, Some(tap)) => {
                 let feature = match tap {
                     Tap::Map(_) => Tap::Map(points),
                     Tap::Tokens(tokens) => {
@@ -308,7 +314,7 @@ pub fn integrated_gradients(
     let [batch, _, height, width] = images.dims();
     let end = Representation { map: images.clone(), tap: None };
     let baselines = baseline.clone().repeat_dim(0, batch);
-    heat_maps(integral.maps(backbone, &Site::Image, images, class, &end, &baselines), [height, width])
+    heat_maps(integral.maps(backbone, &PathLayer::Image, images, class, &end, &baselines), [height, width])
 }
 
 /// A black image `[1,3,side,side]`, normalised: the usual baseline of Integrated Gradients.

@@ -7,8 +7,8 @@
 //! dx = (g - sum(g) / n - x^ sum(g x^) / n) / std
 //!
 //! (Ioffe and Szegedy, 2015). A normalised map is therefore a leaf of the graph: [`SyncBatchNorm::finish`] takes its
-//! gradient from the first walk back, sums, and walks the rest of the way with dx. All layers wait for it together, so that
-//! there is one sum a step on the way back, on any device and without an operation of its own.
+//! gradient from the first backward pass, all-reduces the sums, and runs a second backward pass with dx. All layers share
+//! one all-reduce per step.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,8 +106,8 @@ impl SyncBatchNorm {
         Normalised { output: normalised, mean: mean.autodiff(), variance: variance.autodiff(), count: f64::from(count) }
     }
 
-    /// Walks from the normalised maps, whose gradients are in `gradients`, back to what is before them. The second
-    /// gradients are those of the parameters there; `None` where nothing was normalised since the step began.
+    /// Second backward pass: from the `gradients` of the normalised maps to the parameters before them. `None` if nothing
+    /// was normalised in this step.
     #[must_use]
     pub fn finish(&self, gradients: &Gradients) -> Option<Gradients> {
         let waiting = std::mem::take(&mut *self.waiting());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::artifact::{CARD, CONFIG, MODEL, Passes, RUN};
+use crate::artifact::{CARD, CONFIG, MODEL, RUN, RecordedCost};
 use crate::explainer::Method;
 use crate::hub::{self, HubError, Reference, Repository};
 use crate::spelling::did_you_mean;
@@ -107,7 +107,7 @@ pub struct Entry {
     /// The command that trained it.
     pub trained_with: String,
     /// The cost of an explanation.
-    pub passes: Passes,
+    pub passes: RecordedCost,
     /// The artifact's figures by name.
     pub figures: BTreeMap<String, f64>,
     /// SHA-256 of its files, 64 lower-case hexadecimal digits, by name.
@@ -116,13 +116,13 @@ pub struct Entry {
 
 /// An explainer of the registry on this machine.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedEntry {
     folder: PathBuf,
     /// Deletes the folder of a shipped explainer when dropped.
     _unpacked: Option<TempDir>,
 }
 
-impl Opened {
+impl OpenedEntry {
     /// The folder of its files, which exists as long as this value.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -177,12 +177,12 @@ impl Entry {
     ///
     /// # Errors
     /// Any [`ZooError`] but `Unknown`.
-    pub fn open(&self, settings: &SourceSettings, progress: &mut Progress<'_>) -> Result<Opened, ZooError> {
+    pub fn open(&self, settings: &SourceSettings, progress: &mut Progress<'_>) -> Result<OpenedEntry, ZooError> {
         let failed = |source| ZooError::Hub { entry: self.name.clone(), source };
         let opened = match self.reference().map_err(failed)? {
             Some(reference) => {
                 let folder = hub::fetch(&reference, settings, progress).map_err(failed)?.folder;
-                Opened { folder, _unpacked: None }
+                OpenedEntry { folder, _unpacked: None }
             }
             None => self.unpack()?,
         };
@@ -201,14 +201,14 @@ impl Entry {
     }
 
     /// Writes a shipped explainer to a temporary folder.
-    fn unpack(&self) -> Result<Opened, ZooError> {
+    fn unpack(&self) -> Result<OpenedEntry, ZooError> {
         let temporary = std::env::temp_dir();
         let folder = tempfile::Builder::new().prefix("explainer-").tempdir().map_err(self.io(&temporary))?;
         for (file, bytes) in self.shipped().into_iter().flatten() {
             let path = folder.path().join(file);
             fs::write(&path, bytes).map_err(self.io(&path))?;
         }
-        Ok(Opened { folder: folder.path().to_path_buf(), _unpacked: Some(folder) })
+        Ok(OpenedEntry { folder: folder.path().to_path_buf(), _unpacked: Some(folder) })
     }
 
     fn shipped(&self) -> Option<Files> {

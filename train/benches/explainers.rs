@@ -26,7 +26,7 @@ use explainer_zoo::backbone::{self, Backbone, Frozen, TapId};
 use explainer_zoo::bilinear::resize;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Targets};
-use explainer_zoo::explainer::tame::{Masked, MaskedInputTask};
+use explainer_zoo::explainer::tame::{MaskTarget, MaskedInputTask};
 use explainer_zoo::explainer::{AnyHeadConfig, Method, TameConfig};
 use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::masking::Masking;
@@ -211,7 +211,7 @@ fn step(bencher: Bencher<'_, '_>, subject: ImageBatch, images: usize) {
         classes: vec![None; images],
         ..Batch::default()
     };
-    let task = MaskedInputTask { masked: Masked::Image(Masking::BeforeNorm), objective: Objective::ttame() };
+    let task = MaskedInputTask { masked: MaskTarget::Image(Masking::BeforeNorm), objective: Objective::ttame() };
     let extractor = FeatureExtractor {
         preprocessing: subject.backbone.spec().preprocessing.clone(),
         backbone: subject.backbone,

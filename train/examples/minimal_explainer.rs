@@ -16,10 +16,10 @@ use burn::tensor::Tensor;
 use explainer_attribution::{AttributionMethod, CentreGaussian};
 use explainer_metrics::{MaskedConfidence, Summary};
 use explainer_train::data::shapes::Split;
-use explainer_train::data::{Loader, Plan, Scenes};
+use explainer_train::data::{Loader, LoaderOptions, Scenes};
 use explainer_zoo::backbone;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::tame::{Masked, MaskedInputTask};
+use explainer_zoo::explainer::tame::{MaskTarget, MaskedInputTask};
 use explainer_zoo::explainer::{ClassSelection, ExplainerHead, ExplainerInput};
 use explainer_zoo::feature_extractor::FeatureExtractor;
 use explainer_zoo::maps::min_max;
@@ -29,7 +29,7 @@ use explainer_zoo::training::{AdamW, Objective, Optimizer, StepBatch, StepContex
 /// The explainer. Everything that is its own is in these lines.
 #[derive(Module, Debug)]
 struct WeightedSum {
-    /// What each channel says of each class, `[K,C]`.
+    /// Weight of each channel for each class, `[K,C]`.
     weights: Param<Tensor<2>>,
 }
 
@@ -64,9 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut explainer = WeightedSum { weights: Param::from_tensor(zeros) };
     let settings = AdamW { amsgrad: false, weight_decay: 1e-2, ..AdamW::default() };
     let (mut optimizer, _) = Optimizer::AdamW(settings).build()?;
-    let task = MaskedInputTask { masked: Masked::Image(Masking::AfterNorm), objective: Objective::ttame() };
+    let task = MaskedInputTask { masked: MaskTarget::Image(Masking::AfterNorm), objective: Objective::ttame() };
     let context = StepContext { extractor: &extractor, ranks: None, sync: None };
-    for batch in Loader::new(Arc::new(Scenes::new(Split::Train, 2048, 0)), Plan::training(32, 1, 0), 0)? {
+    for batch in Loader::new(Arc::new(Scenes::new(Split::Train, 2048, 0)), LoaderOptions::training(32, 1, 0), 0)? {
         let batch = batch?;
         let features = extractor.extract(batch.images(&compute.device));
         let step_batch = StepBatch { step: batch.step, indices: &batch.indices };
@@ -80,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (metric, explainer) = (MaskedConfidence { percents: vec![50.0] }, explainer.valid());
     let (mut learned, mut gaussian) = (Vec::new(), Vec::new());
-    for batch in Loader::new(Arc::new(Scenes::new(Split::Val, 256, 0)), Plan::validation(32), 0)? {
+    for batch in Loader::new(Arc::new(Scenes::new(Split::Val, 256, 0)), LoaderOptions::validation(32), 0)? {
         let features = extractor.extract(batch?.images(&compute.device));
         let (images, class) = (&features.images, features.predicted());
         let maps = explainer.postprocess(explainer.maps(&features.input(), ClassSelection::Each(class.clone())));

@@ -12,7 +12,7 @@ use burn::train::Interrupter;
 use common::{CONFIG, errors, finish, head, training};
 use explainer_train::config::Config;
 use explainer_train::fit::{self, ResumeFrom};
-use explainer_zoo::explain::{Explain, ExplainBatch, Explained, Explainer, Targets};
+use explainer_zoo::explain::{Explain, ExplainBatch, Explainer, Explanations, Targets};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// ResNet-18 with drawn weights lends its feature maps, of 24, 12, 6 and 3 cells a side, to explain the classifier of
@@ -112,7 +112,7 @@ fn pixels() -> Tensor<4> {
     Tensor::<4>::full([1, 3, 96, 96], 0.25, &Device::flex()).slice_fill(s![.., 0, 20..60, 30..70], 1.0)
 }
 
-fn explain(explainer: &Explainer) -> Explained {
+fn explain(explainer: &Explainer) -> Explanations {
     let batch = ExplainBatch::from_pixels(pixels(), explainer.preprocessing());
     explainer.explain_batch(&batch, Targets::Top(1)).expect("maps")
 }

@@ -8,7 +8,7 @@
 //!
 //! Cost: no forward pass.
 
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// NSS.
 #[derive(Clone, Debug)]
@@ -20,16 +20,16 @@ impl Metric for Nss {
             name: "nss".into(),
             title: "normalised scanpath saliency".into(),
             family: Family::Agreement,
-            better: Better::Higher,
+            better: Direction::Higher,
             unit: "standard deviations",
             range: [f64::NEG_INFINITY, f64::INFINITY],
             source: "Peters et al., 2005",
             passes: 0,
-            needs: Needs::Fixations,
+            needs: Requirement::Fixations,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let [_, width] = attributions.batch().size();
         let value = |(index, map): (usize, &[f32])| nss(map, width, &attributions.ground_truth(index)?.fixations);
         Ok(attributions.maps().enumerate().map(value).collect())

@@ -8,7 +8,7 @@
 //!
 //! Cost: no forward pass.
 
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// Entropy.
 #[derive(Clone, Debug)]
@@ -20,16 +20,16 @@ impl Metric for Entropy {
             name: "complexity".into(),
             title: "complexity, entropy of the map".into(),
             family: Family::Complexity,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "nat",
             range: [0.0, f64::INFINITY],
             source: "Bhatt et al., 2020",
             passes: 0,
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         Ok(attributions.maps().map(entropy).collect())
     }
 }

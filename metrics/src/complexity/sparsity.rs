@@ -8,7 +8,7 @@
 //!
 //! Cost: no forward pass.
 
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// Gini index.
 #[derive(Clone, Debug)]
@@ -20,16 +20,16 @@ impl Metric for Sparsity {
             name: "sparsity".into(),
             title: "sparsity, Gini index of the map".into(),
             family: Family::Complexity,
-            better: Better::Higher,
+            better: Direction::Higher,
             unit: "fraction",
             range: [0.0, 1.0],
             source: "Chalasani et al., 2020",
             passes: 0,
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         Ok(attributions.maps().map(gini).collect())
     }
 }

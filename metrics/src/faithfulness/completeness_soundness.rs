@@ -20,7 +20,7 @@
 //! Cost: `completeness` 1 forward pass, shared with `ad@100`; `soundness` 4 explanations and 4 forward passes.
 
 use super::masked_confidence::{mask, masked_scores};
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, ModelState, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, ModelState, Requirement};
 
 /// Number of classes with the highest scores that contain the wrong classes.
 const TOP: usize = 5;
@@ -35,10 +35,10 @@ pub(crate) struct Soundness;
 
 impl Metric for Completeness {
     fn spec(&self) -> MetricSpec {
-        spec("completeness", "completeness, share of the score that the masked image keeps", 1, Needs::Nothing)
+        spec("completeness", "completeness, share of the score that the masked image keeps", 1, Requirement::Nothing)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let kept = |(map, masked): (usize, &Option<f32>)| Some(ratio((*masked)?, attributions.clean(map)?.score));
         Ok(masked_scores(attributions, 100.0).iter().enumerate().map(kept).collect())
     }
@@ -47,21 +47,21 @@ impl Metric for Completeness {
 impl Metric for Soundness {
     fn spec(&self) -> MetricSpec {
         let title = "soundness, smallest ratio of a wrong class's clean score to its masked score";
-        spec("soundness", title, 2 * (TOP - 1), Needs::Explainer)
+        spec("soundness", title, 2 * (TOP - 1), Requirement::Explainer)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let smallest = smallest_ratios(attributions)?;
         Ok(attributions.image_indices().iter().map(|image| smallest.get(*image).copied().flatten()).collect())
     }
 }
 
-fn spec(name: &str, title: &str, passes: usize, needs: Needs) -> MetricSpec {
+fn spec(name: &str, title: &str, passes: usize, needs: Requirement) -> MetricSpec {
     MetricSpec {
         name: name.into(),
         title: title.into(),
         family: Family::Faithfulness,
-        better: Better::Higher,
+        better: Direction::Higher,
         unit: "fraction",
         range: [0.0, 1.0],
         source: "Gupta et al., 2022",
@@ -76,7 +76,7 @@ fn ratio(a: f32, b: f32) -> f64 {
 }
 
 /// The smallest ratio over the wrong classes of each image; `None` where that of any class is undefined.
-fn smallest_ratios(attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+fn smallest_ratios(attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
     let batch = attributions.batch();
     let (mut images, mut classes) = (Vec::new(), Vec::new());
     for (image, target) in batch.classes().iter().enumerate() {
@@ -87,7 +87,7 @@ fn smallest_ratios(attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, 
     }
     let maps = attributions.explain(&classes, ModelState::Trained, |range| batch.select(&images[range]))?;
     let Some(maps) = maps else { return Ok(vec![None; batch.len()]) };
-    let wrong = Attributions::for_images(batch, maps, images.clone())?;
+    let wrong = MetricInput::for_images(batch, maps, images.clone())?;
     let maps: Vec<&[f32]> = wrong.maps().collect();
     let scores = batch.scores(&classes, |range| mask(batch, &images[range.clone()], maps[range].concat()));
     let ratios =
@@ -117,7 +117,7 @@ mod tests {
         let backbone = brightness();
         let batch = batch(&backbone, image(&[0.8, 0.8, 0.4, 0.4], [2, 2])); // p = 0.6
         let maps = Tensor::cat(vec![map(&[1.0, 0.5, 0.25, 0.0], [2, 2]), map(&[1.0; 4], [2, 2])], 0);
-        let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, maps, vec![0, 0]).unwrap();
         let found = Completeness.measure(&attributions).unwrap();
         assert!((found[0].unwrap() - 0.325 / 0.6).abs() < 1e-5 && (found[1].unwrap() - 1.0).abs() < 1e-5, "{found:?}");
     }
@@ -130,7 +130,7 @@ mod tests {
         let images = vec![image(&[0.6; 4], [2, 2]), image(&[0.6; 4], [2, 2]), image(&[0.0; 4], [2, 2])];
         let half = explainer(0, |image, class, _| constant(image, if class == 1 { 0.5 } else { 1.0 }));
         let batch = batch(&backbone, Tensor::cat(images, 0));
-        let attributions = || Attributions::new(&batch, Tensor::ones([3, 1, 2, 2], &batch.device())).unwrap();
+        let attributions = || MetricInput::new(&batch, Tensor::ones([3, 1, 2, 2], &batch.device())).unwrap();
         assert_eq!(Soundness.measure(&attributions()).unwrap(), [None; 3], "without an explainer");
         let found = Soundness.measure(&attributions().with_explainer(&half)).unwrap();
         for (found, expected) in found.iter().zip([0.4 / 0.7, 0.4 / 0.7, 1.0]) {

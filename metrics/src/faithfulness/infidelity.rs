@@ -25,7 +25,9 @@ use burn::tensor::{Bool, Tensor, TensorData};
 use explainer_zoo::random::stream;
 use rand::Rng;
 
-use crate::{Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, Needs, PixelBox, Prediction};
+use crate::{
+    Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, PixelBox, Prediction, Requirement,
+};
 
 /// Default number of squares.
 pub(crate) const SQUARES: usize = 64;
@@ -45,16 +47,16 @@ impl Metric for Infidelity {
             name: if self.squares == SQUARES { "infidelity".into() } else { format!("infidelity@{}", self.squares) },
             title: format!("infidelity to the removal of {} squares", self.squares),
             family: Family::Faithfulness,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "squared fraction",
             range: [0.0, 1.0],
             source: "Yeh et al., 2019",
             passes: self.squares,
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let size = attributions.batch().size();
         let squares = squares(size, self.squares);
         let losses = losses(attributions.batch(), &squares);
@@ -148,7 +150,7 @@ mod tests {
         let batch = batch(&backbone, image(&pixels, [8, 8]));
         let inverse: Vec<f32> = pixels.iter().map(|value| 1.0 - value).collect();
         let maps = [map(&pixels, [8, 8]), map(&[1.0; 64], [8, 8]), map(&inverse, [8, 8]), map(&[0.0; 64], [8, 8])];
-        let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0; 4]).unwrap();
+        let attributions = MetricInput::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0; 4]).unwrap();
         let found: Vec<f64> =
             Infidelity { squares: 64 }.measure(&attributions).unwrap().into_iter().flatten().collect();
         assert!(found[0] < 1e-10 && found[0] < found[1] / 1e3, "{found:?}");

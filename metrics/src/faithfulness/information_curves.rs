@@ -23,7 +23,9 @@ use burn::tensor::Tensor;
 use image::{ExtendedColorType, codecs::webp::WebPEncoder};
 
 use crate::image_batch::select;
-use crate::{Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, Needs, Prediction, curves};
+use crate::{
+    Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, Prediction, Requirement, curves,
+};
 
 /// Shares of the pixels shown, in percent.
 const PERCENTS: [f64; 13] = [0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 13.0, 21.0, 34.0, 50.0, 75.0];
@@ -43,7 +45,7 @@ impl Metric for Aic {
         spec("aic", "area under the accuracy information curve")
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let predicted = |found: &Prediction| f64::from(u8::from(found.top));
         areas(attributions, |blurred, steps, clean| {
             Some((predicted(blurred), steps.iter().map(predicted).collect(), predicted(clean)))
@@ -56,7 +58,7 @@ impl Metric for Sic {
         spec("sic", "area under the softmax information curve")
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         areas(attributions, |blurred, steps, clean| {
             let (low, high) = (f64::from(blurred.score), f64::from(clean.score));
             let share = |step: &Prediction| ((f64::from(step.score) - low) / (high - low)).clamp(0.0, 1.0);
@@ -74,12 +76,12 @@ fn spec(name: &str, title: &str) -> MetricSpec {
         name: name.into(),
         title: title.into(),
         family: Family::Faithfulness,
-        better: Better::Higher,
+        better: Direction::Higher,
         unit: "fraction",
         range: [0.0, 1.0],
         source: "Kapishnikov et al., 2019",
         passes: PERCENTS.len() + 1,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
     }
 }
 
@@ -97,7 +99,7 @@ type Steps = Vec<(Option<Prediction>, usize)>;
 /// Areas under the curves. `heights` returns the first y, those of the steps, and the last one, from the predictions for the
 /// blurred image, the steps and the clean image; `None` where the curve is undefined.
 fn areas(
-    attributions: &Attributions<'_>,
+    attributions: &MetricInput<'_>,
     heights: impl Fn(&Prediction, &[Prediction], &Prediction) -> Option<(f64, Vec<f64>, f64)>,
 ) -> Result<Vec<Option<f64>>, MetricError> {
     let ends = ends(attributions.batch())?;
@@ -139,7 +141,7 @@ fn ends(batch: &ImageBatch<'_>) -> Result<Vec<Ends>, MetricError> {
     (*computed).clone()
 }
 
-fn steps(attributions: &Attributions<'_>) -> Result<Steps, MetricError> {
+fn steps(attributions: &MetricInput<'_>) -> Result<Steps, MetricError> {
     let computed: Rc<Result<Steps, MetricError>> = attributions.cache().get_or_compute("information", || {
         let batch = attributions.batch();
         let blurred = batch.blurred(BLUR.0, BLUR.1);
@@ -221,7 +223,7 @@ mod tests {
         let batch = batch(&backbone, image(&pixels, [SIDE, SIDE]));
         let against: Vec<f32> = pixels.iter().map(|v| 1.0 - v).collect();
         let maps = Tensor::cat(vec![map(&pixels, [SIDE, SIDE]), map(&against, [SIDE, SIDE])], 0);
-        let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, maps, vec![0, 0]).unwrap();
         let [Some(with), Some(against)] = Sic.measure(&attributions).unwrap()[..] else {
             panic!("the curves are defined")
         };
@@ -234,7 +236,7 @@ mod tests {
     fn an_image_of_one_colour_has_no_curve() {
         let backbone = brightness();
         let batch = batch(&backbone, image(&[0.75; 256], [16, 16]));
-        let attributions = Attributions::new(&batch, map(&[0.5; 256], [16, 16])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&[0.5; 256], [16, 16])).unwrap();
         assert_eq!(
             (Aic.measure(&attributions).unwrap(), Sic.measure(&attributions).unwrap()),
             (vec![None], vec![None])

@@ -26,7 +26,9 @@ use std::rc::Rc;
 use burn::tensor::{Tensor, TensorData};
 use explainer_zoo::image::gaussian_blur;
 
-use crate::{Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, Needs, Prediction, curves};
+use crate::{
+    Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, Prediction, Requirement, curves,
+};
 
 /// Default number of steps: that of the paper.
 pub(crate) const STEPS: usize = 224;
@@ -64,28 +66,28 @@ pub(crate) struct Deletion {
 
 impl Metric for Insertion {
     fn spec(&self) -> MetricSpec {
-        spec(self.name(), self.steps, Better::Higher)
+        spec(self.name(), self.steps, Direction::Higher)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         Ok(areas(&self.scores(attributions)))
     }
 
-    fn curves(&self, attributions: &Attributions<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+    fn curves(&self, attributions: &MetricInput<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
         Some(self.scores(attributions))
     }
 }
 
 impl Metric for Deletion {
     fn spec(&self) -> MetricSpec {
-        spec("deletion", self.steps, Better::Lower)
+        spec("deletion", self.steps, Direction::Lower)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         Ok(areas(&self.scores(attributions)))
     }
 
-    fn curves(&self, attributions: &Attributions<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
+    fn curves(&self, attributions: &MetricInput<'_>) -> Option<Rc<Vec<Vec<f64>>>> {
         Some(self.scores(attributions))
     }
 }
@@ -99,7 +101,7 @@ impl Insertion {
     }
 
     /// Scores of each map's steps, from the blurred image to the clean one.
-    fn scores(&self, attributions: &Attributions<'_>) -> Rc<Vec<Vec<f64>>> {
+    fn scores(&self, attributions: &MetricInput<'_>) -> Rc<Vec<Vec<f64>>> {
         attributions.cache().get_or_compute(&format!("{} {}", self.name(), self.steps), || {
             let counts = counts(attributions.pixels(), self.steps);
             // The last step is the clean image, whose score is known.
@@ -115,7 +117,7 @@ impl Insertion {
 
 impl Deletion {
     /// Scores of each map's steps, from the clean image to zeros.
-    fn scores(&self, attributions: &Attributions<'_>) -> Rc<Vec<Vec<f64>>> {
+    fn scores(&self, attributions: &MetricInput<'_>) -> Rc<Vec<Vec<f64>>> {
         attributions.cache().get_or_compute(&format!("deletion {}", self.steps), || {
             let counts = counts(attributions.pixels(), self.steps);
             let after = &counts[1..];
@@ -129,7 +131,7 @@ impl Deletion {
     }
 }
 
-fn spec(name: &str, steps: usize, better: Better) -> MetricSpec {
+fn spec(name: &str, steps: usize, better: Direction) -> MetricSpec {
     MetricSpec {
         name: if steps == STEPS { name.to_owned() } else { format!("{name}@{steps}") },
         title: format!("{name}, area under the score over {steps} steps"),
@@ -139,7 +141,7 @@ fn spec(name: &str, steps: usize, better: Better) -> MetricSpec {
         range: [0.0, 1.0],
         source: "Petsiuk et al., 2018",
         passes: steps,
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
     }
 }
 
@@ -224,7 +226,7 @@ mod tests {
         let batch = batch(&backbone, image(&[0.8, 0.4, 0.2, 0.2], [2, 2])); // p = 0.4
         let best = map(&[1.0, 0.5, 0.3, 0.2], [2, 2]);
         let worst = map(&[0.0, 0.5, 0.8, 0.9], [2, 2]);
-        let attributions = Attributions::for_images(&batch, Tensor::cat(vec![best, worst], 0), vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, Tensor::cat(vec![best, worst], 0), vec![0, 0]).unwrap();
         let deleted = Deletion { steps: 4 }.measure(&attributions).unwrap();
         let curves = Deletion { steps: 4 }.curves(&attributions).unwrap();
         assert_eq!(curves[0].len(), 5);
@@ -299,7 +301,7 @@ mod tests {
             let expected = weight(i / side % side, centre[0]) * weight(i % side, centre[1]);
             assert!((f64::from(*found) - expected).abs() < 1e-7, "{i}: {found} {expected}");
         }
-        let attributions = Attributions::new(&batch, map(&pixels, [side; 2])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&pixels, [side; 2])).unwrap();
         let [rise, gaussian] = [StartBlur::Rise, StartBlur::Gaussian]
             .map(|start| Insertion { steps: 4, start }.measure(&attributions).unwrap()[0]);
         assert!(rise.is_some() && rise != gaussian, "{rise:?} {gaussian:?}");

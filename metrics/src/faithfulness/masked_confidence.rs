@@ -24,7 +24,7 @@ use explainer_zoo::image::Preprocessing;
 use explainer_zoo::masking::Masking;
 use serde::{Deserialize, Serialize};
 
-use crate::{Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// How a change of the confidence counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +73,9 @@ impl MaskedConfidenceMetric {
 impl Metric for MaskedConfidenceMetric {
     fn spec(&self) -> MetricSpec {
         let (title, better, source) = match self.change {
-            ConfidenceChange::Drop => ("average drop", Better::Lower, "Chattopadhay et al., 2018"),
-            ConfidenceChange::Increase => ("increase in confidence", Better::Higher, "Chattopadhay et al., 2018"),
-            ConfidenceChange::Gain => ("average gain", Better::Higher, "Zhang et al., 2024"),
+            ConfidenceChange::Drop => ("average drop", Direction::Lower, "Chattopadhay et al., 2018"),
+            ConfidenceChange::Increase => ("increase in confidence", Direction::Higher, "Chattopadhay et al., 2018"),
+            ConfidenceChange::Gain => ("average gain", Direction::Higher, "Zhang et al., 2024"),
         };
         MetricSpec {
             name: self.name.clone(),
@@ -86,11 +86,11 @@ impl Metric for MaskedConfidenceMetric {
             range: [0.0, 100.0],
             source,
             passes: 1,
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let masked = masked_scores(attributions, self.kept);
         let value = |(map, masked): (usize, &Option<f32>)| {
             let clean = attributions.clean(map).map(|clean| clean.score);
@@ -109,7 +109,7 @@ pub(super) fn mask(batch: &ImageBatch<'_>, indices: &[usize], maps: Vec<f32>) ->
 }
 
 /// p~_t of each map with its top `percent` of pixels kept; `None` where the classifier's scores are not finite.
-pub(super) fn masked_scores(attributions: &Attributions<'_>, percent: f64) -> Rc<Vec<Option<f32>>> {
+pub(super) fn masked_scores(attributions: &MetricInput<'_>, percent: f64) -> Rc<Vec<Option<f32>>> {
     attributions.cache().get_or_compute(&format!("masked {percent}"), || {
         let (batch, images) = (attributions.batch(), attributions.image_indices());
         let maps: Vec<&[f32]> = attributions.maps().collect();
@@ -181,11 +181,11 @@ impl MaskedConfidence {
         let classes: Vec<usize> = class.to_data().iter::<i64>().map(|class| class as usize).collect();
         let indices = (0..classes.len()).collect();
         let batch = ImageBatch::unchecked(backbone, preprocessing, images.clone(), logits, classes);
-        self.confidences(&Attributions::unchecked(&batch, maps, indices))
+        self.confidences(&MetricInput::unchecked(&batch, maps, indices))
     }
 
     /// Confidences of each map.
-    pub fn confidences(&self, attributions: &Attributions<'_>) -> Vec<Confidence> {
+    pub fn confidences(&self, attributions: &MetricInput<'_>) -> Vec<Confidence> {
         let scores = |percent: &f64| masked_scores(attributions, *percent);
         let masked: Vec<Rc<Vec<Option<f32>>>> = self.percents.iter().map(scores).collect();
         let row = |(map, finite): (usize, &bool)| Confidence {
@@ -245,7 +245,7 @@ mod tests {
         let backbone = brightness();
         let batch = batch(&backbone, image(&[0.8, 0.8, 0.4, 0.4], [2, 2])); // p = 0.6
         let maps = Tensor::cat(vec![map(&[1.0, 0.5, 0.25, 0.0], [2, 2]), map(&[f32::NAN; 4], [2, 2])], 0);
-        let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, maps, vec![0, 0]).unwrap();
         let measured = |change, kept| MaskedConfidenceMetric::new("x", change, kept).measure(&attributions).unwrap();
         // All: (0.8 + 0.4 + 0.1) / 4 = 0.325. Half: (0.8 + 0.4) / 4 = 0.3.
         for (kept, left) in [(100.0, 0.325), (50.0, 0.3), (25.0, 0.2)] {
@@ -283,7 +283,7 @@ mod tests {
         let images = Tensor::cat(vec![image(&[0.5; 4], [2, 2]), image(&[f32::NAN; 4], [2, 2])], 0);
         let batch = batch(&backbone, images);
         let maps = [map(&[1.0; 4], [2, 2]), map(&[1.0; 4], [2, 2]), map(&[f32::NAN; 4], [2, 2])];
-        let attributions = Attributions::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 1, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, Tensor::cat(maps.to_vec(), 0), vec![0, 1, 0]).unwrap();
         let metric = MaskedConfidence { percents: vec![50.0] };
         let rows = metric.confidences(&attributions);
         assert!(rows[0].masked[0].is_some() && rows[0].clean.is_some(), "{rows:?}");

@@ -14,7 +14,7 @@
 //!
 //! Cost: 9 forward passes.
 
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs, Prediction, curves};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Prediction, Requirement, curves};
 
 /// Percentages of black pixels after the first one, which is 0.
 const PERCENTS: [f64; 9] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0];
@@ -29,10 +29,10 @@ pub(crate) struct Neg;
 
 impl Metric for Pos {
     fn spec(&self) -> MetricSpec {
-        spec("pos", "positive perturbation, the most important pixels turn black first", Better::Lower)
+        spec("pos", "positive perturbation, the most important pixels turn black first", Direction::Lower)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let batch = attributions.batch();
         let black = attributions.top_pixels(&PERCENTS.map(|percent| attributions.pixel_count(percent)));
         Ok(areas(attributions, &attributions.predict(&black, &batch.black(), batch.images())))
@@ -41,10 +41,10 @@ impl Metric for Pos {
 
 impl Metric for Neg {
     fn spec(&self) -> MetricSpec {
-        spec("neg", "negative perturbation, the least important pixels turn black first", Better::Higher)
+        spec("neg", "negative perturbation, the least important pixels turn black first", Direction::Higher)
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let batch = attributions.batch();
         let kept = PERCENTS.map(|percent| attributions.pixels() - attributions.pixel_count(percent));
         let kept = attributions.top_pixels(&kept);
@@ -52,7 +52,7 @@ impl Metric for Neg {
     }
 }
 
-fn spec(name: &str, title: &str, better: Better) -> MetricSpec {
+fn spec(name: &str, title: &str, better: Direction) -> MetricSpec {
     MetricSpec {
         name: name.into(),
         title: title.into(),
@@ -62,11 +62,11 @@ fn spec(name: &str, title: &str, better: Better) -> MetricSpec {
         range: [0.0, 90.0],
         source: "Chefer et al., 2021",
         passes: PERCENTS.len(),
-        needs: Needs::Nothing,
+        needs: Requirement::Nothing,
     }
 }
 
-fn areas(attributions: &Attributions<'_>, predictions: &[Option<Prediction>]) -> Vec<Option<f64>> {
+fn areas(attributions: &MetricInput<'_>, predictions: &[Option<Prediction>]) -> Vec<Option<f64>> {
     let predicted = |found: Option<Prediction>| found.map(|found| f64::from(u8::from(found.top)));
     let area = |(map, steps): (usize, &[Option<Prediction>])| {
         let start = (0.0, predicted(attributions.clean(map)));
@@ -88,7 +88,7 @@ mod tests {
         // Ten pixels of 0.8: class 0 is predicted while their mean is at least 1/2 (a tie goes to it).
         let batch = batch(&backbone, image(&[0.8; 10], [2, 5]));
         let falling: Vec<f32> = (0..10).map(|i| 1.0 - i as f32 / 10.0).collect();
-        let attributions = Attributions::new(&batch, map(&falling, [2, 5])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&falling, [2, 5])).unwrap();
         // Black 0..3 of 10 leaves 0.8 .. 0.56; 4 leave 0.48. Ones at 0, 10, 20, 30, then zeros: 30 + 10 / 2.
         assert_eq!(Pos.measure(&attributions).unwrap(), [Some(35.0)]);
         assert_eq!(Neg.measure(&attributions).unwrap(), [Some(35.0)]);
@@ -101,7 +101,7 @@ mod tests {
         pixels[..6].fill(1.0);
         let batch = batch(&backbone, image(&pixels, [2, 5]));
         let falling: Vec<f32> = (0..10).map(|i| 1.0 - i as f32 / 10.0).collect();
-        let attributions = Attributions::new(&batch, map(&falling, [2, 5])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&falling, [2, 5])).unwrap();
         // White pixels turn black first: 0.6, 0.5 (a tie is class 0), 0.4: ones at 0 and 10.
         assert_eq!(Pos.measure(&attributions).unwrap(), [Some(15.0)]);
         // The black pixels come first and change nothing; then 0.5 at 50 percent, 0.4 at 60.

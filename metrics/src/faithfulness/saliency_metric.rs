@@ -18,7 +18,7 @@ use burn::tensor::Tensor;
 use explainer_zoo::bilinear::resize;
 
 use crate::salient_region::{name, salient_box};
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs, PixelBox, Prediction};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, PixelBox, Prediction, Requirement};
 
 /// The smallest share of the image that a crop counts as.
 const SMALLEST_AREA: f64 = 0.05;
@@ -38,16 +38,16 @@ impl Metric for Ssr {
             name: name("ssr", self.threshold),
             title: "saliency metric: area of the salient crop against its score".into(),
             family: Family::Faithfulness,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "nat",
             range: [SMALLEST_AREA.ln(), -f64::from(SMALLEST_SCORE).ln()],
             source: "Dabkowski and Gal, 2017",
             passes: 1,
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let batch = attributions.batch();
         let [height, width] = batch.size();
         let whole = PixelBox { top: 0, left: 0, bottom: height, right: width };
@@ -86,7 +86,7 @@ mod tests {
         let backbone = brightness();
         let batch = batch(&backbone, image(&scene(), [4, 5]));
         let maps = vec![map(&scene(), [4, 5]), map(&[0.3; 20], [4, 5])];
-        let attributions = Attributions::for_images(&batch, Tensor::cat(maps, 0), vec![0, 0]).unwrap();
+        let attributions = MetricInput::for_images(&batch, Tensor::cat(maps, 0), vec![0, 0]).unwrap();
         let found = Ssr { threshold: 1.0 }.measure(&attributions).unwrap();
         // The crop is 2 x 2 of 20 pixels, all 0.8; the constant map's crop is the whole image with score 0.32.
         let expected = [0.2_f64.ln() - 0.8_f64.ln(), -(0.32_f64.ln())];
@@ -102,7 +102,7 @@ mod tests {
     fn a_crop_without_any_score_is_the_worst_case_and_not_undefined() {
         let backbone = certain();
         let batch = batch(&backbone, image(&scene(), [4, 5]));
-        let attributions = Attributions::new(&batch, map(&scene(), [4, 5])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&scene(), [4, 5])).unwrap();
         assert_eq!(batch.predict(&[0], |_| batch.images().clone())[0].unwrap().score, 0.0, "the softmax underflows");
         let found = Ssr { threshold: 1.0 }.measure(&attributions).unwrap()[0].unwrap();
         assert!((found - (0.2_f64.ln() + 87.336_544)).abs() < 1e-4, "{found}");

@@ -12,7 +12,7 @@
 //! Cost: no forward pass.
 
 use crate::salient_region::{name, salient_box};
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// Localisation error.
 #[derive(Clone, Debug)]
@@ -27,16 +27,16 @@ impl Metric for LocalisationError {
             name: name("localisation-error", self.threshold),
             title: "localisation error of the salient crop".into(),
             family: Family::Localisation,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "percent",
             range: [0.0, 100.0],
             source: "Dabkowski and Gal, 2017",
             passes: 0,
-            needs: Needs::Objects,
+            needs: Requirement::Objects,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let [_, width] = attributions.batch().size();
         let value = |(index, map): (usize, &[f32])| {
             let boxes = &attributions.ground_truth(index)?.boxes;
@@ -69,7 +69,7 @@ mod tests {
         let truth = vec![object(4), object(5), GroundTruth::default()];
         let batch = batch(&backbone, images).with_ground_truth(truth).unwrap();
         let maps = Tensor::cat(vec![map(&scene, [4, 5]); 3], 0);
-        let attributions = Attributions::new(&batch, maps).unwrap();
+        let attributions = MetricInput::new(&batch, maps).unwrap();
         // 4 of 6 pixels, and 4 of 8, which is not above one half.
         let found = LocalisationError { threshold: 1.0 }.measure(&attributions).unwrap();
         assert_eq!(found, [Some(0.0), Some(100.0), None]);

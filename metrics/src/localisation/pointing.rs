@@ -13,7 +13,7 @@
 //!
 //! Cost: no forward pass.
 
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, Requirement};
 
 /// The pointing games.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +37,16 @@ impl Metric for Pointing {
             name: name.into(),
             title: title.into(),
             family: Family::Localisation,
-            better: Better::Higher,
+            better: Direction::Higher,
             unit: "percent",
             range: [0.0, 100.0],
             source,
             passes: 0,
-            needs: Needs::Objects,
+            needs: Requirement::Objects,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let size = attributions.batch().size();
         let value = |(index, map): (usize, &[f32])| {
             let truth = attributions.ground_truth(index)?;
@@ -96,12 +96,9 @@ mod tests {
         let batch = batch(&backbone, images).with_ground_truth(truth).unwrap();
         let one = map(&[0.1, 0.2, 0.4, 0.0, 0.3, 0.0], [2, 3]);
         let two = map(&[0.0; 6], [2, 3]);
-        let attributions = Attributions::for_images(
-            &batch,
-            Tensor::cat(vec![one.clone(), one.clone(), one, two], 0),
-            vec![0, 1, 2, 0],
-        )
-        .unwrap();
+        let attributions =
+            MetricInput::for_images(&batch, Tensor::cat(vec![one.clone(), one.clone(), one, two], 0), vec![0, 1, 2, 0])
+                .unwrap();
         let near = |metric: Pointing, expected: [Option<f64>; 4]| {
             for (found, expected) in metric.measure(&attributions).unwrap().into_iter().zip(expected) {
                 let same = found.zip(expected).is_none_or(|(a, b)| (a - b).abs() < 1e-4);

@@ -26,7 +26,7 @@
 use std::rc::Rc;
 
 use crate::agreement::{spearman, ssim};
-use crate::{Attributions, Better, Family, Metric, MetricError, MetricSpec, ModelState, Needs};
+use crate::{Direction, Family, Metric, MetricError, MetricInput, MetricSpec, ModelState, Requirement};
 
 /// Shares of the classifier's tensors that are random, stage by stage.
 pub const CASCADE: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
@@ -71,16 +71,16 @@ impl Metric for CascadingRandomisation {
             name,
             title: format!("{title} before and after {when}"),
             family: Family::Randomisation,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "none",
             range: [-1.0, 1.0],
             source: "Adebayo et al., 2018",
             passes: self.stages().len(),
-            needs: Needs::Randomised,
+            needs: Requirement::Randomised,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let (batch, stages) = (attributions.batch(), self.stages());
         let [_, width] = batch.size();
         let mut sums: Vec<Option<f64>> = vec![Some(0.0); attributions.len()];
@@ -108,13 +108,13 @@ impl Metric for CascadingRandomisation {
 type StageMaps = Vec<Option<Vec<f32>>>;
 
 /// The explainer's maps at a stage; `None` where the explainer does not have that stage.
-fn maps_at_stage(attributions: &Attributions<'_>, stage: usize) -> Result<Option<StageMaps>, MetricError> {
+fn maps_at_stage(attributions: &MetricInput<'_>, stage: usize) -> Result<Option<StageMaps>, MetricError> {
     let batch = attributions.batch();
     let all: Vec<usize> = (0..batch.len()).collect();
     let model = ModelState::Randomised(stage);
     let maps = attributions.explain(batch.classes(), model, |range| batch.select(&all[range]))?;
     let Some(maps) = maps else { return Ok(None) };
-    let after = Attributions::new(batch, maps)?;
+    let after = MetricInput::new(batch, maps)?;
     Ok(Some(after.maps().zip(after.finite()).map(|(map, finite)| finite.then(|| map.to_vec())).collect()))
 }
 
@@ -131,7 +131,7 @@ mod tests {
         (0..SIDE * SIDE).map(|i| i as f32 / (SIDE * SIDE - 1) as f32).collect()
     }
 
-    fn measured(attributions: &Attributions<'_>, similarity: Similarity, stage: Option<usize>) -> Option<f64> {
+    fn measured(attributions: &MetricInput<'_>, similarity: Similarity, stage: Option<usize>) -> Option<f64> {
         CascadingRandomisation { similarity, stage }.measure(attributions).unwrap()[0]
     }
 
@@ -149,7 +149,7 @@ mod tests {
         };
         let own = explainer(4, stages);
         let batch = batch(&backbone, image(&ramp(), [SIDE; 2]));
-        let attributions = Attributions::new(&batch, map(&ramp(), [SIDE; 2])).unwrap().with_explainer(&own);
+        let attributions = MetricInput::new(&batch, map(&ramp(), [SIDE; 2])).unwrap().with_explainer(&own);
         for (stage, expected) in [1.0, 1.0, -1.0, 0.0].into_iter().enumerate() {
             let found = measured(&attributions, Similarity::Spearman, Some(stage)).unwrap();
             assert!((found - expected).abs() < 1e-9, "{stage}: {found}");
@@ -167,7 +167,7 @@ mod tests {
         let backbone = brightness();
         let [without_stages, broken] = [0, 4].map(|stages| explainer(stages, |image, _, _| constant(image, f32::NAN)));
         let batch = batch(&backbone, image(&ramp(), [SIDE; 2]));
-        let attributions = || Attributions::new(&batch, map(&ramp(), [SIDE; 2])).unwrap();
+        let attributions = || MetricInput::new(&batch, map(&ramp(), [SIDE; 2])).unwrap();
         for attributions in
             [attributions(), attributions().with_explainer(&without_stages), attributions().with_explainer(&broken)]
         {

@@ -20,7 +20,7 @@ use explainer_zoo::random::stream;
 use rand::Rng;
 
 use crate::image_batch::select;
-use crate::{Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, ModelState, Needs};
+use crate::{Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, ModelState, Requirement};
 
 /// Default radius R: that of captum's `sensitivity_max`.
 pub(crate) const RADIUS: f64 = 0.02;
@@ -44,16 +44,16 @@ impl Metric for MaxSensitivity {
             },
             title: format!("max-sensitivity to changes of up to {} of a normalised value", self.radius),
             family: Family::Robustness,
-            better: Better::Lower,
+            better: Direction::Lower,
             unit: "fraction",
             range: [0.0, f64::INFINITY],
             source: "Yeh et al., 2019",
             passes: SAMPLES,
-            needs: Needs::Explainer,
+            needs: Requirement::Explainer,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let batch = attributions.batch();
         // All samples of image 0 first, then those of image 1, and so on: shared by all maps of the image.
         let images: Vec<usize> = (0..batch.len()).flat_map(|image| [image; SAMPLES]).collect();
@@ -64,7 +64,7 @@ impl Metric for MaxSensitivity {
             batch.select(&images[range]) + select(&noise, &samples)
         })?;
         let Some(perturbed) = perturbed else { return Ok(vec![None; attributions.len()]) };
-        let perturbed = Attributions::for_images(batch, perturbed, images)?;
+        let perturbed = MetricInput::for_images(batch, perturbed, images)?;
         let (maps, finite): (Vec<&[f32]>, &[bool]) = (perturbed.maps().collect(), perturbed.finite());
         let value = |(map, image): (&[f32], &usize)| {
             let range = image * SAMPLES..(image + 1) * SAMPLES;
@@ -111,7 +111,7 @@ mod tests {
             noise.chunks(12).map(|sample| norm(sample[..4].iter().map(|value| f64::from(*value)))).fold(0.0, f64::max)
                 / norm(pixels.iter().map(|value| f64::from(*value)));
         let maps = Tensor::cat(vec![map(&pixels, [2, 2]), map(&[0.0; 4], [2, 2])], 0);
-        let attributions = Attributions::for_images(&batch, maps, vec![0, 0]).unwrap().with_explainer(&own);
+        let attributions = MetricInput::for_images(&batch, maps, vec![0, 0]).unwrap().with_explainer(&own);
         let found = MaxSensitivity { radius: 0.1 }.measure(&attributions).unwrap();
         assert!((found[0].unwrap() - expected).abs() < 1e-5, "{found:?} {expected}");
         assert_eq!(found[1], None, "a map without mass");
@@ -124,7 +124,7 @@ mod tests {
         let measured = |value: f32| {
             let own = explainer(0, move |image, _, _| constant(image, value));
             let batch = batch(&backbone, image(&[0.5; 4], [2, 2]));
-            let attributions = Attributions::new(&batch, maps.clone()).unwrap().with_explainer(&own);
+            let attributions = MetricInput::new(&batch, maps.clone()).unwrap().with_explainer(&own);
             MaxSensitivity { radius: RADIUS }.measure(&attributions).unwrap()
         };
         assert_eq!(measured(0.5), [Some(0.0)]);

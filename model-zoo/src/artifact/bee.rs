@@ -18,7 +18,7 @@ use super::config::{BackboneMatch, BackboneRecord, SCHEMA_VERSION, check_preproc
 use super::front_matter::{FrontMatter, Published};
 use super::{ArtifactError, CARD, CONFIG, MODEL, RUN, files, sha256};
 use crate::backbone::BackboneSpec;
-use crate::explainer::bee::{Metric, Mixtures};
+use crate::explainer::bee::{Mixtures, RewardMetric};
 use crate::image::Preprocessing;
 
 /// `method` in the `config.json` of a BEE explainer.
@@ -57,7 +57,7 @@ pub struct BeeConfig {
     /// Steps of the curves of `INS` and `DEL`.
     pub curve_steps: usize,
     /// Metrics that there are mixtures for.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<RewardMetric>,
     /// Seed of what is drawn to explain.
     pub seed: u64,
     /// How photographs become the backbone's input, in training and in use.
@@ -90,9 +90,9 @@ pub fn is_bee(folder: &Path) -> bool {
 
 impl BeeConfig {
     /// The configuration of BEE on a backbone whose weights the user named `weights`, at `sites` in square images of
-    /// the backbone's own preprocessing: 4 steps, 100 draws, 224 steps of a curve, as in the papers. Set what is known
-    /// besides.
-    pub fn new(backbone: &BackboneSpec, weights: &str, sites: Vec<String>, metrics: Vec<Metric>) -> Self {
+    /// the backbone's own preprocessing: 4 steps, 100 draws, 224 steps of a curve, as in the papers. Set optional
+    /// fields afterwards.
+    pub fn new(backbone: &BackboneSpec, weights: &str, sites: Vec<String>, metrics: Vec<RewardMetric>) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             created_with: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into(),
@@ -113,8 +113,8 @@ impl BeeConfig {
         }
     }
 
-    /// Forward passes through the backbone for an explanation of so many draws, and as many backward passes; those that
-    /// score the maps are not counted.
+    /// Forward passes for an explanation with this number of draws (backward passes: the same number); scoring passes are
+    /// not counted.
     pub fn passes(&self, draws: usize) -> usize {
         draws.saturating_mul(self.steps).saturating_mul(self.sites.len())
     }

@@ -53,7 +53,7 @@ pub struct ArtifactConfig {
     /// what the mask left out (the masking model).
     pub masking: String,
     /// What one explanation costs.
-    pub passes: Passes,
+    pub passes: RecordedCost,
     /// Figures of the training by name: `AD(50)` in percent, `steps`, `images` and so on.
     pub figures: BTreeMap<String, f64>,
 }
@@ -86,7 +86,7 @@ pub struct AuxiliaryRecord {
 
 /// Passes through frozen classifiers for the explanation of one image, whatever the number of classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passes {
+pub struct RecordedCost {
     /// Forward passes of the backbone. With an auxiliary its only purpose is to choose the class.
     pub forward: u32,
     /// Backward passes of the backbone.
@@ -100,7 +100,7 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl fmt::Display for Passes {
+impl fmt::Display for RecordedCost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { forward, backward, auxiliary_forward } = self;
         write!(f, "{forward} forward and {backward} backward passes of the backbone")?;
@@ -145,7 +145,7 @@ impl ArtifactConfig {
             preprocessing: backbone.preprocessing.clone(),
             masking: "before-norm".into(),
             auxiliary: None,
-            passes: Passes { forward: 1, backward: 0, auxiliary_forward: 0 },
+            passes: RecordedCost { forward: 1, backward: 0, auxiliary_forward: 0 },
             figures: BTreeMap::new(),
         }
     }
@@ -224,10 +224,10 @@ impl ArtifactConfig {
                 let found = format!("mean {mean:?}, std {std:?}");
                 return wrong("auxiliary", found, "finite numbers, std above 0");
             }
-            Some(found) if !self.method.limits().auxiliary => {
+            Some(found) if !self.method.requirements().auxiliary => {
                 return wrong("auxiliary", found.backbone.name.clone(), &format!("none with method {}", self.method));
             }
-            None if self.method.limits().auxiliary => {
+            None if self.method.requirements().auxiliary => {
                 return wrong("auxiliary", "not there".into(), &format!("a classifier with method {}", self.method));
             }
             _ => {}

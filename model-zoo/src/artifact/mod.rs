@@ -36,7 +36,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, TensorView};
 
-pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, Passes, SCHEMA_VERSION};
+pub use config::{ArtifactConfig, AuxiliaryRecord, BackboneMatch, BackboneRecord, RecordedCost, SCHEMA_VERSION};
 pub use error::{ArtifactError, Difference};
 pub(crate) use front_matter::Published;
 pub use locate::locate;

@@ -70,7 +70,7 @@ impl ExplainBatch {
 
 /// Heat maps of k classes of each of B images.
 #[derive(Clone, Debug)]
-pub struct Explained {
+pub struct Explanations {
     /// Normalised images `[B,3,H,W]`.
     pub images: Tensor<4>,
     /// Logits of the classifier, `[B,K]`.
@@ -89,7 +89,7 @@ pub struct Explained {
 
 /// The heat map of one class of an image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClassMap {
+pub struct Explanation {
     /// The class.
     pub class: usize,
     /// Its softmax probability in 0..=1.
@@ -100,7 +100,7 @@ pub struct ClassMap {
     pub details: Vec<String>,
 }
 
-impl Explained {
+impl Explanations {
     /// Explains `targets` of a batch whose logits `[B,K]` are known; `maps` returns the maps `[B,k,h,w]` of the classes of
     /// each image, and their cost.
     ///
@@ -122,7 +122,7 @@ impl Explained {
     ///
     /// # Errors
     /// [`HeatMapError`] for maps without a single cell.
-    pub fn per_image(&self) -> Result<Vec<Vec<ClassMap>>, HeatMapError> {
+    pub fn per_image(&self) -> Result<Vec<Vec<Explanation>>, HeatMapError> {
         let [_, _, height, width] = self.maps.dims();
         let values: Vec<f32> = self.maps.to_data().iter::<f32>().collect();
         let mut maps = values.chunks((height * width).max(1));
@@ -131,7 +131,7 @@ impl Explained {
             let maps = maps.by_ref().take(classes.len());
             let class_map = |((&class, &probability), values): ((&usize, &f32), &[f32])| {
                 let map = HeatMap::new(height, width, values.to_vec())?;
-                Ok(ClassMap { class, probability, map, details: details.next().unwrap_or_default() })
+                Ok(Explanation { class, probability, map, details: details.next().unwrap_or_default() })
             };
             classes.iter().zip(probabilities).zip(maps).map(class_map).collect::<Result<Vec<_>, HeatMapError>>()
         };
@@ -149,7 +149,7 @@ mod tests {
     fn maps_come_to_the_host_with_their_class() {
         let device = Device::default();
         let values: Vec<f32> = (0..8).map(|value| value as f32).collect();
-        let explained = Explained {
+        let explained = Explanations {
             images: Tensor::zeros([2, 3, 4, 4], &device),
             logits: Tensor::zeros([2, 9], &device),
             classes: vec![vec![3, 1], vec![0, 8]],
@@ -160,7 +160,7 @@ mod tests {
         };
         let images = explained.per_image().unwrap();
         let map = HeatMap::new(1, 2, vec![4.0, 5.0]).unwrap();
-        assert_eq!(images[1][0], ClassMap { class: 0, probability: 0.75, map, details: vec!["c".into()] });
+        assert_eq!(images[1][0], Explanation { class: 0, probability: 0.75, map, details: vec!["c".into()] });
         assert_eq!((images[0][1].class, images[0][1].map.values()), (1, &[2.0, 3.0][..]));
     }
 }

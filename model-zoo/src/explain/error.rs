@@ -1,6 +1,6 @@
 //! Why images cannot be explained.
 
-use crate::adapter::NotSquare;
+use crate::adapter::AdapterError;
 use crate::artifact::ArtifactError;
 use crate::auxiliary::AuxiliaryError;
 use crate::backbone::BackboneError;
@@ -9,7 +9,7 @@ use crate::explainer::Method;
 use crate::explainer::bee::BeeError;
 use crate::feature_extractor::FeatureError;
 use crate::image::ImageError;
-use crate::path_integral::SiteError;
+use crate::path_integral::PathLayerError;
 
 use super::heat_map::HeatMapError;
 
@@ -50,7 +50,7 @@ pub enum ExplainError {
     Backbone(#[from] BackboneError),
     /// A tap cannot become a map at the artifact's image size.
     #[error(transparent)]
-    Adapter(#[from] NotSquare),
+    Adapter(#[from] AdapterError),
     /// The device is not available.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -59,7 +59,7 @@ pub enum ExplainError {
     Bee(#[from] BeeError),
     /// A path of BEE's cannot start where the artifact says.
     #[error(transparent)]
-    Site(#[from] SiteError),
+    Site(#[from] PathLayerError),
     /// The photograph cannot be cropped.
     #[error(transparent)]
     Image(#[from] ImageError),

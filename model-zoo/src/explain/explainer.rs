@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use super::batch::{Cost, ExplainBatch, Explained};
+use super::batch::{Cost, ExplainBatch, Explanations};
 use super::error::ExplainError;
 use super::targets::{Targets, check};
 use super::{Explain, computed};
@@ -193,14 +193,14 @@ impl Explain for Explainer {
         Ok((explained.maps, explained.cost))
     }
 
-    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explained, ExplainError> {
+    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explanations, ExplainError> {
         // Known without a pass where the target is one class.
         if let Targets::Class(class) = targets {
             check(&[vec![class]], 1, self.artifact.config.head.classes())?;
         }
         let start = Instant::now();
         let (features, cost) = self.features(batch);
-        let explained = Explained::of(batch, features.logits.clone(), targets, |classes| {
+        let explained = Explanations::of(batch, features.logits.clone(), targets, |classes| {
             let maps = computed(self.draw(&features, classes));
             Ok((maps, Cost { seconds: start.elapsed().as_secs_f64(), ..cost }))
         })?;

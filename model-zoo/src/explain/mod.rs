@@ -23,7 +23,7 @@ use image::RgbImage;
 use crate::backbone::{Backbone, check_failures};
 use crate::image::{Pixels, Preprocessing};
 
-pub use batch::{ClassMap, Cost, ExplainBatch, Explained};
+pub use batch::{Cost, ExplainBatch, Explanation, Explanations};
 pub use error::ExplainError;
 pub use explainer::{Explainer, ExplainerBuilder, load};
 pub use heat_map::{HeatMap, HeatMapError};
@@ -61,10 +61,10 @@ pub trait Explain: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Explain::maps`].
-    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explained, ExplainError> {
+    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explanations, ExplainError> {
         let logits = self.backbone().forward(batch.images.clone(), &[]).logits;
         check_failures([self.backbone()])?;
-        Explained::of(batch, logits, targets, |classes| self.maps(batch, classes))
+        Explanations::of(batch, logits, targets, |classes| self.maps(batch, classes))
     }
 
     /// The same explainer of another classifier with the same architecture, such as one with randomised weights (the
@@ -85,7 +85,7 @@ pub trait Explain: Debug + Send + Sync {
         None
     }
 
-    /// Names of the values in [`ClassMap::details`], such as BEE's score and baseline; empty for most.
+    /// Names of the values in [`Explanation::details`], such as BEE's score and baseline; empty for most.
     fn details(&self) -> Vec<String> {
         Vec::new()
     }
@@ -99,7 +99,7 @@ pub trait Explain: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Explain::maps`]; [`ExplainError::Image`] for an image that the preprocessing cannot crop.
-    fn explain(&self, image: &RgbImage) -> Result<ClassMap, ExplainError> {
+    fn explain(&self, image: &RgbImage) -> Result<Explanation, ExplainError> {
         self.explain_targets(image, Targets::Top(1))?.pop().ok_or(ExplainError::NoMap)
     }
 
@@ -107,7 +107,7 @@ pub trait Explain: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Explain::explain`].
-    fn explain_targets(&self, image: &RgbImage, targets: Targets<'_>) -> Result<Vec<ClassMap>, ExplainError> {
+    fn explain_targets(&self, image: &RgbImage, targets: Targets<'_>) -> Result<Vec<Explanation>, ExplainError> {
         let pixels = self.preprocessing().centre(image)?;
         let pixels = Pixels::to_tensor(&[pixels], &self.device())?;
         let explained = self.explain_batch(&ExplainBatch::from_pixels(pixels, self.preprocessing()), targets)?;

@@ -14,11 +14,11 @@ pub trait MethodSection {
     /// The name in the paper.
     const TITLE: &'static str;
 
-    /// What the method needs, and what it does without.
-    const LIMITS: Limits = Limits::NONE;
+    /// See [`MethodRequirements`].
+    const REQUIREMENTS: MethodRequirements = MethodRequirements::NONE;
 
-    /// What is wrong with the section in a run with these `keys`, as far as it is known without the weights: one message for
-    /// each problem, with its key. Names that are no backbone's or no tap's are refused where they are loaded.
+    /// Configuration errors of the section, in a run with these `keys`, that can be found without the weights: one message
+    /// per error, with its key. Unknown backbones and taps are reported at load time.
     fn problems(&self, _keys: &RunKeys<'_>) -> Vec<String> {
         Vec::new()
     }
@@ -62,9 +62,9 @@ pub trait LearnedExplainer: MethodSection + Debug {
 /// The head of a learned explainer.
 pub type HeadOf<E> = <<E as LearnedExplainer>::Config as HeadConfig>::Head;
 
-/// What a method needs, and what it does without.
+/// What the method requires and which run features it supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MethodRequirements {
     /// Whether one process trains it, never several.
     pub one_process: bool,
     /// Whether it reads the feature maps of an auxiliary classifier and not the explained one's.
@@ -81,7 +81,7 @@ pub struct Limits {
     pub ignored: &'static [(&'static str, &'static str)],
 }
 
-impl Limits {
+impl MethodRequirements {
     /// Those of a head with batch normalisation that reads the backbone's taps.
     pub const NONE: Self = Self {
         one_process: false,

@@ -11,7 +11,7 @@ mod registry;
 pub mod tame;
 
 pub use crate::head::{ClassSelection, ExplainerHead, ExplainerInput, HeadConfig, ShapeError, SizeError};
-pub use learned::{HeadOf, LearnedExplainer, Limits, MethodSection, RunKeys};
+pub use learned::{HeadOf, LearnedExplainer, MethodRequirements, MethodSection, RunKeys};
 pub use masking::{MaskingModel, MaskingModelConfig};
-pub use registry::{AnyExplainer, AnyHead, AnyHeadConfig, ExplainerConfig, Method, OtherFamily};
+pub use registry::{AnyExplainer, AnyHead, AnyHeadConfig, ExplainerConfig, HeadTypeMismatch, Method};
 pub use tame::{TameConfig, TameHead, Upsampling, WrongScale};

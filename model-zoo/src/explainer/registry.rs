@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::bee::BeeSection;
-use super::learned::{HeadOf, LearnedExplainer, Limits, MethodSection, RunKeys};
+use super::learned::{HeadOf, LearnedExplainer, MethodRequirements, MethodSection, RunKeys};
 use super::masking::{MaskingModel, MaskingModelConfig, MaskingModelSection};
 use super::tame::{LcamFm, LcamImg, PtameSection, Tame, TameConfig, TameHead, Ttame};
 use crate::backbone::{BackboneSpec, TapSpec};
@@ -147,11 +147,11 @@ macro_rules! heads {
             }
 
             impl<'a> TryFrom<&'a AnyHead> for &'a $head {
-                type Error = OtherFamily;
+                type Error = HeadTypeMismatch;
 
                 #[allow(unreachable_patterns, reason = "there may be one family only")]
-                fn try_from(head: &'a AnyHead) -> Result<Self, OtherFamily> {
-                    match head { AnyHead::$family(head) => Ok(head), _ => Err(OtherFamily) }
+                fn try_from(head: &'a AnyHead) -> Result<Self, HeadTypeMismatch> {
+                    match head { AnyHead::$family(head) => Ok(head), _ => Err(HeadTypeMismatch) }
                 }
             }
 
@@ -162,11 +162,11 @@ macro_rules! heads {
             }
 
             impl<'a> TryFrom<&'a AnyHeadConfig> for &'a $config {
-                type Error = OtherFamily;
+                type Error = HeadTypeMismatch;
 
                 #[allow(unreachable_patterns, reason = "there may be one family only")]
-                fn try_from(config: &'a AnyHeadConfig) -> Result<Self, OtherFamily> {
-                    match config { AnyHeadConfig::$family(config) => Ok(config), _ => Err(OtherFamily) }
+                fn try_from(config: &'a AnyHeadConfig) -> Result<Self, HeadTypeMismatch> {
+                    match config { AnyHeadConfig::$family(config) => Ok(config), _ => Err(HeadTypeMismatch) }
                 }
             }
         )+
@@ -226,9 +226,9 @@ macro_rules! methods {
                 match self { $(Self::$method => $section::TITLE,)+ }
             }
 
-            /// What the method needs, and what it does without.
-            pub fn limits(self) -> Limits {
-                match self { $(Self::$method => $section::LIMITS,)+ }
+            /// See [`MethodRequirements`].
+            pub fn requirements(self) -> MethodRequirements {
+                match self { $(Self::$method => $section::REQUIREMENTS,)+ }
             }
 
             /// Whether a head of this shape is one of the method's.
@@ -294,7 +294,7 @@ impl fmt::Display for Method {
 /// A head or a shape of another family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the head is of another family")]
-pub struct OtherFamily;
+pub struct HeadTypeMismatch;
 
 /// A [`LearnedExplainer`] of any family.
 pub trait AnyExplainer {

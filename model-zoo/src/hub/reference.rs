@@ -50,7 +50,7 @@ pub struct Reference {
 impl Reference {
     /// Whether `text` is a reference and not a folder: it begins with `hf://`.
     #[must_use]
-    pub fn is_meant(text: &str) -> bool {
+    pub fn is_hub_reference(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
 

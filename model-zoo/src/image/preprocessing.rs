@@ -61,7 +61,7 @@ pub struct Preprocessing {
 
 /// The map from points of an image to its crop: x becomes `x * scale[0] - offset[0]`, y `y * scale[1] - offset[1]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Placement {
+pub struct CropTransform {
     /// Columns and rows of the resized image for each of the original.
     pub scale: [f64; 2],
     /// Columns and rows of the resized image before the crop.
@@ -125,7 +125,7 @@ impl Preprocessing {
     /// Whether the values are valid: `1 <= crop <= resize <= 65536`, finite numbers, standard
     /// deviations above 0.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         let finite = self.mean.iter().chain(&self.std).all(|value| value.is_finite());
         (1..=self.resize).contains(&self.crop) && self.resize <= MAX_SIDE && finite && self.std.iter().all(|v| *v > 0.0)
     }
@@ -138,12 +138,12 @@ impl Preprocessing {
 
     /// The map from points of an upright image of `width` x `height` pixels, at least one each, to its centre crop.
     #[must_use]
-    pub fn placement(&self, width: u32, height: u32) -> Placement {
+    pub fn placement(&self, width: u32, height: u32) -> CropTransform {
         let (width, height) = (width.max(1), height.max(1));
         let (full_width, full_height) = self.resized(width, height);
         let scale = [full_width as f64 / f64::from(width), full_height as f64 / f64::from(height)];
         let offset = [full_width, full_height].map(|side| ((side as f64 - self.crop as f64) / 2.0).round_ties_even());
-        Placement { scale, offset }
+        CropTransform { scale, offset }
     }
 
     /// Width and height of the whole image after resizing.
@@ -209,7 +209,7 @@ mod tests {
             Preprocessing { resize: 4, crop: 2, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] };
         // 16 x 8 becomes 8 x 4; the crop is rows 1..3, columns 3..5: a pixel of the crop is 2 x 2 of the photograph.
         let placement = preprocessing.placement(16, 8);
-        assert_eq!(placement, Placement { scale: [0.5, 0.5], offset: [3.0, 1.0] });
+        assert_eq!(placement, CropTransform { scale: [0.5, 0.5], offset: [3.0, 1.0] });
         let photo = RgbImage::from_fn(16, 8, |x, y| Rgb(if x == 8 && y == 4 { [255; 3] } else { [0; 3] }));
         let crop = preprocessing.centre(&photo).unwrap();
         let brightest = (0..4).max_by(|a, b| crop.values[*a].total_cmp(&crop.values[*b])).unwrap();

@@ -95,8 +95,14 @@ fn every_increment_is_counted_at_the_end_of_its_step() {
     let end = Representation { map: images.clone(), tap: None };
     let (h, b) = (values(images.clone()), values(baselines.clone()));
     for rectify in [false, true] {
-        let maps =
-            integral(steps, rectify, 8).maps(&backbone, &Site::Image, &images, &classes(&[0, 0]), &end, &baselines);
+        let maps = integral(steps, rectify, 8).maps(
+            &backbone,
+            &PathLayer::Image,
+            &images,
+            &classes(&[0, 0]),
+            &end,
+            &baselines,
+        );
         assert_eq!(maps.dims(), [6, 1, 2, 2]);
         for (i, found) in values(maps).into_iter().enumerate() {
             let (path, cell) = (i / 4, i % 4);
@@ -121,7 +127,14 @@ fn the_class_is_the_images_own_and_the_split_into_calls_changes_nothing() {
     let (images, baselines) = (noise("h", [2, 3, 2, 2]), noise("b", [4, 3, 2, 2]));
     let end = Representation { map: images.clone(), tap: None };
     let maps = |points| {
-        values(integral(5, false, points).maps(&backbone, &Site::Image, &images, &classes(&[1, 0]), &end, &baselines))
+        values(integral(5, false, points).maps(
+            &backbone,
+            &PathLayer::Image,
+            &images,
+            &classes(&[1, 0]),
+            &end,
+            &baselines,
+        ))
     };
     let whole = maps(1000);
     // Class 1 is linear: minus the way from the baseline to the image.
@@ -140,13 +153,15 @@ fn the_integral_is_complete() {
     let backbone = load("shapes_resnet", "embedded", None, &Compute::default(), &mut |_, _| {}).unwrap();
     let side = backbone.spec().preprocessing.crop;
     let images = noise("images", [2, 3, side, side]);
-    let sites = ["image", "layer2"].map(|site| Site::named(&backbone, site, side).unwrap());
-    let (logits, ends) = observe(&backbone, &images, &sites);
+    let sites = ["image", "layer2"].map(|site| PathLayer::named(&backbone, site, side).unwrap());
+    let (logits, ends) = representations(&backbone, &images, &sites);
     for (site, end) in sites.iter().zip(&ends) {
         let baselines = end.map.zeros_like();
         let at_baseline = match site {
-            Site::Image => backbone.forward(baselines.clone(), &[]).logits,
-            Site::Tap { id, .. } => backbone.vjp_at(images.clone(), *id, Tap::Map(baselines.clone()), &silent).logits,
+            PathLayer::Image => backbone.forward(baselines.clone(), &[]).logits,
+            PathLayer::Tap { id, .. } => {
+                backbone.vjp_at(images.clone(), *id, Tap::Map(baselines.clone()), &silent).logits
+            }
         };
         let (class, expected) = most_moved(logits.clone() - at_baseline);
         let maps = integral(100, false, 32).maps(&backbone, site, &images, &class, end, &baselines);
@@ -175,8 +190,8 @@ fn tokens_before_the_patches_stay_the_images_own() {
     let backbone = load("vit_small_patch14_dinov2", "random:3", None, &compute, &mut |_, _| {}).unwrap();
     let side = backbone.spec().preprocessing.crop;
     let images = noise("images", [1, 3, side, side]);
-    let site = Site::named(&backbone, "blocks.10", side).unwrap();
-    let (logits, ends) = observe(&backbone, &images, std::slice::from_ref(&site));
+    let site = PathLayer::named(&backbone, "blocks.10", side).unwrap();
+    let (logits, ends) = representations(&backbone, &images, std::slice::from_ref(&site));
     let class = logits.clone().argmax(1).reshape([1]);
     // The baseline is the image's own representation: no way, no attribution, with any number of paths.
     let end = &ends[0];
@@ -186,7 +201,7 @@ fn tokens_before_the_patches_stay_the_images_own() {
     assert!(values(maps).iter().all(|v| *v == 0.0));
     // From other patches to the image's own, with its class token all the way.
     let other = noise("patches", end.map.dims()) * 2.0;
-    let Site::Tap { id, adapter, .. } = &site else { panic!("a tap") };
+    let PathLayer::Tap { id, adapter, .. } = &site else { panic!("a tap") };
     let start = adapter.restore(other.clone(), end.tap.as_ref().unwrap());
     let at_start = backbone.vjp_at(images.clone(), *id, start, &silent).logits;
     let (class, expected) = most_moved(logits - at_start);
@@ -239,10 +254,10 @@ fn integrated_gradients_of_a_linear_class_is_the_way_itself() {
 #[test]
 fn a_site_that_is_not_there_is_named() {
     let backbone = Square::new();
-    let error = Site::named(&backbone, "layer9", 224).unwrap_err().to_string();
+    let error = PathLayer::named(&backbone, "layer9", 224).unwrap_err().to_string();
     assert!(error.contains("layer9") && error.contains("image"), "{error}");
     let tap = TapSpec::tokens("t", 2, 14, 1);
     let backbone = Square(BackboneSpec { taps: vec![tap], ..Square::new().0 });
-    assert!(matches!(Site::named(&backbone, "t", 225), Err(SiteError::NotSquare(_))));
-    assert_eq!(Site::named(&backbone, "image", 225).unwrap(), Site::Image);
+    assert!(matches!(PathLayer::named(&backbone, "t", 225), Err(PathLayerError::NotSquare(_))));
+    assert_eq!(PathLayer::named(&backbone, "image", 225).unwrap(), PathLayer::Image);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use super::metrics::{Report, StepOutput};
+use super::metrics::{MetricNames, StepOutput};
 use super::task::{PhaseSpec, StepBatch, StepContext, TrainingTask};
 use crate::feature_extractor::Features;
 
@@ -29,7 +29,7 @@ impl<A, H: Debug> TrainingTask<A> for Erased<H>
 where
     for<'a> &'a H: TryFrom<&'a A>,
 {
-    fn report(&self) -> Report {
+    fn report(&self) -> MetricNames {
         self.0.report()
     }
 

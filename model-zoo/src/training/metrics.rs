@@ -3,13 +3,13 @@
 use burn::tensor::{Tensor, TensorReadError};
 
 /// The names of a step's metrics, the loss first, and whether a higher value is better.
-pub type Report = &'static [(&'static str, bool)];
+pub type MetricNames = &'static [(&'static str, bool)];
 
 /// The metrics of a training step on one rank's share of a batch. The values stay on the device until they are read.
 #[derive(Clone, Debug)]
 pub struct StepOutput {
     /// Their names.
-    pub report: Report,
+    pub report: MetricNames,
     /// One value for each name, `[n]`.
     pub values: Tensor<1>,
     /// Images in the share.
@@ -31,7 +31,7 @@ impl StepOutput {
 #[derive(Clone, Debug)]
 pub struct StepMetrics {
     /// Their names.
-    pub report: Report,
+    pub report: MetricNames,
     /// One value for each name.
     pub values: Vec<f64>,
     /// The images that the values are means of.

@@ -104,10 +104,10 @@ impl Objective {
     }
 
     /// The named terms of one step, to be logged. `ce` `[1]` is the batch's mean cross-entropy.
-    pub fn terms(&self, ce: Tensor<1>, regulariser: &Regulariser) -> Terms {
+    pub fn terms(&self, ce: Tensor<1>, regulariser: &Regulariser) -> LossTerms {
         let ce = ce.inner();
         let total = ce.clone().mul_scalar(self.ce) + regulariser.loss.clone().inner();
-        Terms { total, ce, area: regulariser.area.clone(), smooth: regulariser.smooth.clone() }
+        LossTerms { total, ce, area: regulariser.area.clone(), smooth: regulariser.smooth.clone() }
     }
 }
 
@@ -122,9 +122,9 @@ pub struct Regulariser {
     pub smooth: Tensor<1>,
 }
 
-/// A step's loss and its terms on the device, each `[1]` and without a graph. [`Terms::read`] reads them.
+/// A step's loss and its terms on the device, each `[1]` and without a graph. [`LossTerms::read`] reads them.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct LossTerms {
     /// Weighted sum of the terms.
     pub total: Tensor<1>,
     /// Mean cross-entropy, unweighted.
@@ -135,9 +135,9 @@ pub struct Terms {
     pub smooth: Tensor<1>,
 }
 
-/// The numbers of [`Terms`].
+/// The numbers of [`LossTerms`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct LossValues {
     /// Weighted sum of the terms.
     pub total: f32,
     /// Mean cross-entropy, unweighted.
@@ -148,14 +148,14 @@ pub struct Reading {
     pub smooth: f32,
 }
 
-impl Terms {
+impl LossTerms {
     /// Brings the four numbers to the host in one transfer, waiting for the device.
     ///
     /// # Errors
     /// When the device failed to compute them.
-    pub fn read(self) -> Result<Reading, TensorReadError> {
+    pub fn read(self) -> Result<LossValues, TensorReadError> {
         let terms = Tensor::cat(vec![self.total, self.ce, self.area, self.smooth], 0).try_into_vec_as::<f32>()?;
-        Ok(Reading { total: terms[0], ce: terms[1], area: terms[2], smooth: terms[3] })
+        Ok(LossValues { total: terms[0], ce: terms[1], area: terms[2], smooth: terms[3] })
     }
 }
 

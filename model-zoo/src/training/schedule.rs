@@ -16,7 +16,7 @@ tagged! {
         "one_cycle" => OneCycle(OneCycle),
         /// Linear warm-up from 0, if any, then half a cosine down to `final_lr * lr`.
         "cosine" => Cosine(Cosine),
-        /// Multiplied by `factor` every so many steps (the masking model's).
+        /// Multiplied by `factor` every `every` steps (the masking model's).
         "step_decay" => StepDecay(StepDecay),
         /// The same learning rate at every step.
         "constant" => Constant(Constant),

@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::task::AllGather;
 
 /// A rank's share of a batch.
-pub struct Share {
+pub struct LocalBatch {
     /// The predicted classes of the whole batch `[B]`, in the batch's order.
     pub classes: Tensor<1, Int>,
     /// The number of the share's first image in the batch.
@@ -14,7 +14,7 @@ pub struct Share {
     pub weight: f64,
 }
 
-impl Share {
+impl LocalBatch {
     /// The share with the predicted classes `class` `[b]` of `images` images. Without images, `class` is that of the image that
     /// takes their place, and it has no weight.
     pub fn new(class: &Tensor<1, Int>, images: usize, ranks: Option<&dyn AllGather>) -> Self {
@@ -64,7 +64,7 @@ mod tests {
     fn shares_know_their_place_and_the_whole_batch() {
         let share = |(rank, images): (usize, usize)| {
             let class = Tensor::<1, Int>::full([images.max(1)], rank as i64, &Device::flex());
-            let share = Share::new(&class, images, Some(&OneOfThree { rank }));
+            let share = LocalBatch::new(&class, images, Some(&OneOfThree { rank }));
             (share.classes.into_data().iter::<i64>().collect::<Vec<_>>(), share.first, share.weight)
         };
         let shares = [(0, 2), (1, 0), (2, 1)].map(share);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::optim::GradientsParams;
 
-use super::metrics::{Report, StepOutput};
+use super::metrics::{MetricNames, StepOutput};
 use super::objective::Objective;
 use super::optimizer::Optimizer;
 use super::schedule::Schedule;
@@ -17,7 +17,7 @@ use crate::sync_batch_norm::SyncBatchNorm;
 /// A training step of a head `H`.
 pub trait TrainingTask<H>: Debug + Send + Sync {
     /// The names of the step's metrics.
-    fn report(&self) -> Report;
+    fn report(&self) -> MetricNames;
 
     /// Whether what the task trains draws the maps, so that a validation can measure it.
     fn validates(&self) -> bool {

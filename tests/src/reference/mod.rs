@@ -5,7 +5,7 @@ mod keys;
 use std::fmt::Write;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
-use explainer_metrics::{Better, MetricSpec, Needs};
+use explainer_metrics::{Direction, MetricSpec, Requirement};
 use explainer_train::cli::Cli;
 use explainer_train::config::{CompareConfig, Config};
 use explainer_zoo::backbone::architecture;
@@ -118,15 +118,15 @@ fn metric_row(form: &str) -> String {
     let metric = explainer_metrics::metric(stem(form)).unwrap_or_else(|error| panic!("{error}"));
     let MetricSpec { name, title, better, unit, range, source, passes, needs, .. } = metric.spec();
     let better = match better {
-        Better::Higher => "higher",
-        Better::Lower => "lower",
+        Direction::Higher => "higher",
+        Direction::Lower => "lower",
     };
     let needs = match needs {
-        Needs::Nothing => "",
-        Needs::Objects => "objects",
-        Needs::Fixations => "fixations",
-        Needs::Explainer => "the explainer",
-        Needs::Randomised => "the explainer, a randomised classifier",
+        Requirement::Nothing => "",
+        Requirement::Objects => "objects",
+        Requirement::Fixations => "fixations",
+        Requirement::Explainer => "the explainer",
+        Requirement::Randomised => "the explainer, a randomised classifier",
     };
     let end = |value: f64| match value {
         f64::INFINITY => "∞".to_owned(),

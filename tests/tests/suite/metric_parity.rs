@@ -1,7 +1,7 @@
 //! Metrics of given maps on a real backbone, compared with PyTorch's values.
 
 use burn::tensor::{Tensor, TensorData};
-use explainer_metrics::{Attributions, ImageBatch, MaskedConfidence, metric};
+use explainer_metrics::{ImageBatch, MaskedConfidence, MetricInput, metric};
 use explainer_tests::{Oracle, compute, facts, indices, int_tensor, oracle, photographs, predicted, real_backbone};
 use explainer_zoo::backbone::{Backbone, Frozen};
 use serde_json::Value;
@@ -75,7 +75,7 @@ fn deletion_and_insertion_are_pytorchs() {
     let classes = indices(&facts["classes"])[..shape[0]].to_vec();
     let preprocessing = &backbone.spec().preprocessing;
     let batch = ImageBatch::new(&backbone, preprocessing, images, logits, classes).expect("all of one size");
-    let attributions = Attributions::new(&batch, maps).expect("one map for each image");
+    let attributions = MetricInput::new(&batch, maps).expect("one map for each image");
     // 224 * 8 pixels a step are 28 steps of an image of 224 x 224.
     let mut wrong = Vec::new();
     for (column, name) in ["deletion@28", "insertion@28"].into_iter().enumerate() {

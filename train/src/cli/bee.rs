@@ -127,15 +127,15 @@ pub(super) fn mixtures(folder: &Path, image: Option<&Path>, global: &Global) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use explainer_zoo::explainer::bee::{Metric, MixtureConfig, Mixtures};
+    use explainer_zoo::explainer::bee::{MixtureConfig, Mixtures, RewardMetric};
 
     #[test]
     fn every_arm_is_shown_with_its_uncertainty() {
-        let mut mixtures = Mixtures::prior(&[Metric::Ins], &MixtureConfig::new(4), 0);
-        let text = standings(mixtures.of(Metric::Ins).unwrap(), None, 0).unwrap();
+        let mut mixtures = Mixtures::prior(&[RewardMetric::Ins], &MixtureConfig::new(4), 0);
+        let text = standings(mixtures.of(RewardMetric::Ins).unwrap(), None, 0).unwrap();
         assert!(text.starts_with("INS: 0 lessons, scores -, -, -"), "{text}");
-        mixtures = Mixtures::prior(&[Metric::Ins], &MixtureConfig::new(4), 1);
-        let text = standings(mixtures.of(Metric::Ins).unwrap(), Some(&[1.0, 0.0, 0.0, 2.0]), 0).unwrap();
+        mixtures = Mixtures::prior(&[RewardMetric::Ins], &MixtureConfig::new(4), 1);
+        let text = standings(mixtures.of(RewardMetric::Ins).unwrap(), Some(&[1.0, 0.0, 0.0, 2.0]), 0).unwrap();
         for family in ["normal", "uniform", "blur", "constant", "train-data"] {
             assert!(text.lines().any(|line| line.starts_with(family) && line.contains("+-")), "{text}");
         }

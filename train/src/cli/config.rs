@@ -13,7 +13,7 @@ pub(super) enum ConfigCommand {
     /// List the built-in settings: name, method, backbone, description
     ///
     /// They are the project's files in configs/, compiled into the program. Every command that takes a YAML file takes the
-    /// name of one of them as well, with or without `.yaml`, in any folder. A file of that name goes before them.
+    /// name of one of them as well, with or without `.yaml`, in any folder. A file of that name takes precedence.
     #[command(after_help = "\
 Examples:
   explainer-train config list
@@ -64,7 +64,7 @@ pub(super) fn run(command: &ConfigCommand, global: &Global) -> anyhow::Result<()
         },
         ConfigCommand::Check { file, overrides } => {
             // Errors of the file are reported when it is loaded.
-            if presets::read(file).is_ok_and(|text| CompareConfig::is_meant(&text)) {
+            if presets::read(file).is_ok_and(|text| CompareConfig::is_comparison(&text)) {
                 let (config, overrides) = (file.clone(), overrides.clone());
                 let args = CompareArgs { config, overrides, output: None, seed: None };
                 let yaml = args.resolved(global)?.to_yaml()?;
@@ -86,7 +86,7 @@ pub(super) fn run(command: &ConfigCommand, global: &Global) -> anyhow::Result<()
 fn list() -> anyhow::Result<String> {
     let mut rows = vec![["NAME".to_owned(), "METHOD".to_owned(), "BACKBONE".to_owned(), "DESCRIPTION".to_owned()]];
     for preset in PRESETS {
-        let (method, backbone) = match CompareConfig::is_meant(preset.text) {
+        let (method, backbone) = match CompareConfig::is_comparison(preset.text) {
             true => ("(comparison)", "-".into()),
             false => {
                 let run = Config::parse(preset.text, Path::new(preset.name), &[])?;

@@ -2,13 +2,13 @@
 
 use super::shared::{self, BeeArgs, WeightArgs};
 use super::{BadUsage, Global, eprint, print};
-use crate::data::{DataError, Images, Objects, Tally, scene_count};
+use crate::data::{BrokenImages, DataError, EvaluationSet, Objects, scene_count};
 use crate::evaluation::{Candidate, Evaluator, Reference, Report, evaluate, needs_randomised};
-use crate::report::progress::{Meter, with_download_bar};
+use crate::report::progress::{ImageProgress, with_download_bar};
 use clap::Args;
 use explainer_attribution::{MethodContext, MethodExplainer, MethodSpec};
 use explainer_metrics::{
-    Family, MaskedConfidence, Metric, MetricError, MetricSpec, Needs, Results, metric, names_by_family,
+    Family, MaskedConfidence, Metric, MetricError, MetricSpec, Requirement, Results, metric, names_by_family,
 };
 use explainer_zoo::explain::Explain;
 use explainer_zoo::files::{STDOUT, write_atomic};
@@ -145,7 +145,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
     found.trusted(&args.places.given())?;
     let compute = shared::compute(global)?;
     let opened = shared::open(&found, &args.places, &args.bee, global)?;
-    let images = Images::open(&args.images, opened.explainer.preprocessing()).map_err(misused)?;
+    let images = EvaluationSet::open(&args.images, opened.explainer.preprocessing()).map_err(misused)?;
     let randomised = match needs_randomised(&specs) {
         true => with_download_bar(global.quiet, |progress| opened.cascade(&compute, progress))?,
         false => Vec::new(),
@@ -167,8 +167,8 @@ pub(super) fn run(args: &EvaluateArgs, global: &Global) -> anyhow::Result<()> {
         compute: &compute,
         batch_size,
     };
-    let mut meter = Meter::new(images.any().len(), global.quiet);
-    let mut broken = Tally::new(0, 1.0);
+    let mut meter = ImageProgress::new(images.any().len(), global.quiet);
+    let mut broken = BrokenImages::new(0, 1.0);
     let evaluation = evaluate(&evaluator, &explainer, method.as_ref(), args.max_broken, |images, found| {
         meter.advance(images, found);
         broken.clone_from(found);
@@ -221,9 +221,9 @@ fn misused(error: DataError) -> anyhow::Error {
 fn known_enough(args: &EvaluateArgs, specs: &[MetricSpec]) -> Result<(), BadUsage> {
     for spec in specs {
         let (known, option) = match spec.needs {
-            Needs::Nothing | Needs::Explainer | Needs::Randomised => (true, ""),
-            Needs::Objects => (args.objects.is_some() || scene_count(&args.images).is_some(), "--objects"),
-            Needs::Fixations => (args.fixations.is_some(), "--fixations"),
+            Requirement::Nothing | Requirement::Explainer | Requirement::Randomised => (true, ""),
+            Requirement::Objects => (args.objects.is_some() || scene_count(&args.images).is_some(), "--objects"),
+            Requirement::Fixations => (args.fixations.is_some(), "--fixations"),
         };
         if !known {
             return Err(BadUsage(format!("{} needs {option}", spec.name)));

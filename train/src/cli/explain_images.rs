@@ -1,16 +1,16 @@
 //! Explaining image files: heat maps to files, and a table or lines of JSON.
 
 use super::{Global, print};
-use crate::data::{DataError, FileSet, ImageSet, Loader, Plan, Tally};
+use crate::data::{BrokenImages, DataError, FileSet, ImageSet, Loader, LoaderOptions};
 use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug, stem};
 use crate::report::ReportError;
 use crate::report::arrays::{write_npy, write_png16, write_rgb};
 use crate::report::overlay::{OPACITY, overlay, picture};
-use crate::report::progress::Meter;
+use crate::report::progress::ImageProgress;
 use crate::report::table::Table;
 use anyhow::Context;
-use explainer_zoo::explain::{ClassMap, Explain, ExplainBatch, HeatMap, Targets};
+use explainer_zoo::explain::{Explain, ExplainBatch, Explanation, HeatMap, Targets};
 use explainer_zoo::image::{Pixels, Preprocessing};
 use image::RgbImage;
 use serde_json::json;
@@ -48,7 +48,7 @@ impl ImageExplainer<'_> {
         // Claimed before any image is read, so that an unreadable image does not change the names of the others.
         let mut taken = FileNames::default();
         let stems: Vec<String> = (0..set.len()).map(|index| taken.claim(stem(&set.path(index)))).collect();
-        let mut meter = Meter::new(set.len(), global.quiet);
+        let mut meter = ImageProgress::new(set.len(), global.quiet);
         let details = self.explainer.details();
         let header = ["image", "class", "index", "probability"].into_iter().map(String::from).chain(details);
         let mut table = Table::new(header);
@@ -63,11 +63,11 @@ impl ImageExplainer<'_> {
             meter.advance(images, tally);
             Ok(())
         })?;
-        meter.finish(loader.tally());
+        meter.finish(loader.broken_images());
         if explained == 0 {
             anyhow::bail!("none of {} images could be explained", set.len());
         }
-        let missing = match loader.tally().count() {
+        let missing = match loader.broken_images().count() {
             0 => String::new(),
             broken => format!(", {broken} could not be read"),
         };
@@ -108,7 +108,7 @@ impl ImageExplainer<'_> {
                 }
                 Ok(())
             })?;
-            for broken in loader.tally().files() {
+            for broken in loader.broken_images().files() {
                 write(json!({"image": set.path(broken.index).display().to_string(), "error": broken.reason}))?;
             }
         }
@@ -124,10 +124,10 @@ impl ImageExplainer<'_> {
         &self,
         set: &Arc<FileSet>,
         stems: &[String],
-        mut each: impl FnMut(usize, Vec<Written>, &Tally) -> anyhow::Result<()>,
+        mut each: impl FnMut(usize, Vec<Written>, &BrokenImages) -> anyhow::Result<()>,
     ) -> anyhow::Result<Loader> {
         let batch_size = self.explainer.batch_size().min(set.len());
-        let plan = Plan { max_broken: 1.0, workers: self.workers, ..Plan::validation(batch_size) };
+        let plan = LoaderOptions { max_broken: 1.0, workers: self.workers, ..LoaderOptions::validation(batch_size) };
         let (device, preprocessing) = (self.explainer.device(), self.explainer.preprocessing());
         let mut loader = Loader::new(set.clone(), plan, 0)?;
         while let Some(batch) = loader.next() {
@@ -140,13 +140,13 @@ impl ImageExplainer<'_> {
             for ((index, values), maps) in batch.indices.iter().zip(photographs).zip(maps) {
                 let image = picture(&Pixels { values: values.to_vec(), height, width });
                 let mut taken = FileNames::default();
-                for ClassMap { class, probability, map, details } in maps {
+                for Explanation { class, probability, map, details } in maps {
                     let name = format!("{}.{}", stems[*index], taken.claim(slug(self.names.get(class))));
                     write(self.out, &name, &image, &map)?;
                     written.push(Written { index: *index, class, probability, name, details });
                 }
             }
-            each(batch.len(), written, loader.tally())?;
+            each(batch.len(), written, loader.broken_images())?;
         }
         Ok(loader)
     }

@@ -7,10 +7,10 @@ use clap::Args;
 use explainer_zoo::artifact::{self, CONFIG};
 use explainer_zoo::backbone::torchscript;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::bee::{Family, Metric, Mode};
+use explainer_zoo::explainer::bee::{BaselineDistribution, Mode, RewardMetric};
 use explainer_zoo::hub::{self, Reference};
 use explainer_zoo::weights::source::SourceSettings;
-use explainer_zoo::zoo::{self, Opened};
+use explainer_zoo::zoo::{self, OpenedEntry};
 use serde::Deserialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(super) struct Found {
     pub folder: PathBuf,
     /// Whether it was downloaded.
     fetched: bool,
-    _opened: Option<Opened>,
+    _opened: Option<OpenedEntry>,
 }
 
 /// Finds the explainer that a command line names: a folder, `hf://owner/name[@revision]` or `zoo:NAME`.
@@ -43,7 +43,7 @@ pub(super) fn find(place: &Path, global: &Global) -> anyhow::Result<Found> {
         let opened = with_download_bar(global.quiet, |progress| entry.open(&settings, progress))?;
         return Ok(Found { folder: opened.folder().to_path_buf(), fetched: false, _opened: Some(opened) });
     }
-    if !Reference::is_meant(text) {
+    if !Reference::is_hub_reference(text) {
         return Ok(Found { folder: artifact_of(place), fetched: false, _opened: None });
     }
     let reference: Reference = text.parse().map_err(|error: hub::ReferenceError| BadUsage(error.to_string()))?;
@@ -114,7 +114,7 @@ impl WeightArgs {
 pub struct BeeArgs {
     /// Metric that the map is drawn for: the best of several maps for it
     #[arg(long, value_name = "NAME")]
-    pub metric: Option<Metric>,
+    pub metric: Option<RewardMetric>,
     /// Number of maps drawn for an explanation [default: as the artifact says]
     #[arg(long, value_name = "T")]
     pub draws: Option<NonZeroUsize>,
@@ -123,7 +123,7 @@ pub struct BeeArgs {
     pub fine_tune: bool,
     /// Draw all baselines from one family instead of the learned mixture: normal, uniform, blur, constant or train-data
     #[arg(long, value_name = "NAME", conflicts_with = "fine_tune")]
-    pub family: Option<Family>,
+    pub family: Option<BaselineDistribution>,
 }
 
 impl BeeArgs {

@@ -1,7 +1,7 @@
 //! `explainer-train zoo`: the explainers that this project publishes.
 
 use super::{BadUsage, Global, print, shared};
-use crate::data::{Images, Loader, Plan};
+use crate::data::{EvaluationSet, Loader, LoaderOptions};
 use crate::report::progress::with_download_bar;
 use crate::report::table::Table;
 use clap::{Args, Subcommand};
@@ -129,17 +129,17 @@ fn verify(entry: &Entry, compute: &Compute, global: &Global) -> anyhow::Result<S
 fn explain(loaded: &Explainer) -> anyhow::Result<usize> {
     let preprocessing = &loaded.artifact.config.preprocessing;
     let folder = tempfile::tempdir()?;
-    let images = match Images::open(Path::new(SCENES), preprocessing) {
+    let images = match EvaluationSet::open(Path::new(SCENES), preprocessing) {
         Ok(images) => images,
         // Another size: the same scenes as files, which are resized as photographs are.
         Err(crate::data::DataError::SceneSide { .. }) => {
             scenes(folder.path())?;
-            Images::open(folder.path(), preprocessing)?
+            EvaluationSet::open(folder.path(), preprocessing)?
         }
         Err(error) => return Err(error.into()),
     };
     let set = images.any();
-    let loader = Loader::new(set.clone(), Plan::validation(set.len()), 0)?;
+    let loader = Loader::new(set.clone(), LoaderOptions::validation(set.len()), 0)?;
     let mut count = 0;
     for batch in loader {
         let pixels = batch?.images(&loaded.compute.device);
@@ -179,7 +179,7 @@ mod tests {
     fn scenes_are_written_as_files() {
         let folder = tempfile::tempdir().unwrap();
         scenes(folder.path()).unwrap();
-        let images = Images::open(folder.path(), &explainer_zoo::backbone::imagenet()).unwrap();
+        let images = EvaluationSet::open(folder.path(), &explainer_zoo::backbone::imagenet()).unwrap();
         assert_eq!(images.any().len(), 2);
     }
 

@@ -46,7 +46,7 @@ impl ComparedClassifier {
             let preprocessing = first.as_ref().map(|(_, trained)| &trained.about.preprocessing);
             with_download_bar(quiet, |progress| record.load(preprocessing, compute, progress))
         };
-        // What the records say is compared before anything is loaded, where all of it is in records.
+        // If all classifiers have records, compare the records before loading weights.
         let mut opened = None;
         let (mut record, place) = match (&config.backbone, &first) {
             (Some(section), _) => {

@@ -6,12 +6,12 @@ use explainer_attribution::{AttributionError, MethodContext, MethodExplainer, Me
 use explainer_zoo::backbone::Backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explain::{Explain, ExplainError};
-use explainer_zoo::explainer::bee::{Family, Metric, Mode};
+use explainer_zoo::explainer::bee::{BaselineDistribution, Mode, RewardMetric};
 
 use super::classifier::ComparedClassifier;
 use super::error::CompareError;
 use super::trained::Trained;
-use crate::config::{CompareConfig, Compared, Source};
+use crate::config::{CompareConfig, ExplainerEntry, Source};
 use crate::evaluation::Candidate;
 use crate::explain::{BeeOptions, OpenError, OpenOptions, WeightOverrides, metric_names, open};
 use crate::report::progress::{warn_of_unverified, with_download_bar};
@@ -47,7 +47,7 @@ impl Shared<'_> {
     /// # Errors
     /// [`CompareError::Explainer`], [`CompareError::Keys`].
     pub fn open(&self, trained: &[Option<Trained>]) -> Result<Vec<ComparedExplainer>, CompareError> {
-        let open = |(compared, trained): (&Compared, &Option<Trained>)| match (trained, compared.source()) {
+        let open = |(compared, trained): (&ExplainerEntry, &Option<Trained>)| match (trained, compared.source()) {
             (Some(trained), _) => self.trained(compared, trained),
             (None, Some(Source::Method(method))) => self.method(compared, method),
             (None, _) => Err(keys(compared, "expected exactly one of the keys artifact, train and method")),
@@ -55,7 +55,7 @@ impl Shared<'_> {
         self.config.explainers.iter().zip(trained).map(open).collect()
     }
 
-    fn trained(&self, compared: &Compared, trained: &Trained) -> Result<ComparedExplainer, CompareError> {
+    fn trained(&self, compared: &ExplainerEntry, trained: &Trained) -> Result<ComparedExplainer, CompareError> {
         let weights = WeightOverrides {
             backbone: Some(self.classifier.record.weights.clone()),
             second: compared.auxiliary_weights.clone(),
@@ -76,7 +76,7 @@ impl Shared<'_> {
         Ok(self.compared(compared, what, identity, explainer))
     }
 
-    fn method(&self, compared: &Compared, method: &str) -> Result<ComparedExplainer, CompareError> {
+    fn method(&self, compared: &ExplainerEntry, method: &str) -> Result<ComparedExplainer, CompareError> {
         let name = compared.name();
         let failed = |error: AttributionError| CompareError::Explainer {
             name: name.clone(),
@@ -99,7 +99,7 @@ impl Shared<'_> {
 
     fn compared(
         &self,
-        compared: &Compared,
+        compared: &ExplainerEntry,
         what: String,
         identity: String,
         explainer: Arc<dyn Explain>,
@@ -110,16 +110,16 @@ impl Shared<'_> {
 }
 
 /// BEE's options of an explainer.
-fn bee_options(compared: &Compared) -> Result<BeeOptions, CompareError> {
-    let metric = compared.metric.as_deref().map(str::parse::<Metric>).transpose();
+fn bee_options(compared: &ExplainerEntry) -> Result<BeeOptions, CompareError> {
+    let metric = compared.metric.as_deref().map(str::parse::<RewardMetric>).transpose();
     let metric = metric.map_err(|error| keys(compared, &format!("metric: {error}")))?;
-    let family = compared.family.as_deref().map(str::parse::<Family>).transpose();
+    let family = compared.family.as_deref().map(str::parse::<BaselineDistribution>).transpose();
     let family = family.map_err(|error| keys(compared, &format!("family: {error}")))?;
     Ok(BeeOptions { metric, draws: compared.draws, mode: family.map_or(Mode::Pretrained, Mode::Fixed) })
 }
 
 /// Why a trained explainer cannot be opened, in terms of the configuration's keys.
-fn refused(compared: &Compared, error: OpenError) -> CompareError {
+fn refused(compared: &ExplainerEntry, error: OpenError) -> CompareError {
     match error {
         OpenError::Explain(source) => CompareError::Explainer { name: compared.name(), source },
         OpenError::NotBee { .. } => keys(compared, "the keys metric, draws and family are BEE's; remove them"),
@@ -130,6 +130,6 @@ fn refused(compared: &Compared, error: OpenError) -> CompareError {
     }
 }
 
-fn keys(compared: &Compared, problem: &str) -> CompareError {
+fn keys(compared: &ExplainerEntry, problem: &str) -> CompareError {
     CompareError::Keys { name: compared.name(), problem: problem.into() }
 }

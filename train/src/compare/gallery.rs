@@ -15,12 +15,12 @@ use serde::Serialize;
 use super::error::CompareError;
 use super::explainers::ComparedExplainer;
 use super::journal::JournalRow;
-use crate::data::Images;
+use crate::data::EvaluationSet;
 use crate::explain::ClassNames;
 use crate::report::ReportError;
 use crate::report::overlay::{OPACITY, overlay, picture};
 use crate::report::progress::{bar, line};
-use explainer_metrics::{Better, MetricSpec};
+use explainer_metrics::{Direction, MetricSpec};
 use explainer_zoo::files::write_atomic;
 
 /// Longest side of a picture, in pixels.
@@ -59,8 +59,8 @@ pub(super) fn worst(measured: &[JournalRow], metric: usize, spec: &MetricSpec, c
     let value = |one: &JournalRow| Some((one.values.get(metric).copied().flatten()?, one.index));
     let mut values: Vec<(f64, usize)> = measured.iter().filter_map(value).collect();
     values.sort_by(|a, b| match spec.better {
-        Better::Higher => a.0.total_cmp(&b.0),
-        Better::Lower => b.0.total_cmp(&a.0),
+        Direction::Higher => a.0.total_cmp(&b.0),
+        Direction::Lower => b.0.total_cmp(&a.0),
     });
     values.into_iter().take(count).map(|(_, index)| index).collect()
 }
@@ -69,7 +69,7 @@ pub(super) fn worst(measured: &[JournalRow], metric: usize, spec: &MetricSpec, c
 pub(super) struct Painter<'a> {
     /// Names of the classifier's classes.
     pub names: &'a ClassNames,
-    pub images: &'a Images,
+    pub images: &'a EvaluationSet,
     pub compute: &'a Compute,
     pub quiet: bool,
     pub interrupter: &'a Interrupter,

@@ -9,9 +9,9 @@ use super::error::CompareError;
 use super::explainers::ComparedExplainer;
 use super::journal::{Journal, JournalEntry, JournalRow};
 use super::sample::sort;
-use crate::data::{Broken, Tally};
+use crate::data::{BrokenImage, BrokenImages};
 use crate::evaluation::{BatchResult, Evaluator};
-use crate::report::progress::Meter;
+use crate::report::progress::ImageProgress;
 
 /// How far an explainer was measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) fn measure(
     explainer: &ComparedExplainer,
     journal: &mut Journal,
     wanted: &BTreeSet<usize>,
-    tally: &mut Tally,
+    tally: &mut BrokenImages,
     quiet: bool,
     interrupter: &Interrupter,
 ) -> Result<Progress, CompareError> {
@@ -42,7 +42,7 @@ pub(super) fn measure(
         return Ok(progress);
     }
     let set = evaluator.images.any();
-    let mut meter = Meter::named(&explainer.name, wanted.len(), wanted.len() - left.len(), quiet);
+    let mut meter = ImageProgress::named(&explainer.name, wanted.len(), wanted.len() - left.len(), quiet);
     let mut seen = 0;
     // Too many unreadable images are judged by the whole set and not by the images that are left: `max_broken` is 1.
     let found = evaluator.run(&[&explainer.candidate], left.clone(), 1.0, |results, found| {
@@ -78,10 +78,15 @@ fn entry(result: BatchResult, id: impl Fn(usize) -> String) -> JournalEntry {
 }
 
 /// Adds the unreadable images after the first `seen` to `tally`, by their indices in the whole set.
-fn record(found: &Tally, left: &[usize], seen: &mut usize, tally: &mut Tally) -> Result<(), CompareError> {
+fn record(
+    found: &BrokenImages,
+    left: &[usize],
+    seen: &mut usize,
+    tally: &mut BrokenImages,
+) -> Result<(), CompareError> {
     for broken in found.files().skip(*seen) {
         let index = left.get(broken.index).copied().unwrap_or(broken.index);
-        tally.record(&Broken { index, ..broken.clone() })?;
+        tally.record(&BrokenImage { index, ..broken.clone() })?;
         *seen += 1;
     }
     Ok(())

@@ -8,9 +8,9 @@ use explainer_zoo::explain::Cost;
 
 use super::error::CompareError;
 use super::gallery::Gallery;
-use crate::data::Broken;
+use crate::data::BrokenImage;
 use crate::evaluation::Curve;
-use explainer_metrics::{Better, Difference, Estimate, MetricSpec, Results};
+use explainer_metrics::{Difference, Direction, Estimate, MetricSpec, Results};
 
 /// A whole comparison.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,8 +69,8 @@ pub struct UnreadableImage {
     pub reason: String,
 }
 
-impl From<&Broken> for UnreadableImage {
-    fn from(broken: &Broken) -> Self {
+impl From<&BrokenImage> for UnreadableImage {
+    fn from(broken: &BrokenImage) -> Self {
         Self { image: broken.name.clone(), reason: broken.reason.clone() }
     }
 }
@@ -208,8 +208,8 @@ fn mark_best(metrics: &[MetricSpec], explainers: &mut [ExplainerReport]) {
         let mean = |one: &ExplainerReport| one.figures.get(place).and_then(|figure| figure.mean);
         let means = explainers.iter().filter(|one| ranked(one)).filter_map(mean);
         let best = match spec.better {
-            Better::Higher => means.max_by(f64::total_cmp),
-            Better::Lower => means.min_by(f64::total_cmp),
+            Direction::Higher => means.max_by(f64::total_cmp),
+            Direction::Lower => means.min_by(f64::total_cmp),
         };
         for one in explainers.iter_mut() {
             let is_best = ranked(one) && best.is_some() && mean(one) == best;
@@ -222,8 +222,8 @@ fn mark_best(metrics: &[MetricSpec], explainers: &mut [ExplainerReport]) {
 pub(super) fn verdict(spec: &MetricSpec, estimate: &Estimate) -> Option<bool> {
     let [low, high] = estimate.interval?;
     match (low > 0.0, high < 0.0) {
-        (true, _) => Some(spec.better == Better::Higher),
-        (_, true) => Some(spec.better == Better::Lower),
+        (true, _) => Some(spec.better == Direction::Higher),
+        (_, true) => Some(spec.better == Direction::Lower),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@ use super::report::{Measurements, Report, Setting};
 use super::sample::sample;
 use super::trained::trained;
 use crate::config::CompareConfig;
-use crate::data::{ImageSet, Images, Objects, Tally};
+use crate::data::{BrokenImages, EvaluationSet, ImageSet, Objects};
 use crate::evaluation::{Evaluator, needs_randomised};
 use crate::explain::ClassNames;
 use crate::explain::file_names::{FileNames, slug};
@@ -68,7 +68,7 @@ pub fn run(
         return Ok(Outcome::Stopped { at: "while an explainer was trained".into() });
     };
     let classifier = ComparedClassifier::load(config, &trained, &compute, quiet)?;
-    let images = Images::open(Path::new(&config.images), &classifier.preprocessing)?;
+    let images = EvaluationSet::open(Path::new(&config.images), &classifier.preprocessing)?;
     let randomised = if needs_randomised(&specs) { classifier.randomised(&compute, quiet)? } else { Vec::new() };
     let shared = Shared { config, classifier: &classifier, randomised: &randomised, compute: &compute, quiet };
     let explainers = shared.open(&trained)?;
@@ -91,7 +91,7 @@ pub fn run(
         batch_size: NonZeroUsize::new(config.batch_size).unwrap_or(NonZeroUsize::MIN),
     };
     let (mut journals, mut fresh) = (Vec::new(), 0);
-    let mut tally = Tally::new(count, config.max_broken);
+    let mut tally = BrokenImages::new(count, config.max_broken);
     for (explainer, files) in explainers.iter().zip(&folders.files) {
         let fingerprint = Fingerprint { explainer: explainer.identity.clone(), ..common.clone() };
         let (mut journal, given_up) = Journal::open(&files.journal, fingerprint)?;
@@ -153,11 +153,11 @@ pub fn run(
 }
 
 /// Names of the classes: the classifier's; otherwise those of the quickstart's scenes or of ImageNet if the number fits.
-fn names(classifier: &ComparedClassifier, images: &Images) -> ClassNames {
+fn names(classifier: &ComparedClassifier, images: &EvaluationSet) -> ClassNames {
     let count = classifier.backbone.spec().classes;
     let scenes = match images {
-        Images::Scenes(set) => Some(set.classes().to_vec()).filter(|names| names.len() == count),
-        Images::Files(_) | Images::Shards(_) => None,
+        EvaluationSet::Scenes(set) => Some(set.classes().to_vec()).filter(|names| names.len() == count),
+        EvaluationSet::Files(_) | EvaluationSet::Shards(_) => None,
     };
     ClassNames::new(classifier.names.clone().or(scenes).as_deref(), count)
 }

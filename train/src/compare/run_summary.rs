@@ -5,7 +5,7 @@ use explainer_attribution::{AttributionMethod, MethodContext, MethodSpec};
 use explainer_zoo::image::Pixels;
 use image::RgbImage;
 
-use crate::data::{Batch, DataError, Loader, Plan};
+use crate::data::{Batch, DataError, Loader, LoaderOptions};
 use crate::fit::Finished;
 use crate::report::overlay::{colours, masked, picture};
 use crate::report::sheet::Sheet;
@@ -46,7 +46,7 @@ pub fn compare(finished: &Finished) -> Result<Vec<Row>, DataError> {
     }
     let mut scores: Vec<Vec<Confidence>> = vec![Vec::new(); names.len()];
     let mut inside: Vec<Vec<f64>> = vec![Vec::new(); names.len()];
-    for batch in Loader::new(finished.valid.clone(), Plan::validation(finished.batch_size), 0)? {
+    for batch in Loader::new(finished.valid.clone(), LoaderOptions::validation(finished.batch_size), 0)? {
         let batch = batch?;
         let (clean, learned) = finished.explain(batch.images(&finished.device));
         let [images, _, height, width] = clean.images.dims();

@@ -18,8 +18,7 @@ pub(super) fn sample(total: usize, count: usize) -> BTreeSet<usize> {
     order.into_iter().collect()
 }
 
-/// Sorts indices so that those of a smaller sample come first. Measured in this order, all batches but one of a larger
-/// sample lie inside or outside of a smaller one.
+/// Sorts indices so that smaller samples are prefixes; at most one batch straddles a sample's end.
 pub(super) fn sort(images: &mut [usize]) {
     let place = |index: &usize| (*index as f64 * GOLDEN).fract();
     images.sort_by(|a, b| place(a).total_cmp(&place(b)));
@@ -39,7 +38,7 @@ mod tests {
             prop_assert_eq!(larger.len(), count);
             prop_assert!(larger.iter().all(|index| *index < total));
             prop_assert!(sample(total, (count as f64 * less) as usize).is_subset(&larger));
-            // Of any stretch of the set there is about the share that is due.
+            // Every interval of the set holds about its proportional number of samples.
             for start in (0..total).step_by(7) {
                 let stretch = start..total.min(start + total / 4);
                 let due = stretch.len() as f64 * count as f64 / total as f64;

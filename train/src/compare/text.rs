@@ -3,7 +3,7 @@
 use super::Report;
 use super::report::{interval, number, verdict};
 use crate::report::table::Table;
-use explainer_metrics::Better;
+use explainer_metrics::Direction;
 
 impl Report {
     /// For a terminal.
@@ -115,8 +115,8 @@ impl Report {
     /// How to read the figures, and what is missing in them.
     pub(super) fn notes(&self) -> Vec<String> {
         let direction = |better| match better {
-            Better::Higher => "higher is better",
-            Better::Lower => "lower is better",
+            Direction::Higher => "higher is better",
+            Direction::Lower => "lower is better",
         };
         let of = |spec: &explainer_metrics::MetricSpec| {
             format!("{}: {}, {}, {}, {}", spec.name, spec.family, spec.title, spec.unit, direction(spec.better))
@@ -130,7 +130,7 @@ impl Report {
         notes.push("better and worse: the interval of the difference lies on one side of 0".into());
         notes.push(
             "passes: forward / backward of the classifier for an explanation, + forward of a second one; 0 / 0: the map \
-             knows nothing of the classifier"
+             does not depend on the classifier"
                 .into(),
         );
         let most = self.measured();

@@ -50,7 +50,7 @@ impl Config {
                     .into(),
             );
         }
-        if self.train.batch_size == 1 && self.explainer.method().limits().batch_norm {
+        if self.train.batch_size == 1 && self.explainer.method().requirements().batch_norm {
             notes
                 .push("train.batch_size: with 1, BatchNorm uses the statistics of one image; the papers use 32".into());
         }
@@ -68,7 +68,7 @@ impl Config {
             ("train.epochs", self.train.epochs != train.epochs),
             ("train.validate_every", self.train.validate_every != train.validate_every),
         ];
-        let ignored = self.explainer.method().limits().ignored;
+        let ignored = self.explainer.method().requirements().ignored;
         let why = |key| ignored.iter().find(|(ignored, _)| *ignored == key).map(|(_, why)| why);
         let note = |(key, _)| Some(format!("{key}: ignored, {}", why(key)?));
         let mut notes: Vec<String> = changed.into_iter().filter(|(_, changed)| *changed).filter_map(note).collect();
@@ -78,7 +78,7 @@ impl Config {
 
     fn check_taps(&self, found: &mut Vec<String>) {
         let (method, taps) = (self.explainer.method(), &self.backbone.taps);
-        if method.limits().one_tap && taps.as_ref().is_none_or(|taps| taps.len() != 1) {
+        if method.requirements().one_tap && taps.as_ref().is_none_or(|taps| taps.len() != 1) {
             let count = taps.as_ref().map_or("the backbone's default".into(), |taps| format!("{} taps", taps.len()));
             found.push(format!(
                 "backbone.taps: found {count}, but explainer.method `{method}` takes exactly one; \
@@ -116,17 +116,17 @@ impl Config {
     fn check_auxiliary(&self, found: &mut Vec<String>) {
         let method = self.explainer.method();
         match &self.auxiliary {
-            None if method.limits().auxiliary => found.push(format!(
+            None if method.requirements().auxiliary => found.push(format!(
                 "auxiliary: required, since explainer.method `{method}` reads the feature maps of a second classifier; for \
                  example `auxiliary: {{name: resnet18, weights: ...}}`"
             )),
-            Some(_) if !method.limits().auxiliary => found.push(format!(
+            Some(_) if !method.requirements().auxiliary => found.push(format!(
                 "auxiliary: not allowed with explainer.method `{method}`, which reads the backbone's feature maps; \
                  remove it, or set `explainer: {{method: ptame}}`"
             )),
             _ => {}
         }
-        if method.limits().auxiliary && self.backbone.taps.is_some() {
+        if method.requirements().auxiliary && self.backbone.taps.is_some() {
             found.push(format!(
                 "backbone.taps: not allowed with explainer.method `{method}`, which reads the auxiliary's feature maps; \
                  remove them, or set auxiliary.taps"
@@ -164,7 +164,7 @@ impl Config {
             );
         }
         let method = self.explainer.method();
-        if data.cache && !method.limits().caches {
+        if data.cache && !method.requirements().caches {
             found.push(format!(
                 "data.cache: found true, but explainer.method `{method}` has no pass that can be cached; remove data.cache"
             ));

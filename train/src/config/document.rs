@@ -14,8 +14,7 @@ pub(super) fn document<T: Document>(text: &str, path: &Path, overrides: &[String
 
 /// Applies the overrides to the parsed file before it gets its types.
 ///
-/// An error that the file has without any override is shown in the file. Any other error is that of the first override
-/// with which it appears.
+/// An error present without overrides is attributed to the file, any other to the first override that causes it.
 fn overridden<T: Document>(text: &str, path: &Path, overrides: &[String]) -> Result<T, ConfigError> {
     let refused = |text: &str, message| ConfigError::Override { text: text.to_owned(), message };
     let mut tree: Value = serde_saphyr::from_str_with_options(text, options()).map_err(|e| located(&e, path))?;

@@ -16,7 +16,7 @@ impl Config {
     /// [`ConfigError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = presets::read(path)?;
-        if CompareConfig::is_meant(&text) {
+        if CompareConfig::is_comparison(&text) {
             let command = format!("compare --config {}", path.display());
             let (found, expected) = ("a comparison", "a training run");
             return Err(ConfigError::WrongKind { path: path.to_owned(), found, expected, command });
@@ -69,7 +69,7 @@ impl Config {
 impl CompareConfig {
     /// Whether the text of a YAML file is a comparison and not a run.
     #[must_use]
-    pub fn is_meant(text: &str) -> bool {
+    pub fn is_comparison(text: &str) -> bool {
         has_key(text, "explainers")
     }
 
@@ -81,7 +81,7 @@ impl CompareConfig {
     /// [`ConfigError`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = presets::read(path)?;
-        if has_key(&text, "explainer") && !Self::is_meant(&text) {
+        if has_key(&text, "explainer") && !Self::is_comparison(&text) {
             let command = format!("--config {}", path.display());
             let (found, expected) = ("a training run", "a comparison");
             return Err(ConfigError::WrongKind { path: path.to_owned(), found, expected, command });

@@ -18,7 +18,7 @@ mod sections;
 mod wording;
 mod yaml;
 
-pub use compare::{Classifier, CompareConfig, Compared, Gallery, Source};
+pub use compare::{Classifier, CompareConfig, ExplainerEntry, Gallery, Source};
 pub use error::ConfigError;
 pub use explainer_zoo::explainer::ExplainerConfig;
 pub use explainer_zoo::training::{Objective, Optimizer, Schedule, Selection};

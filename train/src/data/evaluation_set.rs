@@ -29,7 +29,7 @@ impl EvaluationSet {
     /// # Errors
     /// Those of [`FileSet::open`] and [`ShardSet::open`]; [`DataError::SceneCount`], [`DataError::SceneSide`].
     pub fn open(path: &Path, preprocessing: &Preprocessing) -> Result<Self, DataError> {
-        if ShardSet::is_meant(path) {
+        if ShardSet::is_shard_pattern(path) {
             return Ok(Self::Shards(Arc::new(ShardSet::open(path, preprocessing.clone())?)));
         }
         let Some(count) = scene_count(path) else {

@@ -117,12 +117,6 @@ impl Loader {
         &self.broken
     }
 
-    /// As [`Loader::broken_images`].
-    #[must_use]
-    pub fn tally(&self) -> &BrokenImages {
-        &self.broken
-    }
-
     /// The time that the consumer has waited for images, including the first batch.
     #[must_use]
     pub fn waited(&self) -> Duration {

@@ -37,8 +37,3 @@ pub use order::{Augment, Order};
 pub use scenes::Scenes;
 pub use shards::ShardSet;
 pub use subset::Subset;
-
-// Names that the rest of the crate still uses.
-pub use broken_images::{BrokenImage as Broken, BrokenImages as Tally};
-pub use evaluation_set::EvaluationSet as Images;
-pub use loader_options::LoaderOptions as Plan;

@@ -12,7 +12,7 @@ use super::{DataError, FileSet, ImageSet, ShardSet};
 /// # Errors
 /// Those of [`FileSet::open`] and [`ShardSet::open`].
 pub fn open(path: &Path, preprocessing: &Preprocessing) -> Result<Arc<dyn ImageSet>, DataError> {
-    Ok(match ShardSet::is_meant(path) {
+    Ok(match ShardSet::is_shard_pattern(path) {
         true => Arc::new(ShardSet::open(path, preprocessing.clone())?),
         false => Arc::new(FileSet::open(path, preprocessing.clone())?),
     })

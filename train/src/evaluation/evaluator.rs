@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use explainer_metrics::{
-    Attributions, Confidence, GroundTruth, ImageBatch, MaskedConfidence, Metric, MetricError, MetricSpec, Needs,
+    Confidence, GroundTruth, ImageBatch, MaskedConfidence, Metric, MetricError, MetricInput, MetricSpec, Requirement,
 };
 use explainer_zoo::backbone::{Backbone, BackboneError, check_failures};
 use explainer_zoo::device::Compute;
-use explainer_zoo::explain::{Cost, Explain, ExplainBatch, ExplainError, Explained, Targets};
+use explainer_zoo::explain::{Cost, Explain, ExplainBatch, ExplainError, Explanations, Targets};
 
 use super::curve::Curve;
 use super::explain_fn::ExplainerFn;
-use crate::data::{DataError, Images, Loader, Objects, Plan, Subset, Tally};
+use crate::data::{BrokenImages, DataError, EvaluationSet, Loader, LoaderOptions, Objects, Subset};
 
 /// An explainer under evaluation.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ impl Candidate {
 /// Whether a metric needs classifiers with randomised weights.
 #[must_use]
 pub fn needs_randomised(metrics: &[MetricSpec]) -> bool {
-    metrics.iter().any(|metric| metric.needs == Needs::Randomised)
+    metrics.iter().any(|metric| metric.needs == Requirement::Randomised)
 }
 
 /// What explainers are evaluated with.
@@ -48,7 +48,7 @@ pub struct Evaluator<'a> {
     /// Percentages of the pixels for [`ImageResult::confidence`].
     pub masked: &'a MaskedConfidence,
     /// The images.
-    pub images: &'a Images,
+    pub images: &'a EvaluationSet,
     /// Annotations of the images.
     pub objects: &'a Objects,
     /// Where to compute.
@@ -114,20 +114,24 @@ impl Evaluator<'_> {
         candidates: &[&Candidate],
         indices: Vec<usize>,
         max_broken: f64,
-        mut each: impl FnMut(Vec<BatchResult>, &Tally) -> Result<ControlFlow<()>, E>,
-    ) -> Result<Tally, E> {
+        mut each: impl FnMut(Vec<BatchResult>, &BrokenImages) -> Result<ControlFlow<()>, E>,
+    ) -> Result<BrokenImages, E> {
         let part = Arc::new(Subset::new(self.images.any(), indices));
-        let plan = Plan { workers: self.compute.threads, max_broken, ..Plan::validation(self.batch_size.get()) };
+        let plan = LoaderOptions {
+            workers: self.compute.threads,
+            max_broken,
+            ..LoaderOptions::validation(self.batch_size.get())
+        };
         let mut loader = Loader::new(part.clone(), plan, 0).map_err(EvaluationError::from)?;
         while let Some(batch) = loader.next() {
             let batch = batch.map_err(EvaluationError::from)?;
             let indices: Vec<usize> = batch.indices.iter().filter_map(|index| part.parent_index(*index)).collect();
             let results = self.batch(candidates, batch.images(&self.compute.device), &indices)?;
-            if each(results, loader.tally())?.is_break() {
+            if each(results, loader.broken_images())?.is_break() {
                 break;
             }
         }
-        Ok(loader.tally().clone())
+        Ok(loader.broken_images().clone())
     }
 
     /// Evaluates on one batch of pixels `[B,3,H,W]` in 0..=1, which are the images `indices` of the set.
@@ -140,7 +144,8 @@ impl Evaluator<'_> {
         let Some(first) = candidates.first() else { return Ok(Vec::new()) };
         let (backbone, preprocessing) = (first.explainer.backbone(), first.explainer.preprocessing());
         let batch = ExplainBatch::from_pixels(pixels, preprocessing);
-        let Explained { logits, classes, maps, cost, .. } = first.explainer.explain_batch(&batch, Targets::Top(1))?;
+        let Explanations { logits, classes, maps, cost, .. } =
+            first.explainer.explain_batch(&batch, Targets::Top(1))?;
         let truth: Vec<GroundTruth> = indices
             .iter()
             .map(|index| self.images.truth(*index, self.objects, preprocessing))
@@ -173,7 +178,7 @@ impl Evaluator<'_> {
     ) -> Result<BatchResult, EvaluationError> {
         let Candidate { explainer, randomised } = candidate;
         let further = ExplainerFn { explainer: explainer.as_ref(), randomised };
-        let mut attributions = Attributions::new(images, maps)?;
+        let mut attributions = MetricInput::new(images, maps)?;
         if explainer.is_repeatable() {
             attributions = attributions.with_explainer(&further);
         }
@@ -191,7 +196,7 @@ impl Evaluator<'_> {
 }
 
 /// Sums of the curves of all maps whose curve is finite, by metric.
-fn curves(metrics: &[Box<dyn Metric>], attributions: &Attributions<'_>) -> BTreeMap<String, Curve> {
+fn curves(metrics: &[Box<dyn Metric>], attributions: &MetricInput<'_>) -> BTreeMap<String, Curve> {
     let sum = |metric: &dyn Metric| {
         let curves = metric.curves(attributions)?;
         let mut sum = Curve::default();

@@ -8,7 +8,7 @@ use explainer_zoo::explain::Cost;
 
 use super::evaluator::{BatchResult, Candidate, EvaluationError, Evaluator, ImageResult};
 use super::report::{MeanPasses, MeasuredImage, ReferenceReport, Report, figures, summaries};
-use crate::data::Tally;
+use crate::data::BrokenImages;
 
 /// The values of an evaluation.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub fn evaluate(
     explainer: &Candidate,
     reference: Option<&Candidate>,
     max_broken: f64,
-    mut progress: impl FnMut(usize, &Tally),
+    mut progress: impl FnMut(usize, &BrokenImages),
 ) -> Result<Evaluation, EvaluationError> {
     let set = evaluator.images.any();
     let metrics: Vec<MetricSpec> = evaluator.metrics.iter().map(|metric| metric.spec()).collect();

@@ -1,6 +1,6 @@
 //! The result of an evaluation as tables for a terminal.
 
-use explainer_metrics::{Better, Difference, Estimate, MetricResult};
+use explainer_metrics::{Difference, Direction, Estimate, MetricResult};
 
 use super::report::{MeanPasses, ReferenceReport, Report};
 use crate::report::table::Table;
@@ -36,8 +36,8 @@ fn table(metrics: &[MetricResult]) -> String {
     let mut missing = String::new();
     for MetricResult { spec, estimate } in metrics {
         let better = match spec.better {
-            Better::Higher => "higher",
-            Better::Lower => "lower",
+            Direction::Higher => "higher",
+            Direction::Lower => "lower",
         };
         let cells = cells(estimate, spec.unit);
         let family = spec.family.to_string();

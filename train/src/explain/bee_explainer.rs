@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use explainer_metrics::{Attributions, BeeMetrics, ImageBatch};
+use explainer_metrics::{BeeMetrics, ImageBatch, MetricInput};
 use explainer_zoo::artifact::BackboneMatch;
 use explainer_zoo::artifact::bee::BeeArtifact;
 use explainer_zoo::backbone::{Backbone, CountedBackbone, Passes, check_failures};
 use explainer_zoo::device::Compute;
-use explainer_zoo::explain::{Cost, Explain, ExplainBatch, ExplainError, Explained, Targets, load};
-use explainer_zoo::explainer::bee::{Bee, Best, Encoder, Metric, Mode};
+use explainer_zoo::explain::{Cost, Explain, ExplainBatch, ExplainError, Explanations, Targets, load};
+use explainer_zoo::explainer::bee::{Bee, Best, Encoder, Mode, RewardMetric};
 use explainer_zoo::image::Preprocessing;
-use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
+use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, PathLayer};
 use explainer_zoo::weights::source::Progress;
 
 use super::options::{BeeOptions, OpenError, WeightOverrides};
@@ -34,7 +34,7 @@ pub struct BeeExplainer {
     pub matched: Vec<BackboneMatch>,
     metrics: BeeMetrics,
     compute: Compute,
-    metric: Metric,
+    metric: RewardMetric,
     draws: usize,
     mode: Mode,
     counted: Counted,
@@ -104,13 +104,13 @@ impl BeeExplainer {
     fn best(&self, batch: &ExplainBatch, class: usize) -> Result<Best, ExplainError> {
         let backbone = self.bee.backbone();
         let mixture = self.artifact.mixtures.of(self.metric)?;
-        let seen = self.bee.see(batch.images.clone(), Some(&[class]));
+        let seen = self.bee.clean_pass(batch.images.clone(), Some(&[class]));
         let preprocessing = &self.artifact.config.preprocessing;
         let (images, logits) = (batch.images.clone(), seen.logits.clone());
         let measured = ImageBatch::new(backbone.as_ref(), preprocessing, images, logits, vec![class]);
         let measured = measured.map_err(ExplainError::method)?;
         let score = |maps: &Tensor<4>| {
-            let attributions = Attributions::for_images(&measured, maps.clone(), vec![0; maps.dims()[0]]);
+            let attributions = MetricInput::for_images(&measured, maps.clone(), vec![0; maps.dims()[0]]);
             let scores = attributions.and_then(|attributions| self.metrics.measure(self.metric, &attributions));
             scores.map_err(ExplainError::method)
         };
@@ -167,17 +167,17 @@ impl Explain for BeeExplainer {
         Ok((maps, self.cost_since(start, before)))
     }
 
-    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explained, ExplainError> {
+    fn explain_batch(&self, batch: &ExplainBatch, targets: Targets<'_>) -> Result<Explanations, ExplainError> {
         let (start, before) = (Instant::now(), self.passes());
         let logits = self.backbone().forward(batch.images.clone(), &[]).logits;
         check_failures([self.backbone()])?;
         let mut details = Vec::new();
-        let explained = Explained::of(batch, logits, targets, |classes| {
+        let explained = Explanations::of(batch, logits, targets, |classes| {
             let (maps, found) = self.draw(batch, classes)?;
             details = found;
             Ok((maps, self.cost_since(start, before)))
         })?;
-        Ok(Explained { details, ..explained })
+        Ok(Explanations { details, ..explained })
     }
 
     fn is_repeatable(&self) -> bool {
@@ -236,7 +236,7 @@ impl Classifiers {
         if let Some(mixture) = artifact.mixtures.iter().next() {
             mixture.check(encoder.features())?;
         }
-        let site = |name: &String| Site::named(backbone.as_ref(), name, side);
+        let site = |name: &String| PathLayer::named(backbone.as_ref(), name, side);
         let sites = config.sites.iter().map(site).collect::<Result<Vec<_>, _>>()?;
         let integral = PathIntegral { steps: config.steps, rectify: true, points_per_call: POINTS_PER_CALL };
         let references = config.preprocessing.normalise(artifact.references.clone());

@@ -32,9 +32,9 @@ pub struct OpenedExplainer {
 ///
 /// ```no_run
 /// use explainer_train::explain::{BeeOptions, OpenOptions, open};
-/// use explainer_zoo::explainer::bee::Metric;
+/// use explainer_zoo::explainer::bee::RewardMetric;
 ///
-/// let bee = BeeOptions { metric: Some(Metric::Ins), draws: Some(8), ..BeeOptions::default() };
+/// let bee = BeeOptions { metric: Some(RewardMetric::Ins), draws: Some(8), ..BeeOptions::default() };
 /// let options = OpenOptions { bee, ..OpenOptions::default() };
 /// let explainer = open("checkpoints/bee_vit".as_ref(), &options, &mut |_, _| {})?.explainer;
 /// let top = explainer.explain(&explainer_zoo::image::decode("photo.jpg".as_ref())?)?;

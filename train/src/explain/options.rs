@@ -3,7 +3,7 @@
 use explainer_zoo::artifact::ArtifactError;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explain::ExplainError;
-use explainer_zoo::explainer::bee::{BeeError, Metric, Mode};
+use explainer_zoo::explainer::bee::{BeeError, Mode, RewardMetric};
 
 /// Places of weights that replace those that an artifact names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct WeightOverrides {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeeOptions {
     /// The metric that the maps are drawn for; needed where mixtures were learned for several.
-    pub metric: Option<Metric>,
+    pub metric: Option<RewardMetric>,
     /// Maps drawn for an explanation, at least 1; by default as the artifact says.
     pub draws: Option<usize>,
     /// Where baselines come from.
@@ -55,7 +55,7 @@ impl BeeOptions {
     }
 
     /// The metric that was chosen, or the only one that was learned for.
-    pub(super) fn metric(&self, learned: &[Metric]) -> Result<Metric, OpenError> {
+    pub(super) fn metric(&self, learned: &[RewardMetric]) -> Result<RewardMetric, OpenError> {
         match (self.metric, learned) {
             (Some(metric), _) => Ok(metric),
             (None, [only]) => Ok(*only),
@@ -80,7 +80,7 @@ pub enum OpenError {
     #[error("a metric is needed, this explainer learned for {}", names(known))]
     MetricNeeded {
         /// The metrics.
-        known: Vec<Metric>,
+        known: Vec<RewardMetric>,
     },
     /// BEE did not learn for the metric.
     #[error(transparent)]
@@ -94,7 +94,7 @@ impl From<ArtifactError> for OpenError {
 }
 
 /// Names of metrics, for messages.
-pub fn names(metrics: &[Metric]) -> String {
+pub fn names(metrics: &[RewardMetric]) -> String {
     metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", ")
 }
 
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_metric_is_needed_unless_there_is_only_one() {
-        let metric = |metric, known: &[Metric]| BeeOptions { metric, ..BeeOptions::default() }.metric(known);
-        assert_eq!(metric(Some(Metric::Del), &[Metric::Ins]).unwrap(), Metric::Del);
-        assert_eq!(metric(None, &[Metric::Ins]).unwrap(), Metric::Ins);
-        let message = metric(None, &[Metric::Ins, Metric::Del]).unwrap_err().to_string();
+        let metric = |metric, known: &[RewardMetric]| BeeOptions { metric, ..BeeOptions::default() }.metric(known);
+        assert_eq!(metric(Some(RewardMetric::Del), &[RewardMetric::Ins]).unwrap(), RewardMetric::Del);
+        assert_eq!(metric(None, &[RewardMetric::Ins]).unwrap(), RewardMetric::Ins);
+        let message = metric(None, &[RewardMetric::Ins, RewardMetric::Del]).unwrap_err().to_string();
         assert!(message.contains("INS, DEL"), "{message}");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::FitError;
 use super::context::Context;
 use super::log::MetricsLog;
-use crate::data::{Batch, Broken, DataError, ImageSet, Loader, Plan, Tally};
+use crate::data::{Batch, BrokenImage, BrokenImages, DataError, ImageSet, Loader, LoaderOptions};
 
 /// What a rank sends before a step.
 #[derive(Clone, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ struct Announcement {
     /// Their height and width.
     size: [usize; 2],
     /// Images that it could not read since the last step.
-    broken: Vec<Broken>,
+    broken: Vec<BrokenImage>,
     /// Whether it was asked to stop.
     stop: bool,
 }
@@ -59,9 +59,9 @@ pub(super) struct TrainingBatches<'a> {
     /// A batch that was read before its turn, and its clean pass.
     prefetched: Option<Prefetched>,
     /// The broken images of this rank.
-    broken: BrokenImages,
+    broken: DistinctBrokenImages,
     /// The broken images of all ranks.
-    tally: Tally,
+    tally: BrokenImages,
 }
 
 impl<'a> TrainingBatches<'a> {
@@ -72,13 +72,13 @@ impl<'a> TrainingBatches<'a> {
     pub fn new(
         context: &'a Context,
         set: Arc<dyn ImageSet>,
-        plan: Plan,
+        plan: LoaderOptions,
         first: usize,
         from: usize,
     ) -> Result<Self, FitError> {
-        let tally = Tally::new(set.len(), plan.max_broken);
+        let tally = BrokenImages::new(set.len(), plan.max_broken);
         let loader = context.group.all_ok(Loader::new(set, plan, from).map_err(FitError::from))?;
-        Ok(Self { context, loader, first, prefetched: None, broken: BrokenImages::default(), tally })
+        Ok(Self { context, loader, first, prefetched: None, broken: DistinctBrokenImages::default(), tally })
     }
 
     /// The next batch. Broken images of all ranks are logged, each once. All ranks call it.
@@ -152,12 +152,12 @@ impl<'a> TrainingBatches<'a> {
     fn note(&mut self, batch: Option<&Batch>) {
         match batch {
             Some(batch) => self.broken.extend(&batch.broken),
-            None => self.broken.extend(self.loader.tally().files()),
+            None => self.broken.extend(self.loader.broken_images().files()),
         }
     }
 
     /// The broken images that this rank has met.
-    pub fn broken(&self) -> &[Broken] {
+    pub fn broken(&self) -> &[BrokenImage] {
         self.broken.images()
     }
 
@@ -169,14 +169,14 @@ impl<'a> TrainingBatches<'a> {
 
 /// Broken images, each once.
 #[derive(Debug, Default)]
-pub(super) struct BrokenImages {
-    images: Vec<Broken>,
+pub(super) struct DistinctBrokenImages {
+    images: Vec<BrokenImage>,
     known: HashSet<usize>,
 }
 
-impl BrokenImages {
+impl DistinctBrokenImages {
     /// Adds those that are new.
-    pub fn extend<'a>(&mut self, broken: impl IntoIterator<Item = &'a Broken>) {
+    pub fn extend<'a>(&mut self, broken: impl IntoIterator<Item = &'a BrokenImage>) {
         for image in broken {
             if self.known.insert(image.index) {
                 self.images.push(image.clone());
@@ -185,7 +185,7 @@ impl BrokenImages {
     }
 
     /// All, in the order in which they were met.
-    pub fn images(&self) -> &[Broken] {
+    pub fn images(&self) -> &[BrokenImage] {
         &self.images
     }
 }

@@ -301,7 +301,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let device = Device::default();
         cache(folder.path(), "a").get(&[0], &device, || pass(&[0]));
-        // In a new process too, whose first pass is always made: of image 0 another one, of image 1 the first.
+        // Also in a new process, whose first pass is never read from the cache: image 0 differs, image 1 is equal.
         for kept in [cache(folder.path(), "a"), cache(folder.path(), "a")] {
             let found = kept.get(&[0, 1], &device, || pass(&[5, 1]));
             assert_eq!(found.logits.to_data(), pass(&[0, 1]).logits.to_data());

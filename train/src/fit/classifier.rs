@@ -53,7 +53,7 @@ impl ExplainedClassifier {
         if extractor.tap_specs().is_empty() {
             return Err(FitError::NoTaps { backbone: spec.name });
         }
-        if method.limits().replaces_taps && !extractor.backbone.can_replace_taps() {
+        if method.requirements().replaces_taps && !extractor.backbone.can_replace_taps() {
             return Err(FitError::FixedTaps { backbone: spec.name, asks: format!("explainer.method {method}") });
         }
         let class_names = class_names(section, spec.classes)?;

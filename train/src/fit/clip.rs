@@ -59,7 +59,7 @@ impl Norms {
     ///
     /// # Errors
     /// [`GradientError::NotFinite`] names the parameters whose gradients are NaN or infinite.
-    pub fn whole(&self, squares: &[f64]) -> Result<f64, GradientError> {
+    pub fn global_norm(&self, squares: &[f64]) -> Result<f64, GradientError> {
         let norm = squares.iter().sum::<f64>().sqrt();
         if norm.is_finite() {
             return Ok(norm);
@@ -140,9 +140,9 @@ mod tests {
         (layer, gradients)
     }
 
-    fn whole(norms: Option<Norms>) -> Result<f64, GradientError> {
+    fn global_norm(norms: Option<Norms>) -> Result<f64, GradientError> {
         let norms = norms.unwrap();
-        norms.whole(&norms.squares().into_data().iter::<f64>().collect::<Vec<_>>())
+        norms.global_norm(&norms.squares().into_data().iter::<f64>().collect::<Vec<_>>())
     }
 
     fn read(layer: &Linear, gradients: &GradientsParams) -> (f32, f32) {
@@ -155,7 +155,7 @@ mod tests {
     fn one_norm_over_all_parameters() {
         let (layer, gradients) = given(1.0, 4.0);
         let (gradients, norms) = clip_gradients(&layer, gradients, Some(3.0));
-        assert!((whole(norms).unwrap() - 6.0).abs() < 1e-6);
+        assert!((global_norm(norms).unwrap() - 6.0).abs() < 1e-6);
         let (weight, bias) = read(&layer, &gradients);
         assert!((weight - 0.5).abs() < 1e-6 && (bias - 2.0).abs() < 1e-6, "{weight} {bias}");
     }
@@ -165,7 +165,7 @@ mod tests {
         for limit in [Some(7.0), None] {
             let (layer, gradients) = given(1.0, 4.0);
             let (gradients, norms) = clip_gradients(&layer, gradients, limit);
-            assert!((whole(norms).unwrap() - 6.0).abs() < 1e-6);
+            assert!((global_norm(norms).unwrap() - 6.0).abs() < 1e-6);
             assert_eq!(read(&layer, &gradients), (1.0, 4.0));
         }
     }
@@ -175,7 +175,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let (layer, gradients) = given(1.0, bad);
             let (_, norms) = clip_gradients(&layer, gradients, Some(1.0));
-            let message = whole(norms).unwrap_err().to_string();
+            let message = global_norm(norms).unwrap_err().to_string();
             assert!(message.contains(" in bias;"), "{message}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use explainer_zoo::adapter::NotSquare;
+use explainer_zoo::adapter::AdapterError;
 use explainer_zoo::artifact::ArtifactError;
 use explainer_zoo::auxiliary::AuxiliaryError;
 use explainer_zoo::backbone::BackboneError;
@@ -11,7 +11,7 @@ use explainer_zoo::device::DeviceError;
 use explainer_zoo::explainer::bee::BeeError;
 use explainer_zoo::explainer::{Method, ShapeError};
 use explainer_zoo::feature_extractor::FeatureError;
-use explainer_zoo::path_integral::SiteError;
+use explainer_zoo::path_integral::PathLayerError;
 use explainer_zoo::training::OptimizerError;
 
 use super::checkpoint::CheckpointError;
@@ -47,7 +47,7 @@ pub enum FitError {
     },
     /// A transformer's patches do not tile the images.
     #[error(transparent)]
-    Taps(#[from] NotSquare),
+    Taps(#[from] AdapterError),
     /// The backbone has position embeddings and takes one image size only.
     #[error("backbone {backbone} takes images of {expected} pixels, data.crop is {found}; leave data.crop out")]
     Side {
@@ -69,7 +69,7 @@ pub enum FitError {
     },
     /// The backbone cannot replace a tap's feature map.
     #[error(
-        "{asks} replaces a tap's feature map, which backbone {backbone} cannot; write the TorchScript with \
+        "{asks} replaces a tap's feature map; backbone {backbone} does not support this; export the TorchScript with \
          model-zoo/scripts/export_torchscript.py"
     )]
     FixedTaps {
@@ -98,7 +98,7 @@ pub enum FitError {
     },
     /// A site of BEE's path integrals does not exist.
     #[error("explainer.sites: {0}")]
-    Site(#[from] SiteError),
+    Site(#[from] PathLayerError),
     /// BEE failed.
     #[error(transparent)]
     Bee(#[from] BeeError),
@@ -206,6 +206,6 @@ impl From<FeatureError> for FitError {
 
 /// The methods that several processes can train.
 fn shared_methods() -> String {
-    let shared = Method::ALL.iter().filter(|method| !method.limits().one_process);
+    let shared = Method::ALL.iter().filter(|method| !method.requirements().one_process);
     shared.map(|method| method.name()).collect::<Vec<_>>().join(", ")
 }

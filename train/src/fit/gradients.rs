@@ -9,13 +9,13 @@ use crate::distributed::ProcessGroup;
 
 /// A rank's gradients as one vector for the all-reduce: other values first, then the gradients in the module's order.
 #[derive(Debug)]
-pub struct Flat {
+pub struct FlatGradients {
     values: Vec<f32>,
     beside: usize,
     failure: Option<ExecutionError>,
 }
 
-impl Flat {
+impl FlatGradients {
     /// The gradients of `module`'s parameters, behind the values `beside`.
     pub fn new<M: Module>(module: &M, gradients: &GradientsParams, beside: Vec<f32>) -> Self {
         let mut flat = Flatten { gradients, beside: beside.len(), values: beside, failure: None };
@@ -111,7 +111,7 @@ mod tests {
                 scope.spawn(move || {
                     let group = ProcessGroup::new(ranks);
                     let (layer, mut gradients) = given(1.0 + group.rank() as f32, 10.0);
-                    let mut flat = Flat::new(&layer, &gradients, vec![0.5, group.rank() as f32]);
+                    let mut flat = FlatGradients::new(&layer, &gradients, vec![0.5, group.rank() as f32]);
                     flat.all_reduce_sum(&group).unwrap();
                     let beside = flat.restore(&layer, &mut gradients);
                     (read(&layer, &gradients), beside)

@@ -10,7 +10,7 @@ use explainer_zoo::training::{Momentum, Schedule};
 use super::FitError;
 use super::clip::{GradientError, Norms, clip_gradients};
 use super::context::Context;
-use super::gradients::Flat;
+use super::gradients::FlatGradients;
 use super::phase::Phase;
 use crate::distributed::ProcessGroup;
 
@@ -109,7 +109,7 @@ impl Learner {
         }
         let running = if context.sync.is_some() { Vec::new() } else { self.module.head.running() };
         let running = running.iter().map(|value| value * weight as f32).collect();
-        let mut flat = Flat::new(&self.module, gradients, running);
+        let mut flat = FlatGradients::new(&self.module, gradients, running);
         match meanwhile {
             None => flat.all_reduce_sum(group)?,
             Some(meanwhile) => std::thread::scope(|scope| {

@@ -78,7 +78,7 @@ impl PendingMetrics {
         for PendingStep { step, indices, output: StepOutput { report, images: count, .. }, gathered, norms } in steps {
             let metrics = gathered.unwrap_or_else(|| StepMetrics { report, values: next(report.len()), images: count });
             let squares = next(norms.as_ref().map_or(0, |norms| norms.squares().dims()[0]));
-            let norm = norms.map_or(Ok(0.0), |norms| norms.whole(&squares));
+            let norm = norms.map_or(Ok(0.0), |norms| norms.global_norm(&squares));
             let found = metrics.not_finite().or(norm.err().map(|error| error.to_string()));
             if let Some(found) = group.all_gather(&found)?.into_iter().flatten().next() {
                 return Err(not_finite(step, &indices, found, group, images));

@@ -8,7 +8,7 @@ use explainer_zoo::training::{Length, Optimizer, PhaseSpec, Schedule, TrainingTa
 
 use super::setup::training;
 use crate::config::Config;
-use crate::data::Plan;
+use crate::data::LoaderOptions;
 use crate::distributed::ProcessGroup;
 
 /// A part of a run with a task, an optimizer and a schedule of its own.
@@ -27,7 +27,7 @@ pub struct Phase {
     /// Steps of one pass over the training images.
     pub per_epoch: usize,
     /// Its batches.
-    pub plan: Plan,
+    pub plan: LoaderOptions,
     /// Its optimizer.
     pub optimizer: Optimizer,
     /// Its schedule.

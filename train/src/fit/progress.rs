@@ -13,7 +13,7 @@ use burn::train::metric::{
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
-use explainer_zoo::training::{Report, StepMetrics};
+use explainer_zoo::training::{MetricNames, StepMetrics};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Sends the metrics of each step to a renderer of burn-train, which this closes when it is dropped.
@@ -23,7 +23,7 @@ pub(super) struct TrainingProgress {
 
 impl TrainingProgress {
     /// Registers the metrics of `report` with the renderer.
-    pub fn new(report: Report, mut renderer: Box<dyn MetricsRenderer>) -> Self {
+    pub fn new(report: MetricNames, mut renderer: Box<dyn MetricsRenderer>) -> Self {
         for (name, higher_is_better) in report {
             renderer.register_metric(MetricDefinition {
                 metric_id: id(name),

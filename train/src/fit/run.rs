@@ -14,7 +14,7 @@ use explainer_zoo::explainer::{AnyHead, ExplainerHead};
 use explainer_zoo::feature_extractor::{FeatureExtractor, Features};
 
 use super::FitError;
-use super::batches::{BrokenImages, TrainingBatches};
+use super::batches::{DistinctBrokenImages, TrainingBatches};
 use super::checkpoint::{self, Checkpoint, State};
 use super::learner::{Learner, TrainedHead, not_encoded};
 use super::log::MetricsLog;
@@ -26,7 +26,7 @@ use super::setup::{Components, validation, validation_images};
 use super::training_loop::{Clock, TrainingLoop};
 use super::validation::{ValidationSet, predicted_maps};
 use crate::config::Config;
-use crate::data::{Broken, ImageSet, Plan};
+use crate::data::{BrokenImage, ImageSet, LoaderOptions};
 use crate::distributed::ProcessGroup;
 
 /// What a run leaves behind.
@@ -37,7 +37,7 @@ pub struct Finished {
     /// Where the run stands.
     pub state: State,
     /// Images that could not be read.
-    pub broken: Vec<Broken>,
+    pub broken: Vec<BrokenImage>,
     /// Time spent waiting for images.
     pub waited: Duration,
     /// Messages for the user: checkpoints that were skipped, and where the run started.
@@ -172,7 +172,7 @@ struct TrainingRun<'a> {
     /// The head of the best validation, if this process has made it.
     best: Option<TrainedHead>,
     /// Images that could not be read, of all ranks.
-    broken: Vec<Broken>,
+    broken: Vec<BrokenImage>,
     /// Time spent waiting for images.
     waited: Duration,
 }
@@ -225,8 +225,8 @@ impl<'a> TrainingRun<'a> {
         let renderer = ConsoleRenderer::new(images.into(), self.state.step, config.train.log_every, quiet);
         let validation = ValidationSet {
             set: validation_images(config, &components.valid),
-            plan: Plan { rank: group.rank(), world_size: group.size(), ..validation(config) },
-            broken: BrokenImages::default(),
+            plan: LoaderOptions { rank: group.rank(), world_size: group.size(), ..validation(config) },
+            broken: DistinctBrokenImages::default(),
         };
         Ok(TrainingLoop {
             config,
@@ -254,7 +254,7 @@ impl<'a> TrainingRun<'a> {
         let TrainingLoop { learner, batches, validation, state, saved, best, context, .. } = steps;
         (self.state, self.saved, self.best) = (state, saved, best);
         self.waited += batches.waited();
-        let own: Vec<Broken> = batches.broken().iter().chain(validation.broken.images()).cloned().collect();
+        let own: Vec<BrokenImage> = batches.broken().iter().chain(validation.broken.images()).cloned().collect();
         for broken in context.group.all_gather(&own)?.concat() {
             // Another rank, or an earlier phase, may have met it too.
             if !self.broken.contains(&broken) {
@@ -291,7 +291,7 @@ fn check_group(config: &Config, group: &ProcessGroup) -> Result<(), FitError> {
     let method = config.explainer.method();
     if group.is_single() {
         Ok(())
-    } else if method.limits().one_process {
+    } else if method.requirements().one_process {
         Err(FitError::OneProcess { method, ranks })
     } else if config.data.cache {
         Err(FitError::CacheShared { ranks })

@@ -15,7 +15,7 @@ use super::classifier::ExplainedClassifier;
 use super::context::Context;
 use crate::config::{Augment, Config, Data};
 use crate::data::shapes::{SIDE, Split};
-use crate::data::{self, ImageSet, Plan, Scenes, Subset};
+use crate::data::{self, ImageSet, LoaderOptions, Scenes, Subset};
 use crate::distributed::{ProcessGroup, own_device, own_threads};
 
 /// The loaded parts of a run.
@@ -94,14 +94,14 @@ fn head_config(config: &Config, classifier: &ExplainedClassifier) -> Result<AnyH
     let (classes, side) = (extractor.backbone.spec().classes, extractor.preprocessing.crop);
     let method = config.explainer.method();
     let explainer = config.explainer.learned().ok_or(FitError::NoHead { method })?;
-    let key = if method.limits().auxiliary { "auxiliary.taps" } else { "backbone.taps" };
+    let key = if method.requirements().auxiliary { "auxiliary.taps" } else { "backbone.taps" };
     explainer.shape(&extractor.tap_specs(), classes, side).map_err(|source| FitError::Shape { key, source })
 }
 
 /// How training images are read.
-pub(super) fn training(config: &Config, batch_size: usize, epochs: usize) -> Plan {
+pub(super) fn training(config: &Config, batch_size: usize, epochs: usize) -> LoaderOptions {
     let has = |augment| config.data.augment.contains(&augment);
-    let mut plan = Plan::training(batch_size, epochs, config.train.seed);
+    let mut plan = LoaderOptions::training(batch_size, epochs, config.train.seed);
     plan.augment = data::Augment { crop: has(Augment::RandomCrop), flip: has(Augment::Flip) };
     plan.max_broken = config.data.max_broken;
     plan.workers = config.data.workers;
@@ -109,8 +109,8 @@ pub(super) fn training(config: &Config, batch_size: usize, epochs: usize) -> Pla
 }
 
 /// How validation images are read.
-pub(super) fn validation(config: &Config) -> Plan {
-    let mut plan = Plan::validation(config.train.batch_size);
+pub(super) fn validation(config: &Config) -> LoaderOptions {
+    let mut plan = LoaderOptions::validation(config.train.batch_size);
     plan.max_broken = config.data.max_broken;
     plan.workers = config.data.workers;
     plan

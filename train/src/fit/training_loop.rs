@@ -152,8 +152,7 @@ impl TrainingLoop<'_> {
         }
     }
 
-    /// Moves the run behind a step that the head has learned from. Batches without a readable image were passed over; their
-    /// steps of the schedule are not made up for.
+    /// Records a completed step. Skipped batches (no readable image) use up their steps of the schedule.
     fn advance(&mut self, before: usize, total: usize, made: PendingStep) -> Result<(), FitError> {
         let step = made.step;
         self.pending.push(made);
@@ -289,8 +288,7 @@ impl Clock {
     }
 }
 
-/// Whether a multiple of `every` lies behind step `before` and not behind step `now`. Where batches were passed over, several
-/// steps lie between them.
+/// Whether a multiple of `every` is in `(before, now]`. Skipped batches can make this interval longer than one step.
 fn reached(every: usize, before: usize, now: usize) -> bool {
     now / every.max(1) > before / every.max(1)
 }

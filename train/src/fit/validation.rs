@@ -10,19 +10,19 @@ use explainer_zoo::explainer::{AnyHead, ClassSelection, ExplainerHead};
 use explainer_zoo::feature_extractor::Features;
 
 use super::FitError;
-use super::batches::BrokenImages;
+use super::batches::DistinctBrokenImages;
 use super::checkpoint::Best;
 use super::context::Context;
-use crate::data::{ImageSet, Loader, Plan};
+use crate::data::{ImageSet, Loader, LoaderOptions};
 
 /// This rank's share of the validation images.
 pub(super) struct ValidationSet {
     /// The images that every validation uses.
     pub set: Arc<dyn ImageSet>,
     /// How this rank reads its share.
-    pub plan: Plan,
+    pub plan: LoaderOptions,
     /// The broken images of this rank.
-    pub broken: BrokenImages,
+    pub broken: DistinctBrokenImages,
 }
 
 impl ValidationSet {
@@ -55,7 +55,7 @@ impl ValidationSet {
                 context.extractor.check_failures()?;
             }
         }
-        self.broken.extend(loader.tally().files()); // no batch reports those behind the last one
+        self.broken.extend(loader.broken_images().files()); // no batch reports those behind the last one
         Ok((rows, false))
     }
 }

@@ -105,9 +105,6 @@ impl ImageProgress {
     }
 }
 
-// Name that the rest of the crate still uses.
-pub use ImageProgress as Meter;
-
 /// Warns about classifiers that cannot be verified to be those of the explainer's training.
 pub fn warn_of_unverified(matched: &[BackboneMatch]) {
     for matched in matched {

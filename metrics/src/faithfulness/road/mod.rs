@@ -37,7 +37,8 @@ use rand::Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::{
-    Attributions, Better, Family, ImageBatch, Metric, MetricError, MetricSpec, Needs, Prediction, TopPixels, curves,
+    Direction, Family, ImageBatch, Metric, MetricError, MetricInput, MetricSpec, Prediction, Requirement, TopPixels,
+    curves,
 };
 
 /// Percentages removed in the P-TAME paper.
@@ -97,8 +98,8 @@ pub(crate) struct Road {
 impl Metric for Road {
     fn spec(&self) -> MetricSpec {
         let (order, words, better) = match self.order {
-            RemovalOrder::MostRelevantFirst => ("morf", "most", Better::Lower),
-            RemovalOrder::LeastRelevantFirst => ("lerf", "least", Better::Higher),
+            RemovalOrder::MostRelevantFirst => ("morf", "most", Direction::Lower),
+            RemovalOrder::LeastRelevantFirst => ("lerf", "least", Direction::Higher),
         };
         let (imputer, imputed) = match self.imputer {
             Imputer::Linear => ("", "noisy linear imputation"),
@@ -118,11 +119,11 @@ impl Metric for Road {
             range,
             source: "Rong et al., 2022",
             passes: self.percentages.values().len(),
-            needs: Needs::Nothing,
+            needs: Requirement::Nothing,
         }
     }
 
-    fn values(&self, attributions: &Attributions<'_>) -> Result<Vec<Option<f64>>, MetricError> {
+    fn values(&self, attributions: &MetricInput<'_>) -> Result<Vec<Option<f64>>, MetricError> {
         let percents = self.percentages.values();
         let key = format!("road {:?} {:?} {percents:?}", self.order, self.imputer);
         let computed: Rc<Result<Vec<Option<Prediction>>, MetricError>> =
@@ -147,7 +148,7 @@ impl Road {
 
     fn predictions(
         &self,
-        attributions: &Attributions<'_>,
+        attributions: &MetricInput<'_>,
         percents: &[f64],
     ) -> Result<Vec<Option<Prediction>>, MetricError> {
         let batch = attributions.batch();
@@ -182,7 +183,7 @@ impl Road {
     }
 
     /// The image of a perturbed image, and which of its pixels are removed.
-    fn removed(&self, attributions: &Attributions<'_>, top: TopPixels) -> (usize, Vec<bool>) {
+    fn removed(&self, attributions: &MetricInput<'_>, top: TopPixels) -> (usize, Vec<bool>) {
         let ranking = attributions.ranking(top.map);
         let (most, least) = ranking.split_at(top.count.min(ranking.len()));
         let pixels = match self.order {
@@ -195,7 +196,7 @@ impl Road {
     }
 
     /// Number of top pixels that are removed (MoRF) or kept (LeRF) at this percentage.
-    fn count(&self, attributions: &Attributions<'_>, percent: f64) -> usize {
+    fn count(&self, attributions: &MetricInput<'_>, percent: f64) -> usize {
         let removed = attributions.pixel_count(percent);
         match self.order {
             RemovalOrder::MostRelevantFirst => removed,
@@ -280,7 +281,7 @@ mod tests {
         let backbone = brightness();
         let batch = batch(&backbone, image(&scene(), [16, 16])); // mean 0.625: class 0
         let falling: Vec<f32> = (0..256).map(|i| 256.0 - i as f32).collect();
-        let attributions = Attributions::new(&batch, map(&falling, [16, 16])).unwrap();
+        let attributions = MetricInput::new(&batch, map(&falling, [16, 16])).unwrap();
         for imputer in [Imputer::Linear, Imputer::Telea] {
             let at =
                 |order, percent| road(order, imputer, Percentages::One(percent)).measure(&attributions).unwrap()[0];

@@ -12,7 +12,7 @@ fn artifact() -> BeeArtifact {
         auxiliary_taps: Vec::new(),
         weights_sha256: Some("ab".repeat(32)),
     };
-    let metrics = vec![Metric::Ins, Metric::Del];
+    let metrics = vec![RewardMetric::Ins, RewardMetric::Del];
     let config = BeeConfig::new(&spec, "weights.pth", vec!["layer4".into(), "image".into()], metrics.clone());
     let shape = MixtureConfig { dimensions: 4, ..MixtureConfig::new(6) };
     let references = Tensor::<4>::full([2, 3, 8, 8], 0.25, &Device::default());
@@ -52,7 +52,7 @@ fn what_does_not_belong_together_is_refused() {
         artifact.save(folder.path(), "").unwrap_err().to_string()
     };
     for (message, part) in [
-        (refused(&|a| a.config.metrics = vec![Metric::Ins]), "metrics"),
+        (refused(&|a| a.config.metrics = vec![RewardMetric::Ins]), "metrics"),
         (refused(&|a| a.config.steps = 0), "steps"),
         (refused(&|a| a.config.sites.clear()), "sites"),
         (refused(&|a| a.config.method = "ttame".into()), "method"),

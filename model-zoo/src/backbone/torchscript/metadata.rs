@@ -64,7 +64,7 @@ fn parse(text: &str) -> Result<Metadata, String> {
     if metadata.format != FORMAT {
         return Err(format!("found format {}, this program reads {FORMAT}", metadata.format));
     }
-    if !metadata.preprocessing.is_sound() {
+    if !metadata.preprocessing.is_valid() {
         return Err(format!(
             "found {:?}, expected 1 <= crop <= resize, finite numbers, std above 0",
             metadata.preprocessing

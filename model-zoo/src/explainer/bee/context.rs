@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 
-use crate::adapter::{Adapter, NotSquare};
+use crate::adapter::{Adapter, AdapterError};
 use crate::backbone::{Backbone, TapId};
 use crate::image::Preprocessing;
 
@@ -24,8 +24,8 @@ impl Encoder {
     /// The encoder of a backbone's last tap, for square images of `side` pixels.
     ///
     /// # Errors
-    /// [`NotSquare`] if a transformer's patches do not tile its own images.
-    pub fn new(backbone: Arc<dyn Backbone>, side: usize) -> Result<Self, NotSquare> {
+    /// [`AdapterError`] if a transformer's patches do not tile its own images.
+    pub fn new(backbone: Arc<dyn Backbone>, side: usize) -> Result<Self, AdapterError> {
         let spec = backbone.spec();
         let Some(last) = spec.taps.last() else {
             let features = spec.classes;

@@ -1,6 +1,6 @@
 //! Why BEE cannot learn or explain.
 
-use super::metric::Metric;
+use super::metric::RewardMetric;
 
 /// Why BEE cannot learn or explain.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -13,15 +13,15 @@ pub enum BeeError {
     )]
     NoMixture {
         /// The requested metric.
-        metric: Metric,
+        metric: RewardMetric,
         /// What there is.
-        known: Vec<Metric>,
+        known: Vec<RewardMetric>,
     },
     /// A metric's score is NaN or infinite.
     #[error("metric {metric} scored a map {score}, expected a finite number")]
     Score {
         /// The metric.
-        metric: Metric,
+        metric: RewardMetric,
         /// The score.
         score: f64,
     },
@@ -29,7 +29,7 @@ pub enum BeeError {
     #[error("metric {metric} is undefined on all of {draws} maps of the image")]
     Unscored {
         /// The metric.
-        metric: Metric,
+        metric: RewardMetric,
         /// How many maps were drawn.
         draws: usize,
     },
@@ -37,7 +37,7 @@ pub enum BeeError {
     #[error("metric {metric} gave {found} scores for {expected} maps")]
     Scores {
         /// The metric.
-        metric: Metric,
+        metric: RewardMetric,
         /// Scores.
         found: usize,
         /// Maps.
@@ -69,7 +69,7 @@ pub enum BeeError {
     },
 }
 
-fn names(metrics: &[Metric]) -> String {
+fn names(metrics: &[RewardMetric]) -> String {
     match metrics {
         [] => "none".into(),
         _ => metrics.iter().map(|metric| metric.name()).collect::<Vec<_>>().join(", "),

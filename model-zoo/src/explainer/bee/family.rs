@@ -6,10 +6,10 @@ use std::str::FromStr;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::stream::Stream;
+use super::stream::SplitMix64;
 use crate::backbone::Backbone;
 use crate::image::gaussian_blur;
-use crate::path_integral::{Site, observe};
+use crate::path_integral::{PathLayer, representations};
 
 /// A distribution of baselines b for a representation h `[C,h,w]`, an image or a feature map.
 ///
@@ -17,7 +17,7 @@ use crate::path_integral::{Site, observe};
 /// the scale of h and loses its content. Images (3 channels) and feature maps (hundreds) are treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Family {
+pub enum BaselineDistribution {
     /// Every value from N(mean, standard deviation^2) of its channel.
     Normal,
     /// Every value from U(least, largest) of its channel.
@@ -31,7 +31,7 @@ pub enum Family {
     TrainData,
 }
 
-impl Family {
+impl BaselineDistribution {
     /// How many there are.
     pub const COUNT: usize = 5;
     /// All of them, in the order in which arms are kept.
@@ -49,7 +49,7 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for BaselineDistribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -60,7 +60,7 @@ impl fmt::Display for Family {
 #[error("unknown family of baselines {0:?}; known are normal, uniform, blur, constant and train-data")]
 pub struct UnknownFamily(String);
 
-impl FromStr for Family {
+impl FromStr for BaselineDistribution {
     type Err = UnknownFamily;
 
     /// By name.
@@ -82,9 +82,9 @@ pub struct References {
 impl References {
     /// The representations of M normalised training images `[M,3,H,W]`, M at least 1, and of their mean, at every
     /// site.
-    pub fn forward(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[Site]) -> Vec<Self> {
+    pub fn forward(backbone: &dyn Backbone, images: &Tensor<4>, sites: &[PathLayer]) -> Vec<Self> {
         let with_mean = Tensor::cat(vec![images.clone().mean_dim(0), images.clone()], 0);
-        let (_, seen) = observe(backbone, &with_mean, sites);
+        let (_, seen) = representations(backbone, &with_mean, sites);
         seen.into_iter().map(|seen| Self { maps: seen.map }).collect()
     }
 
@@ -95,45 +95,45 @@ impl References {
 }
 
 /// A baseline of `family` for the representation h `[1,C,h,w]` of one image, in its shape, on a grid of cells of
-/// `stride` pixels; Every baseline and site needs a `stream` of its own.
+/// `stride` pixels. Every baseline and site needs a `stream` of its own.
 pub fn baseline(
-    family: Family,
+    family: BaselineDistribution,
     h: &Tensor<4>,
     stride: usize,
     references: &References,
-    stream: &mut Stream,
+    stream: &mut SplitMix64,
 ) -> Tensor<4> {
     let [_, channels, height, width] = h.dims();
     let cells = height * width;
     let flat = || h.clone().reshape([channels, cells]);
     let per_channel = |x: Tensor<2>| x.reshape([1, channels, 1, 1]);
-    let mut noise = |draw: fn(&mut Stream) -> f64| {
+    let mut noise = |draw: fn(&mut SplitMix64) -> f64| {
         let values: Vec<f32> = (0..channels * cells).map(|_| draw(stream) as f32).collect();
         Tensor::<4>::from_data(TensorData::new(values, [1, channels, height, width]), &h.device())
     };
     match family {
-        Family::Normal => {
-            let noise = noise(Stream::normal);
+        BaselineDistribution::Normal => {
+            let noise = noise(SplitMix64::normal);
             let mean = flat().mean_dim(1);
             let deviation = (flat() - mean.clone()).powf_scalar(2.0).mean_dim(1).sqrt();
             noise * per_channel(deviation) + per_channel(mean)
         }
-        Family::Uniform => {
-            let noise = noise(Stream::unit);
+        BaselineDistribution::Uniform => {
+            let noise = noise(SplitMix64::unit);
             let (low, high) = (per_channel(flat().min_dim(1)), per_channel(flat().max_dim(1)));
             noise * (high - low.clone()) + low
         }
-        Family::Blur => {
+        BaselineDistribution::Blur => {
             let (least, most) = BLUR;
             let sigma = (least + stream.below(most - least + 1)) as f64 / stride.max(1) as f64;
             gaussian_blur(h.clone(), 2 * (3.0 * sigma).ceil() as usize + 1, sigma)
         }
-        Family::Constant => {
+        BaselineDistribution::Constant => {
             let share = stream.unit() as f32;
             let (low, high) = (per_channel(flat().min_dim(1)), per_channel(flat().max_dim(1)));
             ((high - low.clone()) * share + low).expand([1, channels, height, width])
         }
-        Family::TrainData => {
+        BaselineDistribution::TrainData => {
             let mean = stream.flip(0.5);
             let other = 1 + stream.below(references.count());
             let index = if mean || references.count() == 0 { 0 } else { other };
@@ -161,11 +161,11 @@ mod tests {
     }
 
     /// The image and two taps of the quickstart's classifier with three training images.
-    fn world() -> (Vec<Site>, Vec<Representation>, Vec<References>) {
+    fn world() -> (Vec<PathLayer>, Vec<Representation>, Vec<References>) {
         let backbone = load("shapes_resnet", "embedded", None, &Compute::default(), &mut |_, _| {}).unwrap();
-        let sites: Vec<Site> =
-            ["image", "layer1", "layer3"].iter().map(|name| Site::named(&backbone, name, 96).unwrap()).collect();
-        let (_, ends) = observe(&backbone, &noise("image", [1, 3, 96, 96]), &sites);
+        let sites: Vec<PathLayer> =
+            ["image", "layer1", "layer3"].iter().map(|name| PathLayer::named(&backbone, name, 96).unwrap()).collect();
+        let (_, ends) = representations(&backbone, &noise("image", [1, 3, 96, 96]), &sites);
         let references = References::forward(&backbone, &noise("train", [3, 3, 96, 96]), &sites);
         (sites, ends, references)
     }
@@ -188,9 +188,15 @@ mod tests {
     fn baselines_have_the_shape_of_every_site_and_follow_the_seed() {
         let (sites, ends, references) = world();
         for ((site, end), references) in sites.iter().zip(&ends).zip(&references) {
-            for family in Family::ALL {
+            for family in BaselineDistribution::ALL {
                 let draw = |number| {
-                    values(baseline(family, &end.map, site.stride(), references, &mut Stream::new(1, "b", &[number])))
+                    values(baseline(
+                        family,
+                        &end.map,
+                        site.stride(),
+                        references,
+                        &mut SplitMix64::new(1, "b", &[number]),
+                    ))
                 };
                 let [_, channels, height, width] = end.map.dims();
                 assert_eq!(draw(0).len(), channels * height * width, "{family} {site:?}");
@@ -206,8 +212,9 @@ mod tests {
         let (sites, ends, references) = world();
         for ((site, end), references) in sites.iter().zip(&ends).zip(&references).take(2) {
             let own = statistics(&end.map);
-            let drawn = |family| baseline(family, &end.map, site.stride(), references, &mut Stream::new(2, "b", &[]));
-            for (found, expected) in statistics(&drawn(Family::Normal)).iter().zip(&own) {
+            let drawn =
+                |family| baseline(family, &end.map, site.stride(), references, &mut SplitMix64::new(2, "b", &[]));
+            for (found, expected) in statistics(&drawn(BaselineDistribution::Normal)).iter().zip(&own) {
                 let scale = expected[1].max(1e-6);
                 assert!((found[0] - expected[0]).abs() < 0.2 * scale, "{site:?}: {found:?} of {expected:?}");
                 assert!(
@@ -215,7 +222,7 @@ mod tests {
                     "{site:?}: {found:?} of {expected:?}"
                 );
             }
-            for (found, expected) in statistics(&drawn(Family::Uniform)).iter().zip(&own) {
+            for (found, expected) in statistics(&drawn(BaselineDistribution::Uniform)).iter().zip(&own) {
                 let range = expected[3] - expected[2];
                 let slack = 1e-5 * expected[3].abs();
                 assert!(found[2] >= expected[2] - slack && found[3] <= expected[3] + slack, "{found:?} {expected:?}");
@@ -228,7 +235,13 @@ mod tests {
     fn a_constant_is_one_share_of_every_channels_range() {
         let (sites, ends, references) = world();
         for ((site, end), references) in sites.iter().zip(&ends).zip(&references) {
-            let drawn = baseline(Family::Constant, &end.map, site.stride(), references, &mut Stream::new(3, "b", &[]));
+            let drawn = baseline(
+                BaselineDistribution::Constant,
+                &end.map,
+                site.stride(),
+                references,
+                &mut SplitMix64::new(3, "b", &[]),
+            );
             let shares: Vec<f32> = (statistics(&drawn).iter().zip(statistics(&end.map)))
                 .filter(|(_, own)| own[3] - own[2] > 1e-3)
                 .map(|(found, own)| {
@@ -243,12 +256,13 @@ mod tests {
     #[test]
     fn blur_keeps_the_mean_level_and_loses_the_detail() {
         let (sites, ends, references) = world();
-        let drawn = baseline(Family::Blur, &ends[0].map, 1, &references[0], &mut Stream::new(4, "b", &[]));
+        let drawn =
+            baseline(BaselineDistribution::Blur, &ends[0].map, 1, &references[0], &mut SplitMix64::new(4, "b", &[]));
         for (found, own) in statistics(&drawn).iter().zip(statistics(&ends[0].map)) {
             assert!((found[0] - own[0]).abs() < 0.05 && found[1] < 0.3 * own[1], "{found:?} of {own:?}");
         }
         // Cells of 16 pixels: at most 50 / 16 cells wide.
-        let Site::Tap { stride, .. } = sites[2] else { panic!("a tap") };
+        let PathLayer::Tap { stride, .. } = sites[2] else { panic!("a tap") };
         assert_eq!((sites[0].stride(), stride), (1, 16));
     }
 
@@ -263,8 +277,8 @@ mod tests {
             .collect();
         let mut seen = [0; 4];
         for number in 0..200 {
-            let stream = &mut Stream::new(5, "b", &[number]);
-            let drawn = values(baseline(Family::TrainData, &ends[0].map, 1, &references[0], stream));
+            let stream = &mut SplitMix64::new(5, "b", &[number]);
+            let drawn = values(baseline(BaselineDistribution::TrainData, &ends[0].map, 1, &references[0], stream));
             seen[known.iter().position(|image| *image == drawn).expect("one of them")] += 1;
         }
         assert!((70..130).contains(&seen[0]), "the mean half of the time: {seen:?}");

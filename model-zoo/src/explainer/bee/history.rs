@@ -1,7 +1,7 @@
 //! The history of a metric's scores. The rank of a score in it is the reward, whatever the metric's scale.
 
-use super::metric::Metric;
-use super::stream::Stream;
+use super::metric::RewardMetric;
+use super::stream::SplitMix64;
 
 /// A uniform sample of all scores so far, of bounded size (reservoir sampling: Vitter, 1985, algorithm R).
 ///
@@ -43,14 +43,14 @@ impl History {
 
     /// The rank of `score` among the scores so far and itself, in 0..1: the share of worse scores, equal ones counted half;
     /// 1/2 for the first.
-    pub fn rank(&self, metric: Metric, score: f64) -> f64 {
+    pub fn rank(&self, metric: RewardMetric, score: f64) -> f64 {
         let worse = self.kept.iter().filter(|other| metric.better(score, **other)).count() as f64;
         let equal = self.kept.iter().filter(|other| **other == score).count() as f64;
         (worse + 0.5 * (equal + 1.0)) / (self.kept.len() as f64 + 1.0)
     }
 
     /// Adds a score. Every score needs a `stream` of its own.
-    pub fn add(&mut self, score: f64, stream: &mut Stream) {
+    pub fn add(&mut self, score: f64, stream: &mut SplitMix64) {
         self.seen += 1;
         if self.kept.len() < self.capacity {
             self.kept.push(score);
@@ -76,7 +76,7 @@ mod tests {
     fn history(scores: &[f64], capacity: usize) -> History {
         let mut history = History::new(capacity);
         for (i, score) in scores.iter().enumerate() {
-            history.add(*score, &mut Stream::new(0, "history", &[i as u64]));
+            history.add(*score, &mut SplitMix64::new(0, "history", &[i as u64]));
         }
         history
     }
@@ -85,14 +85,14 @@ mod tests {
     fn the_rank_is_the_share_of_worse_scores() {
         let history = history(&[0.1, 0.2, 0.2, 0.4], 100);
         // Behind itself: of 5 scores 3 are worse.
-        assert_eq!(history.rank(Metric::Ins, 0.3), 3.5 / 5.0);
-        assert_eq!(history.rank(Metric::Ins, 0.2), (1.0 + 1.5) / 5.0);
-        assert_eq!(history.rank(Metric::Ins, 9.0), 4.5 / 5.0);
+        assert_eq!(history.rank(RewardMetric::Ins, 0.3), 3.5 / 5.0);
+        assert_eq!(history.rank(RewardMetric::Ins, 0.2), (1.0 + 1.5) / 5.0);
+        assert_eq!(history.rank(RewardMetric::Ins, 9.0), 4.5 / 5.0);
         for score in [0.0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5] {
-            let (up, down) = (history.rank(Metric::Ins, score), history.rank(Metric::Del, score));
+            let (up, down) = (history.rank(RewardMetric::Ins, score), history.rank(RewardMetric::Del, score));
             assert!((up + down - 1.0).abs() < 1e-12, "lower is better: the rank is flipped");
         }
-        assert_eq!(History::new(5).rank(Metric::Del, 7.0), 0.5);
+        assert_eq!(History::new(5).rank(RewardMetric::Del, 7.0), 0.5);
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         let history = history(&scores, 500);
         assert_eq!((history.kept().len(), history.seen()), (500, 20_000));
         for score in [2_000.0, 10_000.0, 18_000.0] {
-            assert!((history.rank(Metric::Sic, score) - score / 20_000.0).abs() < 0.06, "{score}");
+            assert!((history.rank(RewardMetric::Sic, score) - score / 20_000.0).abs() < 0.06, "{score}");
         }
         assert!((history.quantile(0.5).unwrap() - 10_000.0).abs() < 1_200.0);
     }

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A metric by which the map of a single image is scored. Their definitions are those of the literature; who evaluates
-/// them hands the scores to [`super::Bee`].
+/// A metric by which the map of a single image is scored. Their definitions are those of the literature; the caller
+/// computes the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Metric {
+pub enum RewardMetric {
     /// Average drop percentage of the confidence.
     Adp,
     /// Percentage of increase in confidence.
@@ -28,7 +28,7 @@ pub enum Metric {
     Sic,
 }
 
-impl Metric {
+impl RewardMetric {
     /// All of them, in the order of the paper's tables.
     pub const ALL: [Self; 8] = [Self::Adp, Self::Pic, Self::Neg, Self::Pos, Self::Ins, Self::Del, Self::Aic, Self::Sic];
 
@@ -57,7 +57,7 @@ impl Metric {
     }
 }
 
-impl fmt::Display for Metric {
+impl fmt::Display for RewardMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -68,7 +68,7 @@ impl fmt::Display for Metric {
 #[error("unknown metric {0:?}; known are ADP, PIC, NEG, POS, INS, DEL, AIC and SIC")]
 pub struct UnknownMetric(String);
 
-impl FromStr for Metric {
+impl FromStr for RewardMetric {
     type Err = UnknownMetric;
 
     /// By name, in upper or lower case.
@@ -84,19 +84,23 @@ mod tests {
 
     #[test]
     fn the_name_is_what_is_written_and_read() {
-        for metric in Metric::ALL {
+        for metric in RewardMetric::ALL {
             assert_eq!(serde_json::to_value(metric).unwrap(), metric.name());
             assert_eq!(metric.name().to_lowercase().parse(), Ok(metric));
         }
-        let error = "ROAD".parse::<Metric>().unwrap_err().to_string();
-        assert!(error.contains("ROAD") && Metric::ALL.iter().all(|metric| error.contains(metric.name())), "{error}");
+        let error = "ROAD".parse::<RewardMetric>().unwrap_err().to_string();
+        assert!(
+            error.contains("ROAD") && RewardMetric::ALL.iter().all(|metric| error.contains(metric.name())),
+            "{error}"
+        );
     }
 
     #[test]
     fn drops_and_deletions_are_better_when_low() {
-        let low: Vec<Metric> = Metric::ALL.into_iter().filter(|metric| !metric.higher_is_better()).collect();
-        assert_eq!(low, [Metric::Adp, Metric::Pos, Metric::Del]);
-        assert!(Metric::Del.better(0.1, 0.2) && Metric::Ins.better(0.2, 0.1));
-        assert!(!Metric::Del.better(0.1, 0.1) && !Metric::Ins.better(f64::NAN, 0.1));
+        let low: Vec<RewardMetric> =
+            RewardMetric::ALL.into_iter().filter(|metric| !metric.higher_is_better()).collect();
+        assert_eq!(low, [RewardMetric::Adp, RewardMetric::Pos, RewardMetric::Del]);
+        assert!(RewardMetric::Del.better(0.1, 0.2) && RewardMetric::Ins.better(0.2, 0.1));
+        assert!(!RewardMetric::Del.better(0.1, 0.1) && !RewardMetric::Ins.better(f64::NAN, 0.1));
     }
 }

@@ -2,8 +2,8 @@
 //! distribution that is learned for each metric.
 //!
 //! A map is a path integral from a baseline to the feature map of the image, see [`crate::path_integral`]. The
-//! distribution of the baseline ([`Family`]) decides how good the map is, for each image and metric differently. For each
-//! metric, a [`Mixture`] learns from rewards which family to draw from.
+//! distribution of the baseline ([`BaselineDistribution`]) decides how good the map is, for each image and metric
+//! differently. For each metric, a [`Mixture`] learns from rewards which distribution to draw from.
 //! An explanation draws several times and keeps the map with the best score (pBEE). The fine-tuned variant (fBEE) also
 //! learns from each draw on the image.
 //!
@@ -29,24 +29,24 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 pub use context::Encoder;
 pub use error::BeeError;
-pub use family::{Family, References, UnknownFamily, baseline};
+pub use family::{BaselineDistribution, References, UnknownFamily, baseline};
 pub use history::History;
-pub use metric::{Metric, UnknownMetric};
-pub use mixture::{Lesson, Mixture, MixtureConfig, Standing};
+pub use metric::{RewardMetric, UnknownMetric};
+pub use mixture::{ArmStatistics, BanditUpdate, Mixture, MixtureConfig};
 pub use posterior::{Arm, Minimum, minimise};
 pub use section::{BeeContext, BeeSection};
 pub use state::Mixtures;
-pub use stream::Stream;
+pub use stream::SplitMix64;
 
 use crate::backbone::Backbone;
 use crate::maps::min_max;
-use crate::path_integral::{PathIntegral, Representation, Site, heat_maps, observe};
+use crate::path_integral::{PathIntegral, PathLayer, Representation, heat_maps, representations};
 
 /// Everything of BEE that is not learned.
 #[derive(Clone, Debug)]
 pub struct Bee {
     backbone: Arc<dyn Backbone>,
-    sites: Vec<Site>,
+    sites: Vec<PathLayer>,
     references: Vec<References>,
     encoder: Encoder,
     integral: PathIntegral,
@@ -55,7 +55,7 @@ pub struct Bee {
 
 /// A batch of images with their clean pass.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct CleanPass {
     /// Normalised, `[B,3,H,W]`.
     pub images: Tensor<4>,
     /// `[B,K]`
@@ -69,11 +69,11 @@ pub struct Seen {
 
 /// A baseline to be drawn, and the image to explain with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pick<'a> {
+pub struct BaselineDraw<'a> {
     /// The image's place in its batch.
     pub image: usize,
     /// Where the baseline comes from.
-    pub family: Family,
+    pub family: BaselineDistribution,
     /// What the baseline is for; with `number` and the seed it determines the baseline.
     pub purpose: &'a str,
     /// Tells the baselines of one purpose apart.
@@ -88,7 +88,7 @@ pub enum Mode {
     /// fBEE: learning from each draw before the next, for this image alone.
     FineTuned,
     /// The ablation: all from this family, whatever was learned.
-    Fixed(Family),
+    Fixed(BaselineDistribution),
 }
 
 /// The best of an explanation's draws.
@@ -99,11 +99,11 @@ pub struct Best {
     /// Its score.
     pub score: f64,
     /// The family of its baseline.
-    pub family: Family,
+    pub family: BaselineDistribution,
     /// Its number among the draws, from 0.
     pub draw: usize,
-    /// How often each of [`Family::ALL`] was played.
-    pub plays: [usize; Family::COUNT],
+    /// How often each of [`BaselineDistribution::ALL`] was played.
+    pub plays: [usize; BaselineDistribution::COUNT],
 }
 
 /// The rank of a draw.
@@ -115,7 +115,7 @@ struct Rank {
 }
 
 impl Rank {
-    fn is_ahead_of(self, other: Self, metric: Metric) -> bool {
+    fn is_ahead_of(self, other: Self, metric: RewardMetric) -> bool {
         match (self.varies, other.varies) {
             (true, false) => true,
             (false, true) => false,
@@ -142,7 +142,7 @@ impl Bee {
     /// [`BeeError::NoReferences`].
     pub fn new(
         backbone: Arc<dyn Backbone>,
-        sites: Vec<Site>,
+        sites: Vec<PathLayer>,
         training: &Tensor<4>,
         encoder: Encoder,
         integral: PathIntegral,
@@ -171,23 +171,23 @@ impl Bee {
         maps * self.sites.len() * self.integral.steps
     }
 
-    /// Looks at normalised images `[B,3,H,W]` once: logits, what they are at the sites, context. Explained are
-    /// `classes`, or the predicted ones.
-    pub fn see(&self, images: Tensor<4>, classes: Option<&[usize]>) -> Seen {
-        let (logits, ends) = observe(self.backbone.as_ref(), &images, &self.sites);
+    /// Clean pass over normalised images `[B,3,H,W]`: logits, representations at the sites, context features. The
+    /// explained classes are `classes`; by default the predicted ones.
+    pub fn clean_pass(&self, images: Tensor<4>, classes: Option<&[usize]>) -> CleanPass {
+        let (logits, ends) = representations(self.backbone.as_ref(), &images, &self.sites);
         let features = self.encoder.encode(&images, &self.backbone.spec().preprocessing);
         let classes = match classes {
             Some(classes) => classes.to_vec(),
             None => logits.clone().argmax(1).into_data().iter::<i64>().map(|class| class.max(0) as usize).collect(),
         };
-        Seen { images, logits, classes, features, ends }
+        CleanPass { images, logits, classes, features, ends }
     }
 
     /// The map of every pick, `[P,1,H,W]` in 0..1.
     ///
     /// The points of the paths go through the backbone in groups of `points_per_call`. Only baselines and maps grow with the
     /// number of picks.
-    pub fn maps(&self, seen: &Seen, picks: &[Pick<'_>]) -> Tensor<4> {
+    pub fn maps(&self, seen: &CleanPass, picks: &[BaselineDraw<'_>]) -> Tensor<4> {
         let device = seen.images.device();
         let [_, _, height, width] = seen.images.dims();
         // Picks of one image share the network before a tap.
@@ -204,9 +204,9 @@ impl Bee {
         let mut sum: Option<Tensor<4>> = None;
         for ((site, end), references) in self.sites.iter().zip(&seen.ends).zip(&self.references) {
             let name = site.name(self.backbone.as_ref());
-            let draw = |pick: &Pick<'_>| {
+            let draw = |pick: &BaselineDraw<'_>| {
                 let purpose = format!("bee baseline, {}, {name}", pick.purpose);
-                let stream = &mut Stream::new(self.seed, &purpose, &[pick.number, pick.family as u64]);
+                let stream = &mut SplitMix64::new(self.seed, &purpose, &[pick.number, pick.family as u64]);
                 let h = end.map.clone().narrow(0, pick.image, 1);
                 baseline(pick.family, &h, site.stride(), references, stream)
             };
@@ -246,7 +246,7 @@ impl Bee {
     pub fn explain<E: From<BeeError>>(
         &self,
         mixture: &Mixture,
-        seen: &Seen,
+        seen: &CleanPass,
         image: usize,
         draws: usize,
         mode: Mode,
@@ -256,18 +256,18 @@ impl Bee {
         let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
         let mut own = mixture.clone();
         let mut best: Option<(Rank, Best)> = None;
-        let mut plays = [0; Family::COUNT];
+        let mut plays = [0; BaselineDistribution::COUNT];
         let together = if mode == Mode::FineTuned { 1 } else { self.draws_per_call() };
         for first in (0..draws).step_by(together) {
             let mut picks = Vec::new();
             for number in first..draws.min(first + together) {
                 let number = number as u64;
-                let stream = &mut Stream::new(self.seed, "bee choice, explain", &[metric as u64, number]);
+                let stream = &mut SplitMix64::new(self.seed, "bee choice, explain", &[metric as u64, number]);
                 let family = match mode {
                     Mode::Fixed(family) => family,
                     Mode::Pretrained | Mode::FineTuned => own.choose(features, stream)?,
                 };
-                picks.push(Pick { image, family, purpose: "explain", number });
+                picks.push(BaselineDraw { image, family, purpose: "explain", number });
             }
             let maps = self.maps(seen, &picks);
             let scores = checked(metric, score(&maps)?, picks.len())?;
@@ -288,8 +288,8 @@ impl Bee {
         best.map(|(_, best)| Best { plays, ..best }).ok_or_else(|| none.into())
     }
 
-    /// One step of pre-training: for each image of `seen` and each mixture one baseline, played, scored and learned
-    /// from. `first` is the first image's number in the run. `score` returns a metric's scores of maps `[B,1,H,W]`, one for
+    /// One pre-training step: for each image of `seen` and each mixture, draws a baseline, scores its map and updates the
+    /// mixture. `first` is the first image's number in the run. `score` returns a metric's scores of maps `[B,1,H,W]`, one for
     /// each image, in their order.
     ///
     /// All choices of a batch are made before it is learned from. Where two mixtures choose the same family for an image
@@ -301,25 +301,25 @@ impl Bee {
     pub fn learn<E: From<BeeError>>(
         &self,
         mixtures: &mut Mixtures,
-        seen: &Seen,
+        seen: &CleanPass,
         first: u64,
-        mut score: impl FnMut(Metric, &Tensor<4>) -> Result<Vec<Option<f64>>, E>,
-    ) -> Result<Vec<Lesson>, E> {
+        mut score: impl FnMut(RewardMetric, &Tensor<4>) -> Result<Vec<Option<f64>>, E>,
+    ) -> Result<Vec<BanditUpdate>, E> {
         let batch = seen.features.len();
-        let mut choices: Vec<Vec<Family>> = Vec::new();
+        let mut choices: Vec<Vec<BaselineDistribution>> = Vec::new();
         for mixture in mixtures.iter() {
             let choose = |(image, features): (usize, &Vec<f64>)| {
                 let numbers = [mixture.metric() as u64, first + image as u64];
-                mixture.choose(features, &mut Stream::new(self.seed, "bee choice, train", &numbers))
+                mixture.choose(features, &mut SplitMix64::new(self.seed, "bee choice, train", &numbers))
             };
             choices.push(seen.features.iter().enumerate().map(choose).collect::<Result<_, BeeError>>()?);
         }
-        let mut wanted: Vec<(usize, Family)> =
+        let mut wanted: Vec<(usize, BaselineDistribution)> =
             choices.iter().flat_map(|families| families.iter().copied().enumerate()).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let picks: Vec<Pick<'_>> = (wanted.iter())
-            .map(|&(image, family)| Pick { image, family, purpose: "train", number: first + image as u64 })
+        let picks: Vec<BaselineDraw<'_>> = (wanted.iter())
+            .map(|&(image, family)| BaselineDraw { image, family, purpose: "train", number: first + image as u64 })
             .collect();
         let maps: Vec<Tensor<4>> = picks.chunks(self.draws_per_call()).map(|picks| self.maps(seen, picks)).collect();
         if maps.is_empty() {
@@ -328,7 +328,9 @@ impl Bee {
         let maps = Tensor::cat(maps, 0);
         let mut lessons = Vec::new();
         for (mixture, families) in mixtures.iter_mut().zip(&choices) {
-            let place = |pick: (usize, &Family)| wanted.partition_point(|other| *other < (pick.0, *pick.1)) as i64;
+            let place = |pick: (usize, &BaselineDistribution)| {
+                wanted.partition_point(|other| *other < (pick.0, *pick.1)) as i64
+            };
             let places: Vec<i64> = families.iter().enumerate().map(place).collect();
             let places = Tensor::<1, Int>::from_data(TensorData::new(places, [batch]), &maps.device());
             let scores = score(mixture.metric(), &maps.clone().select(0, places))?;
@@ -344,7 +346,7 @@ impl Bee {
 }
 
 /// Scores, one for each map, every one a number.
-fn checked(metric: Metric, scores: Vec<Option<f64>>, expected: usize) -> Result<Vec<Option<f64>>, BeeError> {
+fn checked(metric: RewardMetric, scores: Vec<Option<f64>>, expected: usize) -> Result<Vec<Option<f64>>, BeeError> {
     if let Some(score) = scores.iter().flatten().find(|score| !score.is_finite()) {
         return Err(BeeError::Score { metric, score: *score });
     }

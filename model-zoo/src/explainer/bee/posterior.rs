@@ -8,7 +8,7 @@
 //! and the new precision q_i + c_i^2 p (1 - p), p = sigmoid(<w, c>), both at the minimum. The term in rho is the prior
 //! of theta, in the form of that of w: without one the minimum would lie at infinity, theta growing as w shrinks.
 
-use super::stream::Stream;
+use super::stream::SplitMix64;
 
 /// The posterior of the weights of one arm, and its counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ impl Arm {
     }
 
     /// Weights drawn from N(mu, diag(1/q)).
-    pub fn draw(&self, stream: &mut Stream) -> Vec<f64> {
+    pub fn draw(&self, stream: &mut SplitMix64) -> Vec<f64> {
         self.mean.iter().zip(&self.precision).map(|(mu, q)| mu + stream.normal() / q.sqrt()).collect()
     }
 
@@ -114,7 +114,7 @@ mod tests {
 
     /// A problem of some size: mean, precision, context, features.
     fn problem(seed: u64, dimensions: usize, features: usize) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>, Vec<f64>) {
-        let mut stream = Stream::new(seed, "problem", &[]);
+        let mut stream = SplitMix64::new(seed, "problem", &[]);
         let mean = (0..dimensions).map(|_| stream.normal()).collect();
         let precision = (0..dimensions).map(|_| 1.0 + 5.0 * stream.unit()).collect();
         let theta = (0..dimensions).map(|_| (0..features).map(|_| stream.normal()).collect()).collect();
@@ -229,7 +229,7 @@ mod tests {
             }
             let least = objective(&found.weights, &theta);
             assert!(least <= objective(&w, &t) + 1e-12);
-            let mut stream = Stream::new(seed, "away", &[]);
+            let mut stream = SplitMix64::new(seed, "away", &[]);
             for _ in 0..200 {
                 let size = 10.0_f64.powf(-4.0 * stream.unit());
                 let w: Vec<f64> = found.weights.iter().map(|w| w + size * stream.normal()).collect();
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn draws_have_the_standard_deviation_of_the_variance() {
         let arm = Arm { mean: vec![2.0, -1.0], precision: vec![4.0, 0.25], plays: 0, wins: 0 };
-        let mut stream = Stream::new(5, "draws", &[]);
+        let mut stream = SplitMix64::new(5, "draws", &[]);
         let draws: Vec<Vec<f64>> = (0..20_000).map(|_| arm.draw(&mut stream)).collect();
         for (i, (mean, deviation)) in [(2.0, 0.5), (-1.0, 2.0)].into_iter().enumerate() {
             let average = draws.iter().map(|w| w[i]).sum::<f64>() / 20_000.0;

@@ -4,8 +4,8 @@ use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::metric::Metric;
-use crate::explainer::learned::{Limits, MethodSection, RunKeys};
+use super::metric::RewardMetric;
+use crate::explainer::learned::{MethodRequirements, MethodSection, RunKeys};
 use crate::range::{at_least_one, hex_digest, not_blank};
 
 /// What BEE learns, and how its maps are drawn.
@@ -59,7 +59,7 @@ pub struct BeeSection {
 impl Default for BeeSection {
     fn default() -> Self {
         Self {
-            metrics: Metric::ALL.map(|metric| metric.name().to_owned()).to_vec(),
+            metrics: RewardMetric::ALL.map(|metric| metric.name().to_owned()).to_vec(),
             sites: None,
             steps: 4,
             draws: 100,
@@ -75,8 +75,8 @@ impl Default for BeeSection {
 
 impl BeeSection {
     /// The metrics, each once, in their own order.
-    pub fn metrics(&self) -> Vec<Metric> {
-        let mut metrics: Vec<Metric> = self.metrics.iter().filter_map(|name| name.parse().ok()).collect();
+    pub fn metrics(&self) -> Vec<RewardMetric> {
+        let mut metrics: Vec<RewardMetric> = self.metrics.iter().filter_map(|name| name.parse().ok()).collect();
         metrics.sort_unstable();
         metrics.dedup();
         metrics
@@ -85,7 +85,7 @@ impl BeeSection {
 
 impl MethodSection for BeeSection {
     const TITLE: &'static str = "BEE";
-    const LIMITS: Limits = Limits {
+    const REQUIREMENTS: MethodRequirements = MethodRequirements {
         one_process: true,
         caches: false,
         batch_norm: false,
@@ -96,7 +96,7 @@ impl MethodSection for BeeSection {
             ("schedule", "bee has no loss"),
             ("train.validate_every", "bee validates at the end of the run"),
         ],
-        ..Limits::NONE
+        ..MethodRequirements::NONE
     };
 
     fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {
@@ -136,7 +136,7 @@ pub struct BeeContext {
 }
 
 fn metric(name: &str, _: &()) -> Result<(), garde::Error> {
-    match Metric::ALL.iter().any(|metric| metric.name() == name) {
+    match RewardMetric::ALL.iter().any(|metric| metric.name() == name) {
         true => Ok(()),
         false => Err(garde::Error::new(format!("found {name:?}, expected ADP, PIC, NEG, POS, INS, DEL, AIC or SIC"))),
     }

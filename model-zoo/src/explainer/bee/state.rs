@@ -1,8 +1,8 @@
 //! The mixtures of a run as one file of tensors, exact to the last bit.
 //!
 //! For each metric, by its name: `INS.theta` `[D,F]`, `INS.mean` and `INS.precision` `[5,D]`, `INS.centre` `[F]`,
-//! `INS.history` `[n]`, all f64; `INS.plays` and `INS.wins` `[5]`, i64. Rows are in the order of [`Family::ALL`]. The
-//! shape that no tensor has is in the file's metadata. JSON is not used: it may round numbers.
+//! `INS.history` `[n]`, all f64; `INS.plays` and `INS.wins` `[5]`, i64. Rows are in the order of
+//! [`BaselineDistribution::ALL`]. The shape that no tensor has is in the file's metadata. JSON is not used: it may round numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,9 +10,9 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::BeeError;
-use super::family::Family;
+use super::family::BaselineDistribution;
 use super::history::History;
-use super::metric::Metric;
+use super::metric::RewardMetric;
 use super::mixture::{Mixture, MixtureConfig};
 use super::posterior::Arm;
 
@@ -31,14 +31,14 @@ pub struct Mixtures(Vec<Mixture>);
 
 impl Mixtures {
     /// The priors of these metrics, each counted once.
-    pub fn prior(metrics: &[Metric], config: &MixtureConfig, seed: u64) -> Self {
+    pub fn prior(metrics: &[RewardMetric], config: &MixtureConfig, seed: u64) -> Self {
         let mut metrics = metrics.to_vec();
         metrics.sort_unstable();
         metrics.dedup();
         Self(metrics.into_iter().map(|metric| Mixture::prior(metric, config.clone(), seed)).collect())
     }
 
-    /// One after the other, in the order of [`Metric::ALL`].
+    /// One after the other, in the order of [`RewardMetric::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &Mixture> {
         self.0.iter()
     }
@@ -49,7 +49,7 @@ impl Mixtures {
     }
 
     /// The metrics that there are mixtures for.
-    pub fn metrics(&self) -> Vec<Metric> {
+    pub fn metrics(&self) -> Vec<RewardMetric> {
         self.0.iter().map(Mixture::metric).collect()
     }
 
@@ -57,7 +57,7 @@ impl Mixtures {
     ///
     /// # Errors
     /// [`BeeError::NoMixture`] lists those that there are.
-    pub fn of(&self, metric: Metric) -> Result<&Mixture, BeeError> {
+    pub fn of(&self, metric: RewardMetric) -> Result<&Mixture, BeeError> {
         let found = self.0.iter().find(|mixture| mixture.metric() == metric);
         found.ok_or_else(|| BeeError::NoMixture { metric, known: self.metrics() })
     }
@@ -81,8 +81,8 @@ impl Mixtures {
             let counts = |of: fn(&Arm) -> u64| mixture.arms.iter().map(of).collect::<Vec<u64>>();
             let f64s = [
                 ("theta", vec![dimensions, features], mixture.theta.clone()),
-                ("mean", vec![Family::COUNT, dimensions], arms(|arm| &arm.mean)),
-                ("precision", vec![Family::COUNT, dimensions], arms(|arm| &arm.precision)),
+                ("mean", vec![BaselineDistribution::COUNT, dimensions], arms(|arm| &arm.mean)),
+                ("precision", vec![BaselineDistribution::COUNT, dimensions], arms(|arm| &arm.precision)),
                 ("centre", vec![features], mixture.centre.clone()),
                 ("history", vec![mixture.history.kept().len()], mixture.history.kept().to_vec()),
             ];
@@ -92,7 +92,12 @@ impl Mixtures {
             }
             for (name, values) in [("plays", counts(|arm| arm.plays)), ("wins", counts(|arm| arm.wins))] {
                 let bytes = values.iter().flat_map(|value| (*value as i64).to_le_bytes()).collect();
-                tensors.push((format!("{}.{name}", mixture.metric), Dtype::I64, vec![Family::COUNT], bytes));
+                tensors.push((
+                    format!("{}.{name}", mixture.metric),
+                    Dtype::I64,
+                    vec![BaselineDistribution::COUNT],
+                    bytes,
+                ));
             }
         }
         let names: Vec<&str> = self.0.iter().map(|mixture| mixture.metric.name()).collect();
@@ -137,7 +142,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Mixture>, String> {
     }
     let mut mixtures: Vec<Mixture> = Vec::new();
     for name in about(METRICS)?.split(',') {
-        let metric: Metric = name.parse().map_err(|error: super::UnknownMetric| error.to_string())?;
+        let metric: RewardMetric = name.parse().map_err(|error: super::UnknownMetric| error.to_string())?;
         if mixtures.iter().any(|other| other.metric >= metric) {
             return Err(format!("{METRICS} names {metric} twice or out of order"));
         }
@@ -154,7 +159,12 @@ fn number<T: std::str::FromStr>(text: &str, key: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{key} is {text:?}, expected a number"))
 }
 
-fn mixture(file: &SafeTensors<'_>, metric: Metric, theta_precision: f64, history: usize) -> Result<Mixture, String> {
+fn mixture(
+    file: &SafeTensors<'_>,
+    metric: RewardMetric,
+    theta_precision: f64,
+    history: usize,
+) -> Result<Mixture, String> {
     let theta = format!("{metric}.theta");
     let (shape, theta_values) = f64s(file, &theta)?;
     let [dimensions, features] = shape[..] else {
@@ -171,7 +181,10 @@ fn mixture(file: &SafeTensors<'_>, metric: Metric, theta_precision: f64, history
             false => Err(format!("{name} has shape {shape:?}, expected {expected:?}")),
         }
     };
-    let (mean, precision) = (of("mean", &[Family::COUNT, dimensions])?, of("precision", &[Family::COUNT, dimensions])?);
+    let (mean, precision) = (
+        of("mean", &[BaselineDistribution::COUNT, dimensions])?,
+        of("precision", &[BaselineDistribution::COUNT, dimensions])?,
+    );
     if precision.iter().any(|q| *q <= 0.0) {
         return Err(format!("{metric}.precision has values that are not above 0"));
     }
@@ -202,11 +215,13 @@ fn f64s(file: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f64>), St
 }
 
 /// Counts of the arms.
-fn counts(file: &SafeTensors<'_>, name: &str) -> Result<[u64; Family::COUNT], String> {
+fn counts(file: &SafeTensors<'_>, name: &str) -> Result<[u64; BaselineDistribution::COUNT], String> {
     let (shape, values) = values(file, name, Dtype::I64, i64::from_le_bytes)?;
     let counts: Option<Vec<u64>> = values.iter().map(|value| u64::try_from(*value).ok()).collect();
-    let counts = counts.and_then(|counts| <[u64; Family::COUNT]>::try_from(counts).ok());
-    counts.ok_or_else(|| format!("{name} has shape {shape:?} and values {values:?}, expected {} counts", Family::COUNT))
+    let counts = counts.and_then(|counts| <[u64; BaselineDistribution::COUNT]>::try_from(counts).ok());
+    counts.ok_or_else(|| {
+        format!("{name} has shape {shape:?} and values {values:?}, expected {} counts", BaselineDistribution::COUNT)
+    })
 }
 
 fn values<T>(
@@ -226,16 +241,16 @@ fn values<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explainer::bee::Stream;
+    use crate::explainer::bee::SplitMix64;
 
     fn learned() -> Mixtures {
         let config = MixtureConfig { dimensions: 7, features: 4, theta_precision: 12.5, history: 10 };
-        let mut mixtures = Mixtures::prior(&[Metric::Ins, Metric::Adp, Metric::Ins], &config, 3);
-        let mut stream = Stream::new(0, "world", &[]);
+        let mut mixtures = Mixtures::prior(&[RewardMetric::Ins, RewardMetric::Adp, RewardMetric::Ins], &config, 3);
+        let mut stream = SplitMix64::new(0, "world", &[]);
         for mixture in mixtures.iter_mut() {
             for round in 0..25 {
                 let features: Vec<f64> = (0..4).map(|_| stream.unit()).collect();
-                let family = mixture.choose(&features, &mut Stream::new(0, "choice", &[round])).unwrap();
+                let family = mixture.choose(&features, &mut SplitMix64::new(0, "choice", &[round])).unwrap();
                 mixture.learn(&features, family, stream.normal(), 0).unwrap();
             }
         }
@@ -248,8 +263,8 @@ mod tests {
         let bytes = mixtures.to_bytes().unwrap();
         let read = Mixtures::from_bytes(&bytes, "f").unwrap();
         assert_eq!(read, mixtures);
-        assert_eq!(read.metrics(), [Metric::Adp, Metric::Ins], "each once, in order");
-        let fresh = Mixtures::prior(&[Metric::Sic], &MixtureConfig::new(3), 0);
+        assert_eq!(read.metrics(), [RewardMetric::Adp, RewardMetric::Ins], "each once, in order");
+        let fresh = Mixtures::prior(&[RewardMetric::Sic], &MixtureConfig::new(3), 0);
         assert_eq!(Mixtures::from_bytes(&fresh.to_bytes().unwrap(), "f").unwrap(), fresh);
     }
 
@@ -261,7 +276,7 @@ mod tests {
         for mixtures in [&mut straight, &mut resumed] {
             for mixture in mixtures.iter_mut() {
                 for round in 0..25 {
-                    let mut stream = Stream::new(1, "later", &[round]);
+                    let mut stream = SplitMix64::new(1, "later", &[round]);
                     let features: Vec<f64> = (0..4).map(|_| stream.unit()).collect();
                     let family = mixture.choose(&features, &mut stream).unwrap();
                     mixture.learn(&features, family, stream.normal(), 0).unwrap();
@@ -273,11 +288,14 @@ mod tests {
 
     #[test]
     fn a_metric_without_a_mixture_is_a_clear_error() {
-        let error = learned().of(Metric::Del).unwrap_err();
-        assert_eq!(error, BeeError::NoMixture { metric: Metric::Del, known: vec![Metric::Adp, Metric::Ins] });
+        let error = learned().of(RewardMetric::Del).unwrap_err();
+        assert_eq!(
+            error,
+            BeeError::NoMixture { metric: RewardMetric::Del, known: vec![RewardMetric::Adp, RewardMetric::Ins] }
+        );
         let text = error.to_string();
         assert!(text.contains("DEL") && text.contains("ADP, INS") && text.contains("explainer.metrics"), "{text}");
-        assert_eq!(learned().of(Metric::Ins).unwrap().lessons(), 25);
+        assert_eq!(learned().of(RewardMetric::Ins).unwrap().lessons(), 25);
     }
 
     #[test]

@@ -5,12 +5,12 @@ use sha2::{Digest, Sha256};
 /// A random stream of its own for each (seed, purpose, numbers): splitmix64 (Steele et al., 2014), started at their
 /// SHA-256. Nothing of it is kept between runs.
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub struct SplitMix64 {
     state: u64,
     spare: Option<f64>,
 }
 
-impl Stream {
+impl SplitMix64 {
     /// The stream of a seed, a purpose and numbers. Streams of different purposes are independent.
     pub fn new(seed: u64, purpose: &str, numbers: &[u64]) -> Self {
         let mut hash = Sha256::new();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_its_seed_purpose_and_numbers() {
-        let first = |seed, purpose: &str, numbers: &[u64]| Stream::new(seed, purpose, numbers).unit();
+        let first = |seed, purpose: &str, numbers: &[u64]| SplitMix64::new(seed, purpose, numbers).unit();
         assert_eq!(first(1, "arm", &[2, 3]), first(1, "arm", &[2, 3]));
         for other in
             [first(2, "arm", &[2, 3]), first(1, "baseline", &[2, 3]), first(1, "arm", &[3, 2]), first(1, "arm", &[2])]
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_the_distributions() {
-        let mut stream = Stream::new(0, "moments", &[]);
+        let mut stream = SplitMix64::new(0, "moments", &[]);
         let count = 20_000;
         let normal: Vec<f64> = (0..count).map(|_| stream.normal()).collect();
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;

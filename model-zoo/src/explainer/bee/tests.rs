@@ -20,13 +20,13 @@ fn values(tensor: Tensor<4>) -> Vec<f32> {
 
 fn bee(sites: &[&str], seed: u64) -> Bee {
     let backbone = Arc::new(load("shapes_resnet", "embedded", None, &Compute::default(), &mut |_, _| {}).unwrap());
-    let sites = sites.iter().map(|name| Site::named(backbone.as_ref(), name, SIDE).unwrap()).collect();
+    let sites = sites.iter().map(|name| PathLayer::named(backbone.as_ref(), name, SIDE).unwrap()).collect();
     let encoder = Encoder::new(backbone.clone(), SIDE).unwrap();
     let integral = PathIntegral { steps: 2, rectify: true, points_per_call: 6 };
     Bee::new(backbone, sites, &noise("train", 2), encoder, integral, seed).unwrap()
 }
 
-fn mixtures(bee: &Bee, metrics: &[Metric]) -> Mixtures {
+fn mixtures(bee: &Bee, metrics: &[RewardMetric]) -> Mixtures {
     let config = MixtureConfig { dimensions: 10, ..MixtureConfig::new(bee.encoder().features()) };
     Mixtures::prior(metrics, &config, 0)
 }
@@ -41,8 +41,8 @@ fn scores(maps: &Tensor<4>) -> Result<Vec<Option<f64>>, BeeError> {
     Ok(means(maps).into_iter().map(Some).collect())
 }
 
-fn pick(image: usize, family: Family, number: u64) -> Pick<'static> {
-    Pick { image, family, purpose: "test", number }
+fn pick(image: usize, family: BaselineDistribution, number: u64) -> BaselineDraw<'static> {
+    BaselineDraw { image, family, purpose: "test", number }
 }
 
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
@@ -54,19 +54,23 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 #[test]
 fn a_map_is_that_of_its_pick_whatever_else_is_drawn() {
     let bee = bee(&["layer2"], 1);
-    let seen = bee.see(noise("images", 2), None);
+    let seen = bee.clean_pass(noise("images", 2), None);
     assert_eq!((seen.classes.len(), seen.features.len(), seen.features[0].len()), (2, 2, 128));
-    let picks = [pick(0, Family::Blur, 3), pick(1, Family::Normal, 4), pick(1, Family::TrainData, 4)];
+    let picks = [
+        pick(0, BaselineDistribution::Blur, 3),
+        pick(1, BaselineDistribution::Normal, 4),
+        pick(1, BaselineDistribution::TrainData, 4),
+    ];
     let maps = bee.maps(&seen, &picks);
     assert_eq!(maps.dims(), [3, 1, SIDE, SIDE]);
     for (i, pick) in picks.iter().enumerate() {
         let alone = values(bee.maps(&seen, &[*pick]));
         assert_close(&values(maps.clone().narrow(0, i, 1)), &alone, &format!("{pick:?}"));
     }
-    let other = Pick { number: 5, ..picks[1] };
+    let other = BaselineDraw { number: 5, ..picks[1] };
     assert_ne!(values(bee.maps(&seen, &[other])), values(maps.clone().narrow(0, 1, 1)), "another draw");
     // The image alone is the image of the batch.
-    let first = bee.see(noise("images", 2).narrow(0, 0, 1), Some(&[seen.classes[0]]));
+    let first = bee.clean_pass(noise("images", 2).narrow(0, 0, 1), Some(&[seen.classes[0]]));
     assert_close(&values(bee.maps(&first, &picks[..1])), &values(maps.narrow(0, 0, 1)), "alone in its batch");
     assert_eq!(bee.passes(100), 200);
 }
@@ -74,8 +78,8 @@ fn a_map_is_that_of_its_pick_whatever_else_is_drawn() {
 #[test]
 fn several_sites_give_the_mean_of_their_maps() {
     let (both, image, tap) = (bee(&["image", "layer2"], 1), bee(&["image"], 1), bee(&["layer2"], 1));
-    let picks = [pick(0, Family::Constant, 0)];
-    let maps = |bee: &Bee| bee.maps(&bee.see(noise("images", 1), None), &picks);
+    let picks = [pick(0, BaselineDistribution::Constant, 0)];
+    let maps = |bee: &Bee| bee.maps(&bee.clean_pass(noise("images", 1), None), &picks);
     assert_eq!(both.passes(1), 4);
     // What is drawn at a site does not depend on what other sites there are.
     assert_close(&values(maps(&both)), &values(min_max(maps(&image) + maps(&tap))), "the mean, stretched");
@@ -85,7 +89,7 @@ fn several_sites_give_the_mean_of_their_maps() {
 fn without_rectification_a_fixed_baseline_is_integrated_gradients() {
     let bee = bee(&["image"], 1);
     let images = noise("images", 2);
-    let seen = bee.see(images.clone(), None);
+    let seen = bee.clean_pass(images.clone(), None);
     let integral = PathIntegral { steps: 3, rectify: false, points_per_call: 4 };
     let class: Vec<i64> = seen.classes.iter().map(|class| *class as i64).collect();
     let class = Tensor::<1, Int>::from_data(TensorData::new(class, [2]), &Device::default());
@@ -93,7 +97,7 @@ fn without_rectification_a_fixed_baseline_is_integrated_gradients() {
     let own = heat_maps(
         integral.maps(
             bee.backbone().as_ref(),
-            &Site::Image,
+            &PathLayer::Image,
             &images,
             &class,
             &seen.ends[0],
@@ -111,8 +115,8 @@ fn without_rectification_a_fixed_baseline_is_integrated_gradients() {
 #[test]
 fn an_explanation_is_the_best_of_its_draws() {
     let bee = bee(&["layer2"], 5);
-    let seen = bee.see(noise("images", 2), None);
-    for metric in [Metric::Ins, Metric::Del] {
+    let seen = bee.clean_pass(noise("images", 2), None);
+    for metric in [RewardMetric::Ins, RewardMetric::Del] {
         let mixtures = mixtures(&bee, &[metric]);
         let mixture = mixtures.of(metric).unwrap();
         for mode in [Mode::Pretrained, Mode::FineTuned] {
@@ -123,7 +127,7 @@ fn an_explanation_is_the_best_of_its_draws() {
                 scores(maps)
             };
             let best = bee.explain(mixture, &seen, 1, 7, mode, score).unwrap();
-            let expected = if metric == Metric::Ins { f64::max } else { f64::min };
+            let expected = if metric == RewardMetric::Ins { f64::max } else { f64::min };
             assert_eq!(best.score, all.iter().copied().reduce(expected).unwrap(), "{metric} {mode:?}");
             assert_eq!(all[best.draw], best.score);
             assert_eq!(means(&best.map), [best.score]);
@@ -142,26 +146,26 @@ fn an_explanation_is_the_best_of_its_draws() {
 #[test]
 fn a_fixed_family_is_the_only_one_that_is_played() {
     let bee = bee(&["layer2"], 5);
-    let seen = bee.see(noise("images", 1), None);
-    let mixtures = mixtures(&bee, &[Metric::Ins]);
-    let mixture = mixtures.of(Metric::Ins).unwrap();
-    for family in Family::ALL {
+    let seen = bee.clean_pass(noise("images", 1), None);
+    let mixtures = mixtures(&bee, &[RewardMetric::Ins]);
+    let mixture = mixtures.of(RewardMetric::Ins).unwrap();
+    for family in BaselineDistribution::ALL {
         assert_eq!(family.name().parse(), Ok(family));
         let best = bee.explain(mixture, &seen, 0, 3, Mode::Fixed(family), scores).unwrap();
         assert_eq!((best.family, best.plays[family as usize]), (family, 3));
         // With the same number, the baseline that the mixture would have played of this family.
-        let own = bee.maps(&seen, &[Pick { purpose: "explain", ..pick(0, family, best.draw as u64) }]);
+        let own = bee.maps(&seen, &[BaselineDraw { purpose: "explain", ..pick(0, family, best.draw as u64) }]);
         assert_close(&values(best.map), &values(own), family.name());
     }
-    let message = "black".parse::<Family>().unwrap_err().to_string();
+    let message = "black".parse::<BaselineDistribution>().unwrap_err().to_string();
     assert!(message.contains("black") && message.contains("train-data"), "{message}");
 }
 
 #[test]
 fn a_constant_map_is_the_best_only_if_all_are() {
     let rank = |varies, score| Rank { varies, score };
-    for metric in [Metric::Ins, Metric::Del] {
-        let (good, bad) = if metric == Metric::Ins { (0.9, 0.1) } else { (0.1, 0.9) };
+    for metric in [RewardMetric::Ins, RewardMetric::Del] {
+        let (good, bad) = if metric == RewardMetric::Ins { (0.9, 0.1) } else { (0.1, 0.9) };
         assert!(rank(true, bad).is_ahead_of(rank(false, good), metric));
         assert!(!rank(false, good).is_ahead_of(rank(true, bad), metric));
         for varies in [true, false] {
@@ -180,33 +184,37 @@ fn a_constant_map_is_the_best_only_if_all_are() {
 
     // Of a plain image every baseline is the image itself.
     let bee = bee(&["image"], 3);
-    let seen = bee.see(Tensor::zeros([1, 3, SIDE, SIDE], &Device::flex()), None);
-    let mixtures = mixtures(&bee, &[Metric::Ins]);
-    let best = bee.explain(mixtures.of(Metric::Ins).unwrap(), &seen, 0, 3, Mode::Fixed(Family::Blur), scores).unwrap();
+    let seen = bee.clean_pass(Tensor::zeros([1, 3, SIDE, SIDE], &Device::flex()), None);
+    let mixtures = mixtures(&bee, &[RewardMetric::Ins]);
+    let best = bee
+        .explain(mixtures.of(RewardMetric::Ins).unwrap(), &seen, 0, 3, Mode::Fixed(BaselineDistribution::Blur), scores)
+        .unwrap();
     assert_eq!((contrasts(&best.map), best.draw), (vec![false], 0));
 }
 
 /// Scores tell the family: `Blur` is good and the others are bad.
 #[test]
 fn fine_tuning_plays_the_family_that_scores() {
-    let seen = bee(&["layer3"], 0).see(noise("images", 1), None);
+    let seen = bee(&["layer3"], 0).clean_pass(noise("images", 1), None);
     let played = |mode| -> usize {
         let of_seed = |seed| {
             let bee = bee(&["layer3"], seed);
-            let mixtures = mixtures(&bee, &[Metric::Ins]);
+            let mixtures = mixtures(&bee, &[RewardMetric::Ins]);
             let mut number = 0;
             let score = |maps: &Tensor<4>| {
                 let own = |map: &[f32]| {
-                    let blurred =
-                        values(bee.maps(&seen, &[Pick { purpose: "explain", ..pick(0, Family::Blur, number) }]));
+                    let blurred = values(bee.maps(
+                        &seen,
+                        &[BaselineDraw { purpose: "explain", ..pick(0, BaselineDistribution::Blur, number) }],
+                    ));
                     number += 1;
                     let off = map.iter().zip(blurred).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     Some(if off < 1e-3 { 1.0 } else { -f64::from(off) })
                 };
                 Ok::<_, BeeError>(values(maps.clone()).chunks(SIDE * SIDE).map(own).collect())
             };
-            let mixture = mixtures.of(Metric::Ins).unwrap();
-            bee.explain(mixture, &seen, 0, 40, mode, score).unwrap().plays[Family::Blur as usize]
+            let mixture = mixtures.of(RewardMetric::Ins).unwrap();
+            bee.explain(mixture, &seen, 0, 40, mode, score).unwrap().plays[BaselineDistribution::Blur as usize]
         };
         (0..3).map(of_seed).sum()
     };
@@ -218,10 +226,10 @@ fn fine_tuning_plays_the_family_that_scores() {
 fn a_lesson_for_every_image_and_metric_and_the_same_again_by_seed() {
     let run = |seed: u64, split: bool| {
         let bee = bee(&["layer2"], seed);
-        let mut mixtures = mixtures(&bee, &[Metric::Del, Metric::Ins, Metric::Adp]);
+        let mut mixtures = mixtures(&bee, &[RewardMetric::Del, RewardMetric::Ins, RewardMetric::Adp]);
         let mut lessons = Vec::new();
         for batch in 0..3 {
-            let seen = bee.see(noise(&format!("batch {batch}"), 2), None);
+            let seen = bee.clean_pass(noise(&format!("batch {batch}"), 2), None);
             lessons.extend(bee.learn(&mut mixtures, &seen, 2 * batch, |_, maps| scores(maps)).unwrap());
             if split {
                 mixtures = Mixtures::from_bytes(&mixtures.to_bytes().unwrap(), "checkpoint").unwrap();
@@ -240,8 +248,8 @@ fn a_lesson_for_every_image_and_metric_and_the_same_again_by_seed() {
 #[test]
 fn metrics_that_choose_one_family_share_its_map() {
     let bee = bee(&["layer2"], 1);
-    let seen = bee.see(noise("images", 3), None);
-    let mut mixtures = mixtures(&bee, &Metric::ALL);
+    let seen = bee.clean_pass(noise("images", 3), None);
+    let mut mixtures = mixtures(&bee, &RewardMetric::ALL);
     let mut scored = Vec::new();
     let lessons = bee
         .learn(&mut mixtures, &seen, 40, |metric, maps| {
@@ -249,7 +257,7 @@ fn metrics_that_choose_one_family_share_its_map() {
             scores(maps)
         })
         .unwrap();
-    assert_eq!(scored.iter().map(|(metric, _)| *metric).collect::<Vec<_>>(), Metric::ALL);
+    assert_eq!(scored.iter().map(|(metric, _)| *metric).collect::<Vec<_>>(), RewardMetric::ALL);
     for lesson in &lessons {
         assert!((0.0..=1.0).contains(&lesson.rank), "{lesson:?}");
     }
@@ -257,7 +265,7 @@ fn metrics_that_choose_one_family_share_its_map() {
     for ((_, maps), lessons) in scored.iter().zip(lessons.chunks(3)) {
         for (image, (map, lesson)) in maps.chunks(SIDE * SIDE).zip(lessons).enumerate() {
             let number = 40 + image as u64;
-            let own = bee.maps(&seen, &[Pick { image, family: lesson.family, purpose: "train", number }]);
+            let own = bee.maps(&seen, &[BaselineDraw { image, family: lesson.family, purpose: "train", number }]);
             assert_close(map, &values(own), &format!("{lesson:?}"));
         }
     }
@@ -266,15 +274,15 @@ fn metrics_that_choose_one_family_share_its_map() {
 #[test]
 fn what_cannot_be_scored_is_a_clear_error() {
     let bee = bee(&["layer3"], 1);
-    let seen = bee.see(noise("images", 1), None);
-    let mut mixtures = mixtures(&bee, &[Metric::Ins]);
+    let seen = bee.clean_pass(noise("images", 1), None);
+    let mut mixtures = mixtures(&bee, &[RewardMetric::Ins]);
     let prior = mixtures.clone();
-    let mixture = mixtures.of(Metric::Ins).unwrap();
+    let mixture = mixtures.of(RewardMetric::Ins).unwrap();
     type Score<'a> = &'a dyn Fn(&Tensor<4>) -> Vec<Option<f64>>;
     let explain = |draws, score: Score<'_>| {
         bee.explain(mixture, &seen, 0, draws, Mode::Pretrained, |maps| Ok(score(maps))).map(|best| best.draw)
     };
-    let metric = Metric::Ins;
+    let metric = RewardMetric::Ins;
     assert_eq!(explain(0, &|_| vec![]), Err(BeeError::NoDraws));
     assert_eq!(explain(4, &|_| vec![Some(0.5)]), Err(BeeError::Scores { metric, found: 1, expected: 3 }));
     assert_eq!(explain(3, &|_| vec![None; 3]), Err(BeeError::Unscored { metric, draws: 3 }));

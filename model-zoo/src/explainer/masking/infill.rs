@@ -22,7 +22,7 @@ const BLUR: (usize, f64) = (55, 11.0);
 /// Grey in 0..1.
 const GREY: f32 = 0.5;
 
-/// What the classifier sees: `m * x + (1 - m) * A`, A drawn anew for every image and step. The figures are the paper's,
+/// What the classifier sees: `m * x + (1 - m) * A`, A resampled for every image and step. The figures are the paper's,
 /// for pixels in -1..1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]

@@ -27,7 +27,7 @@ mod tests;
 pub use config::{Activation, MaskingModelConfig, ScaleError, Upsampling};
 pub use infill::{Infill, Infilled};
 pub use layers::{Bottleneck, Convolution, Stage};
-pub use loss::{MaskLoss, MaskRegulariser, PaperLoss, Part, ReleasedLoss, presence_loss};
+pub use loss::{MaskLoss, MaskRegulariser, MaskedSide, PaperLoss, ReleasedLoss, presence_loss};
 pub use model::{MaskingModel, Selector};
 pub use section::{DecoderPhase, MaskingModelSection, PhaseSettings, Phases, SelectorPhase};
 pub use targets::{fake_targets, shifted};

@@ -12,7 +12,7 @@ use super::loss::MaskLoss;
 use super::model::MaskingModel;
 use super::task::{DecoderTask, SelectorTask};
 use crate::backbone::{BackboneSpec, TapSpec, architecture};
-use crate::explainer::learned::{LearnedExplainer, Limits, MethodSection, RunKeys};
+use crate::explainer::learned::{LearnedExplainer, MethodRequirements, MethodSection, RunKeys};
 use crate::head::ShapeError;
 use crate::range::{at_least_one, count, fraction, not_negative, passes};
 use crate::training::{Adam, Length, Optimizer, PhaseSpec, RunSettings, Schedule, StepDecay, TrainingTask};
@@ -35,14 +35,14 @@ pub struct MaskingModelSection {
     #[garde(custom(decoder_width))]
     #[schemars(range(min = 1, max = 1024))]
     pub width: usize,
-    /// Subtracted from the selector's scores: the larger, the surer it has to be that a cell shows the class.
+    /// Threshold subtracted from the selector's scores; a larger value keeps fewer cells.
     #[garde(custom(not_negative))]
     #[schemars(range(min = 0.0))]
     pub confidence: f64,
     /// The decoder's loss.
     #[garde(dive)]
     pub loss: MaskLoss,
-    /// What the classifier sees in the place of what a mask leaves out.
+    /// Fill for the pixels that the mask removes.
     #[garde(dive)]
     pub infill: Infill,
     /// The two parts of the training, one after the other.
@@ -67,7 +67,7 @@ impl Default for MaskingModelSection {
 
 impl MethodSection for MaskingModelSection {
     const TITLE: &'static str = "Fast masking model";
-    const LIMITS: Limits = Limits {
+    const REQUIREMENTS: MethodRequirements = MethodRequirements {
         one_process: true,
         batch_norm: false,
         ignored: &[
@@ -77,7 +77,7 @@ impl MethodSection for MaskingModelSection {
             ("schedule", "a masking model uses explainer.phases"),
             ("train.epochs", "a masking model uses explainer.phases"),
         ],
-        ..Limits::NONE
+        ..MethodRequirements::NONE
     };
 
     fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {

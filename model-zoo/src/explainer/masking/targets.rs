@@ -1,13 +1,12 @@
-//! Fake targets: now and then the selector is given a class that the image is not of.
+//! Fake targets: with some probability the selector is given a class other than the image's.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::Rng;
 
 use crate::random::stream;
 
-/// How far the class given to each image lies behind its own, counted around all `classes`: 0 is its own, everything
-/// else a wrong one, all of which are equally likely. With probability `share` a target is a wrong one; a classifier of
-/// one class has none. A pure function of seed, step and the image's number in the set.
+/// Offset of each image's target class from its own, modulo `classes`: 0 keeps the class. With probability `share` the
+/// offset is uniform in `1..classes`; always 0 with one class. Deterministic in seed, step and image index.
 #[must_use]
 pub fn fake_targets(seed: u64, step: usize, images: &[usize], share: f64, classes: usize) -> Vec<usize> {
     let others = classes.saturating_sub(1) as u64;

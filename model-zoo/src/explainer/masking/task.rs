@@ -6,13 +6,13 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Gradients, Int, Tensor, TensorData};
 
 use super::infill::Infill;
-use super::loss::{MaskLoss, MaskRegulariser, Part, presence_loss};
+use super::loss::{MaskLoss, MaskRegulariser, MaskedSide, presence_loss};
 use super::model::MaskingModel;
 use super::targets::{fake_targets, shifted};
 use crate::backbone::Tap;
 use crate::feature_extractor::{FeatureExtractor, Features};
 use crate::head::{ClassSelection, ExplainerHead};
-use crate::training::{Report, StepBatch, StepContext, StepOutput, TrainingTask};
+use crate::training::{MetricNames, StepBatch, StepContext, StepOutput, TrainingTask};
 
 /// The classes that the model is given.
 struct Targets {
@@ -46,7 +46,7 @@ pub struct SelectorTask {
 
 impl TrainingTask<MaskingModel> for SelectorTask {
     /// The loss, and the share of images for which the selector tells right from wrong.
-    fn report(&self) -> Report {
+    fn report(&self) -> MetricNames {
         &[("loss", false), ("accuracy", true)]
     }
 
@@ -90,7 +90,7 @@ pub struct DecoderTask {
 
 impl TrainingTask<MaskingModel> for DecoderTask {
     /// The loss, its terms, and the share of images (fake targets aside) whose shown part is classified as the whole.
-    fn report(&self) -> Report {
+    fn report(&self) -> MetricNames {
         &[
             ("loss", false),
             ("preserve", false),
@@ -144,10 +144,10 @@ impl DecoderTask {
             let class = targets.class.clone().select(0, rows.clone());
             let pixels = features.images.select(0, rows.clone());
             let mask = sigmoid(raw.select(0, rows));
-            for (i, part) in [Part::Preserve, Part::Destroy].into_iter().enumerate() {
+            for (i, part) in [MaskedSide::Preserve, MaskedSide::Destroy].into_iter().enumerate() {
                 let (purpose, mask) = match part {
-                    Part::Preserve => ("infill of the shown", mask.clone()),
-                    Part::Destroy => ("infill of the hidden", mask.clone().neg().add_scalar(1.0)),
+                    MaskedSide::Preserve => ("infill of the shown", mask.clone()),
+                    MaskedSide::Destroy => ("infill of the hidden", mask.clone().neg().add_scalar(1.0)),
                 };
                 let draw = (self.seed, purpose, batch.step);
                 let seen = self.infill.draw(pixels.clone(), &extractor.preprocessing, draw, &numbers).show(mask);
@@ -163,7 +163,7 @@ impl DecoderTask {
                 let term = self.loss.term(part, output.logits.clone(), class.clone()).sum().div_scalar(images as f64);
                 total = total + term.clone().mul_scalar(self.loss.weight(part));
                 terms[i] = term;
-                if part == Part::Preserve {
+                if part == MaskedSide::Preserve {
                     terms[2] = output.logits.argmax(1).reshape([count]).equal(class.clone()).float().mean();
                 }
             }

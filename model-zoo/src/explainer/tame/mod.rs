@@ -18,5 +18,5 @@ pub use config::{MAX_SIDE, TameConfig};
 pub use head::{Pointwise, TameHead};
 pub use norm::BatchNorm;
 pub use section::{FuseInit, LcamFm, LcamImg, PtameSection, Tame, TameSection, Ttame};
-pub use task::{Masked, MaskedInputTask};
+pub use task::{MaskTarget, MaskedInputTask};
 pub use upsampling::{Upsampling, WrongScale};

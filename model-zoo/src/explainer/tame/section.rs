@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::TameConfig;
 use super::head::TameHead;
-use super::task::{Masked, MaskedInputTask};
+use super::task::{MaskTarget, MaskedInputTask};
 use super::upsampling::Upsampling;
 use crate::backbone::{TapSpec, architecture};
-use crate::explainer::learned::{LearnedExplainer, Limits, MethodSection, RunKeys};
+use crate::explainer::learned::{LearnedExplainer, MethodRequirements, MethodSection, RunKeys};
 use crate::head::{HeadConfig, ShapeError};
 use crate::range::map_side;
 use crate::training::{PhaseSpec, RunSettings};
@@ -92,7 +92,7 @@ impl TameSection {
 
 /// The phase of a head that masks the image.
 fn image_phase(run: &RunSettings<'_>) -> Vec<PhaseSpec<TameHead>> {
-    vec![run.phase(MaskedInputTask { masked: Masked::Image(run.masking), objective: run.objective.clone() })]
+    vec![run.phase(MaskedInputTask { masked: MaskTarget::Image(run.masking), objective: run.objective.clone() })]
 }
 
 /// Declares a method whose section is a [`TameSection`].
@@ -127,7 +127,7 @@ macro_rules! image_method {
 
         impl MethodSection for $name {
             const TITLE: &'static str = $title;
-            const LIMITS: Limits = $limits;
+            const REQUIREMENTS: MethodRequirements = $limits;
         }
 
         impl LearnedExplainer for $name {
@@ -150,17 +150,17 @@ macro_rules! image_method {
 
 image_method! {
     /// T-TAME (Ntrougkas et al., 2024): three taps with attention branches, CNNs and transformers.
-    Ttame, "T-TAME", branches: true, Limits::NONE
+    Ttame, "T-TAME", branches: true, MethodRequirements::NONE
 }
 
 image_method! {
     /// TAME (Ntrougkas et al., 2022): the same head for CNNs.
-    Tame, "TAME", branches: true, Limits::NONE
+    Tame, "TAME", branches: true, MethodRequirements::NONE
 }
 
 image_method! {
     /// L-CAM-Img (Gkartzonika et al., 2022): one tap, no branch; the map masks the image.
-    LcamImg, "L-CAM-Img", branches: false, Limits { one_tap: true, ..Limits::NONE }
+    LcamImg, "L-CAM-Img", branches: false, MethodRequirements { one_tap: true, ..MethodRequirements::NONE }
 }
 
 method! {
@@ -170,12 +170,12 @@ method! {
 
 impl MethodSection for LcamFm {
     const TITLE: &'static str = "L-CAM-Fm";
-    const LIMITS: Limits = Limits {
+    const REQUIREMENTS: MethodRequirements = MethodRequirements {
         one_tap: true,
         replaces_taps: true,
         caches: false,
         ignored: &[("masking", "lcam_fm multiplies the feature map, not the image")],
-        ..Limits::NONE
+        ..MethodRequirements::NONE
     };
 
     fn problems(&self, _: &RunKeys<'_>) -> Vec<String> {
@@ -198,7 +198,7 @@ impl LearnedExplainer for LcamFm {
     }
 
     fn phases(&self, run: &RunSettings<'_>) -> Vec<PhaseSpec<TameHead>> {
-        vec![run.phase(MaskedInputTask { masked: Masked::Feature, objective: run.objective.clone() })]
+        vec![run.phase(MaskedInputTask { masked: MaskTarget::Feature, objective: run.objective.clone() })]
     }
 
     fn masking(&self, _: &RunSettings<'_>) -> &'static str {
@@ -209,7 +209,7 @@ impl LearnedExplainer for LcamFm {
 /// P-TAME (Ntrougkas et al., 2025): the head on the feature maps of an auxiliary classifier.
 impl MethodSection for PtameSection {
     const TITLE: &'static str = "P-TAME";
-    const LIMITS: Limits = Limits { auxiliary: true, ..Limits::NONE };
+    const REQUIREMENTS: MethodRequirements = MethodRequirements { auxiliary: true, ..MethodRequirements::NONE };
 
     fn problems(&self, keys: &RunKeys<'_>) -> Vec<String> {
         let Some((name, names)) = keys.auxiliary else { return Vec::new() };

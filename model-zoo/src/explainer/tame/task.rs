@@ -9,13 +9,13 @@ use crate::feature_extractor::Features;
 use crate::head::{ClassSelection, ExplainerHead};
 use crate::masking::Masking;
 use crate::training::{
-    Objective, Report, Selection, Share, StepBatch, StepContext, StepOutput, Terms, TrainingTask, add_gradients,
-    cross_entropy, matching_from,
+    LocalBatch, LossTerms, MetricNames, Objective, Selection, StepBatch, StepContext, StepOutput, TrainingTask,
+    add_gradients, cross_entropy, matching_from,
 };
 
 /// What the map masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Masked {
+pub enum MaskTarget {
     /// The image, by this procedure (T-TAME, TAME, P-TAME, L-CAM-Img).
     Image(Masking),
     /// The feature map of the only tap (L-CAM-Fm).
@@ -26,19 +26,19 @@ pub enum Masked {
 #[derive(Clone, Debug)]
 pub struct MaskedInputTask {
     /// What the maps mask.
-    pub masked: Masked,
+    pub masked: MaskTarget,
     /// The loss.
     pub objective: Objective,
 }
 
 impl MaskedInputTask {
     /// The loss, its terms, and the share of images whose masked version is classified as the whole one.
-    pub const REPORT: Report =
+    pub const REPORT: MetricNames =
         &[("loss", false), ("ce", false), ("area", false), ("smooth", false), ("agreement", true)];
 }
 
 impl<H: ExplainerHead> TrainingTask<H> for MaskedInputTask {
-    fn report(&self) -> Report {
+    fn report(&self) -> MetricNames {
         Self::REPORT
     }
 
@@ -56,7 +56,7 @@ impl<H: ExplainerHead> TrainingTask<H> for MaskedInputTask {
         }
         let [images, ..] = clean.images.dims();
         let class = clean.predicted();
-        let share = Share::new(&class, batch.indices.len(), ranks);
+        let share = LocalBatch::new(&class, batch.indices.len(), ranks);
         let maps = sigmoid(head.maps(&clean.input(), ClassSelection::Of(share.classes)));
         let mask = matching_from(maps.clone(), share.first);
         let selected = match self.objective.selection {
@@ -70,19 +70,19 @@ impl<H: ExplainerHead> TrainingTask<H> for MaskedInputTask {
         };
         // The classifier is not part of the head's graph: its gradient enters as a constant.
         let (masked, output) = match (self.masked, clean.taps.first(), adapter) {
-            (Masked::Feature, Some(tap), Some(adapter)) => {
+            (MaskTarget::Feature, Some(tap), Some(adapter)) => {
                 let map = adapter.apply(tap.clone());
                 let [_, _, height, width] = map.dims();
                 let masked = map * resize(mask, [height, width]);
                 let feature = adapter.restore(masked.clone().inner(), tap);
                 (masked, backbone.vjp_at(clean.images, extractor.taps[0], feature, &cotangent))
             }
-            (Masked::Image(masking), ..) => {
+            (MaskTarget::Image(masking), ..) => {
                 let masked = masking.apply(clean.images, mask, &extractor.preprocessing);
                 let output = backbone.vjp(masked.clone().inner(), &cotangent);
                 (masked, output)
             }
-            (Masked::Feature, ..) => {
+            (MaskTarget::Feature, ..) => {
                 let output = backbone.vjp(clean.images.clone(), &cotangent);
                 (clean.images.autodiff(), output)
             }
@@ -107,7 +107,7 @@ impl<H: ExplainerHead> TrainingTask<H> for MaskedInputTask {
         let agrees = output.logits.clone().argmax(1).reshape([images]).equal(class.clone());
         let agreement = agrees.float().mean();
         let ce = cross_entropy(output.logits, class);
-        let Terms { total, ce, area, smooth } = self.objective.terms(ce, &regulariser);
+        let LossTerms { total, ce, area, smooth } = self.objective.terms(ce, &regulariser);
         let values = Tensor::cat(vec![total, ce, area, smooth, agreement], 0);
         (gradients, StepOutput { report: Self::REPORT, values, images: batch.indices.len() })
     }

@@ -69,7 +69,8 @@ impl Optimizer {
         }
     }
 
-    /// What is wrong with keys that are sound one by one; `at` is the path of the section `optimizer`, with a dot behind it.
+    /// Error of keys that are valid one by one but not together; `at` is the path prefix of the section `optimizer`, with
+    /// its trailing dot.
     pub fn problem(&self, at: &str) -> Option<String> {
         let Self::Sgd(sgd) = self else { return None };
         let wrong = sgd.nesterov && sgd.momentum == 0.0;
@@ -81,8 +82,8 @@ impl Optimizer {
     /// Builds the optimizer, and the handle by which a schedule sets its momentum (AdamW, Adam: the first beta) before a
     /// step.
     ///
-    /// Without `decay_biases` all parameters that PyTorch names `*.bias` are spared weight decay, those of BatchNorm
-    /// included; its weights are not. The handle starts at the section's own momentum. It is not part of the optimizer's
+    /// Without `decay_biases`, parameters named `*.bias` in PyTorch (BatchNorm included) get no weight decay; BatchNorm
+    /// weights do. The handle starts at the section's own momentum. It is not part of the optimizer's
     /// record: a resumed run sets it from the schedule again.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::report::{digits, interval, number};
 use super::{ExplainerReport, Report};
-use explainer_metrics::{Better, MetricSpec};
+use explainer_metrics::{Direction, MetricSpec};
 use parts::badge;
 
 const STYLE: &str = include_str!("style.css");
@@ -166,8 +166,8 @@ fn caption(spec: &MetricSpec) -> Markup {
 /// The better direction in a word, and the sort order that puts the better values first.
 fn direction(spec: &MetricSpec) -> (&'static str, &'static str) {
     match spec.better {
-        Better::Higher => ("higher", "down"),
-        Better::Lower => ("lower", "up"),
+        Direction::Higher => ("higher", "down"),
+        Direction::Lower => ("lower", "up"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Rules across the keys of a comparison.
 
-use super::{CompareConfig, Compared, Source};
+use super::{CompareConfig, ExplainerEntry, Source};
 use explainer_attribution::MethodSpec;
-use explainer_metrics::{Needs, metric};
+use explainer_metrics::{Requirement, metric};
 
 impl CompareConfig {
     /// Rules across keys. One message for each that is broken.
@@ -10,7 +10,7 @@ impl CompareConfig {
         let mut found = Vec::new();
         self.check_explainers(&mut found);
         self.check_metrics(&mut found);
-        let names: Vec<String> = self.explainers.iter().map(Compared::name).collect();
+        let names: Vec<String> = self.explainers.iter().map(ExplainerEntry::name).collect();
         if let Some(reference) = &self.reference
             && !names.contains(reference)
         {
@@ -51,7 +51,7 @@ impl CompareConfig {
             }
             names.push(name);
         }
-        let learned = |one: &Compared| matches!(one.source(), Some(Source::Artifact(_) | Source::Train(_)));
+        let learned = |one: &ExplainerEntry| matches!(one.source(), Some(Source::Artifact(_) | Source::Train(_)));
         if self.backbone.is_none() && !self.explainers.iter().any(learned) {
             found.push(
                 "backbone: required, since no explainer is a trained one, whose artifact names the classifier".into(),
@@ -71,10 +71,10 @@ impl CompareConfig {
             };
             let scenes = self.images.split(':').next() == Some("shapes");
             match spec.needs {
-                Needs::Objects if self.objects.is_none() && !scenes => {
+                Requirement::Objects if self.objects.is_none() && !scenes => {
                     found.push(format!("metrics[{place}]: {name} requires the key `objects`"));
                 }
-                Needs::Fixations if self.fixations.is_none() => {
+                Requirement::Fixations if self.fixations.is_none() => {
                     found.push(format!("metrics[{place}]: {name} requires the key `fixations`"));
                 }
                 _ if known.contains(&spec.name) => {

@@ -2,7 +2,7 @@
 
 mod check;
 
-use explainer_zoo::explainer::bee::Family;
+use explainer_zoo::explainer::bee::BaselineDistribution;
 use explainer_zoo::range::{at_least_one, fraction, hex_digest, image_count, not_blank, thread_count};
 use garde::Validate;
 use schemars::JsonSchema;
@@ -33,7 +33,7 @@ pub struct CompareConfig {
     pub metrics: Vec<String>,
     /// The explainers to compare, two or more.
     #[garde(dive)]
-    pub explainers: Vec<Compared>,
+    pub explainers: Vec<ExplainerEntry>,
     /// Name of the reference, with which the others are compared image by image; the first explainer by default.
     #[garde(inner(custom(not_blank)))]
     #[serde(default)]
@@ -115,7 +115,7 @@ pub struct Classifier {
 /// One explainer of a comparison, by exactly one of `artifact`, `train` and `method`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(default, deny_unknown_fields)]
-pub struct Compared {
+pub struct ExplainerEntry {
     /// A trained explainer: the folder `artifact/` in a run's output.
     #[garde(skip)]
     pub artifact: Option<PathBuf>,
@@ -151,7 +151,7 @@ pub struct Compared {
 }
 
 fn baseline_family(name: &str, _: &()) -> Result<(), garde::Error> {
-    name.parse::<Family>().map(drop).map_err(garde::Error::new)
+    name.parse::<BaselineDistribution>().map(drop).map_err(garde::Error::new)
 }
 
 /// The source of an explainer of a comparison.
@@ -165,7 +165,7 @@ pub enum Source<'a> {
     Method(&'a str),
 }
 
-impl Compared {
+impl ExplainerEntry {
     /// Its source; `None` unless exactly one is given.
     #[must_use]
     pub fn source(&self) -> Option<Source<'_>> {
@@ -216,7 +216,7 @@ impl CompareConfig {
     /// The name of the reference.
     #[must_use]
     pub fn reference(&self) -> String {
-        let first = || self.explainers.first().map(Compared::name).unwrap_or_default();
+        let first = || self.explainers.first().map(ExplainerEntry::name).unwrap_or_default();
         self.reference.clone().unwrap_or_else(first)
     }
 }

@@ -21,12 +21,12 @@ fn refusal(overrides: &[&str]) -> String {
 #[test]
 fn what_is_left_out_has_a_default() {
     let config = with(&[]).unwrap();
-    let names: Vec<String> = config.explainers.iter().map(Compared::name).collect();
+    let names: Vec<String> = config.explainers.iter().map(ExplainerEntry::name).collect();
     assert_eq!(names, ["one", "grad-cam"]);
     assert_eq!((config.reference(), config.gallery.images, config.batch_size), ("one".into(), 12, 32));
     let text = config.to_yaml().unwrap();
     assert_eq!(CompareConfig::parse(&text, Path::new("compare.yaml"), &[]).unwrap(), config, "{text}");
-    assert!(CompareConfig::is_meant(MINIMAL) && !CompareConfig::is_meant("explainer: {method: ttame}"));
+    assert!(CompareConfig::is_comparison(MINIMAL) && !CompareConfig::is_comparison("explainer: {method: ttame}"));
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn keys_must_go_together() {
     assert!(with(&["backbone.weights=https://x/y-0676ba61.pth"]).is_ok());
     assert!(with(&["backbone.weights=https://x/y.1_top-3ffadce67e.pth"]).is_ok());
     assert!(with(&["explainer.method=ptame", RESNET18]).is_ok());
-    // What is no backbone or no tap is told where it is loaded.
+    // Unknown backbones and taps are reported at load time.
     assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.taps=[layer3, layer9]"]).is_ok());
     assert!(with(&["explainer.method=ptame", RESNET18, "auxiliary.name=resnet19"]).is_ok());
     assert!(with(&["data.val=shapes", "data.val_images=8"]).is_ok());
@@ -229,7 +229,7 @@ fn every_config_of_the_project_loads() {
     for entry in folders.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") {
-            let output = if CompareConfig::is_meant(&std::fs::read_to_string(&path).unwrap()) {
+            let output = if CompareConfig::is_comparison(&std::fs::read_to_string(&path).unwrap()) {
                 let config = CompareConfig::load(&path, &[]).unwrap_or_else(|e| panic!("{e}"));
                 config.output_dir().to_owned()
             } else {
@@ -371,7 +371,7 @@ fn a_torchscript_may_be_told_how_it_wants_its_images() {
     let own = config.backbone.preprocessing.clone().unwrap();
     assert_eq!((own.filter, own.mean[0]), (Interpolation::Bilinear, 0.485));
     assert_eq!(parse(&config.to_yaml().unwrap()).unwrap(), config);
-    assert!(explainer_zoo::image::Preprocessing::from(&own).is_sound());
+    assert!(explainer_zoo::image::Preprocessing::from(&own).is_valid());
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! From pixels of an image to pixels of its centre crop.
 
 use explainer_metrics::PixelBox;
-use explainer_zoo::image::Placement;
+use explainer_zoo::image::CropTransform;
 
 /// The square crop of an image that the classifier gets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CropView {
     /// The crop's position in the resized image.
-    pub placement: Placement,
+    pub placement: CropTransform,
     /// Side of the crop in pixels.
     pub side: usize,
 }
@@ -15,13 +15,13 @@ pub(super) struct CropView {
 impl CropView {
     /// A point (x, y) of the image in the crop.
     fn to_crop(self, [x, y]: [f64; 2]) -> [f64; 2] {
-        let Placement { scale, offset } = self.placement;
+        let CropTransform { scale, offset } = self.placement;
         [x * scale[0] - offset[0], y * scale[1] - offset[1]]
     }
 
     /// A point (x, y) of the crop in the image.
     fn to_image(self, [x, y]: [f64; 2]) -> [f64; 2] {
-        let Placement { scale, offset } = self.placement;
+        let CropTransform { scale, offset } = self.placement;
         [(x + offset[0]) / scale[0], (y + offset[1]) / scale[1]]
     }
 

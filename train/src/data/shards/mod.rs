@@ -39,7 +39,7 @@ impl ShardSet {
     /// Whether a path names shards: `train.tar`, `train-{0000..1281}.tar`. Compressed ones, such as `train.tar.gz`, are named
     /// too, so that [`ShardSet::open`] can refuse them with the remedy.
     #[must_use]
-    pub fn is_meant(path: &Path) -> bool {
+    pub fn is_shard_pattern(path: &Path) -> bool {
         const ENDINGS: [&str; 11] = [
             ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.lz4",
         ];

@@ -54,7 +54,7 @@ fn shards(folder: &Path) -> PathBuf {
 fn shards_are_a_set_of_images() {
     let folder = tempfile::tempdir().unwrap();
     let path = shards(folder.path());
-    assert!(ShardSet::is_meant(&path) && !ShardSet::is_meant(folder.path()));
+    assert!(ShardSet::is_shard_pattern(&path) && !ShardSet::is_shard_pattern(folder.path()));
     let set = ShardSet::open(&path, preprocessing()).unwrap();
     assert_eq!((set.len(), set.shard_starts()), (12, &[0, 4, 8][..]));
     for index in [0, 3, 4, 11] {
@@ -284,7 +284,7 @@ fn compressed_shards_are_refused_with_the_remedy() {
     ] {
         fs::write(folder.path().join(name), magic).unwrap();
         let path = folder.path().join(name.replace("00", "{00..00}"));
-        assert!(ShardSet::is_meant(&path), "{name}");
+        assert!(ShardSet::is_shard_pattern(&path), "{name}");
         let problem = ShardSet::open(&path, preprocessing()).unwrap_err().to_string();
         assert!(problem.contains(expected) && problem.contains(name), "{problem}");
     }

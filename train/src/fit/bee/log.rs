@@ -37,7 +37,7 @@ impl Meter {
     pub(super) fn say(&self, step: usize, steps: usize, text: &str, rate: f64) {
         self.bar.set_message(text.to_owned());
         if self.plain {
-            // Nobody is left to tell if this fails.
+            // A failure to print cannot be reported.
             let _ = writeln!(stderr(), "step {step}/{steps}  {text}  {rate:.1} images/s");
         }
     }

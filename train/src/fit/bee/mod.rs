@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use explainer_zoo::device::Compute;
-use explainer_zoo::explainer::bee::{BeeSection, Lesson, Metric, Mixtures};
+use explainer_zoo::explainer::bee::{BanditUpdate, BeeSection, Mixtures, RewardMetric};
 use serde_json::json;
 
 use super::FitError;
@@ -19,9 +19,9 @@ use super::log::MetricsLog;
 use super::output::{OutputFolder, ResumeFrom};
 use super::setup::{training, validation, validation_images};
 use crate::config::Config;
-use crate::data::{Batch, Broken, Loader};
+use crate::data::{Batch, BrokenImage, Loader};
 use crate::distributed::ProcessGroup;
-use explainer_metrics::Attributions;
+use explainer_metrics::MetricInput;
 use log::{Meter, figures};
 use setup::Setup;
 
@@ -40,7 +40,7 @@ pub struct Finished {
     /// Each metric's mean scores on the validation images; empty if the run did not come to its end.
     pub measured: Vec<Measured>,
     /// Images that could not be read.
-    pub broken: Vec<Broken>,
+    pub broken: Vec<BrokenImage>,
     /// Time spent waiting for images.
     pub waited: Duration,
     /// Messages for the user: checkpoints passed over, and where the run started.
@@ -53,7 +53,7 @@ pub struct Finished {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// The metric.
-    pub metric: Metric,
+    pub metric: RewardMetric,
     /// With baselines drawn from the learned mixture.
     pub learned: f64,
     /// With baselines of families that are all equally likely.
@@ -162,7 +162,7 @@ struct Run<'a> {
     started: Instant,
     seconds_before: f64,
     /// Lessons since the last line: how many, the sum of their scores, how many were rewarded.
-    tally: BTreeMap<Metric, (usize, f64, usize)>,
+    tally: BTreeMap<RewardMetric, (usize, f64, usize)>,
     images: usize,
     since: Instant,
 }
@@ -174,16 +174,16 @@ impl Run<'_> {
             self.log.write(&json!({"step": batch.step, "broken": broken.name, "reason": broken.reason}))?;
         }
         let setup = self.setup;
-        let seen = setup.see(batch);
+        let seen = setup.clean_pass(batch);
         let subject = setup.subject(&seen)?;
         let first = (batch.step * self.batch_size) as u64;
-        let score = |metric: Metric, maps: &Tensor<4>| -> Result<_, FitError> {
-            Ok(setup.scores.measure(metric, &Attributions::new(&subject, maps.clone())?)?)
+        let score = |metric: RewardMetric, maps: &Tensor<4>| -> Result<_, FitError> {
+            Ok(setup.scores.measure(metric, &MetricInput::new(&subject, maps.clone())?)?)
         };
         let lessons = setup.bee.learn(&mut self.mixtures, &seen, first, score);
-        // Where a classifier did not answer, whatever went wrong afterwards went wrong for that.
+        // A failed classifier returns NaN, which causes later errors: report its failure first.
         setup.check_failures()?;
-        for Lesson { metric, score, reward, .. } in lessons? {
+        for BanditUpdate { metric, score, reward, .. } in lessons? {
             let sum = self.tally.entry(metric).or_default();
             *sum = (sum.0 + 1, sum.1 + score, sum.2 + usize::from(reward));
         }
@@ -220,7 +220,7 @@ impl Run<'_> {
     }
 
     /// The end of the last epoch, also where no image behind the last batch could be read.
-    fn finish(&mut self, broken: Option<&Broken>) -> Result<(), FitError> {
+    fn finish(&mut self, broken: Option<&BrokenImage>) -> Result<(), FitError> {
         let state = &mut self.state;
         let missing = state.total_steps.saturating_sub(state.step);
         state.skipped += missing;

@@ -10,10 +10,11 @@ use explainer_zoo::artifact::bee::{BeeArtifact, BeeConfig};
 use explainer_zoo::backbone;
 use explainer_zoo::device::Compute;
 use explainer_zoo::explainer::bee::{
-    Bee, BeeSection, Encoder, Family, Metric, MixtureConfig, Mixtures, Pick, Seen, Stream,
+    BaselineDistribution, BaselineDraw, Bee, BeeSection, CleanPass, Encoder, MixtureConfig, Mixtures, RewardMetric,
+    SplitMix64,
 };
 use explainer_zoo::image::Preprocessing;
-use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, Site};
+use explainer_zoo::path_integral::{POINTS_PER_CALL, PathIntegral, PathLayer};
 use explainer_zoo::weights::source::Progress;
 
 use super::super::checkpoint::State;
@@ -21,16 +22,16 @@ use super::super::classifier::{class_names, open_backbone, preprocessing};
 use super::super::setup::{image_sets, validation};
 use super::{FitError, Measured};
 use crate::config::Config;
-use crate::data::{Batch, ImageSet, Loader, Plan, Subset};
+use crate::data::{Batch, ImageSet, Loader, LoaderOptions, Subset};
 use crate::report::progress::with_download_bar;
-use explainer_metrics::{Attributions, BeeMetrics, ImageBatch, MetricError};
+use explainer_metrics::{BeeMetrics, ImageBatch, MetricError, MetricInput};
 
 /// Everything a run is made of, loaded and checked.
 pub(super) struct Setup {
     pub(super) bee: Bee,
     preprocessing: Preprocessing,
     pub(super) scores: BeeMetrics,
-    metrics: Vec<Metric>,
+    metrics: Vec<RewardMetric>,
     sites: Vec<String>,
     class_names: Option<Vec<String>>,
     context: Option<BackboneRecord>,
@@ -51,9 +52,9 @@ impl Setup {
         let spec = backbone.spec();
         let preprocessing = preprocessing(&config.data, backbone.as_ref())?;
         let class_names = class_names(wanted, spec.classes)?;
-        let own = || vec![spec.default_taps.last().map_or(Site::IMAGE, String::as_str).to_owned()];
+        let own = || vec![spec.default_taps.last().map_or(PathLayer::IMAGE, String::as_str).to_owned()];
         let names = section.sites.clone().unwrap_or_else(own);
-        let site = |name: &String| Site::named(backbone.as_ref(), name, preprocessing.crop);
+        let site = |name: &String| PathLayer::named(backbone.as_ref(), name, preprocessing.crop);
         let sites = names.iter().map(site).collect::<Result<Vec<_>, _>>()?;
         let mut weights = spec.weights_sha256.clone().unwrap_or_default();
         let (encoder, context) = match &section.context {
@@ -105,16 +106,16 @@ impl Setup {
         Mixtures::prior(&self.metrics, &shape, seed)
     }
 
-    /// Whether the classifiers have answered since the last time they were asked.
+    /// Returns the first failure of the classifiers since the last check.
     pub(super) fn check_failures(&self) -> Result<(), FitError> {
         Ok(backbone::check_failures([self.bee.backbone(), self.bee.encoder().backbone()])?)
     }
 
-    pub(super) fn see(&self, batch: &Batch) -> Seen {
-        self.bee.see(self.preprocessing.normalise(batch.images(&self.device)), None)
+    pub(super) fn clean_pass(&self, batch: &Batch) -> CleanPass {
+        self.bee.clean_pass(self.preprocessing.normalise(batch.images(&self.device)), None)
     }
 
-    pub(super) fn subject<'a>(&'a self, seen: &Seen) -> Result<ImageBatch<'a>, MetricError> {
+    pub(super) fn subject<'a>(&'a self, seen: &CleanPass) -> Result<ImageBatch<'a>, MetricError> {
         let (images, logits, classes) = (seen.images.clone(), seen.logits.clone(), seen.classes.clone());
         ImageBatch::new(self.bee.backbone().as_ref(), &self.preprocessing, images, logits, classes)
     }
@@ -125,29 +126,35 @@ impl Setup {
         &self,
         mixtures: &Mixtures,
         images: Arc<dyn ImageSet>,
-        plan: Plan,
+        plan: LoaderOptions,
         stopped: &dyn Fn() -> bool,
     ) -> Result<Option<Vec<Measured>>, FitError> {
-        let mut sums: BTreeMap<Metric, (f64, f64, usize)> = BTreeMap::new();
+        let mut sums: BTreeMap<RewardMetric, (f64, f64, usize)> = BTreeMap::new();
         let mut number = 0;
         for batch in Loader::new(images, plan, 0)? {
             if stopped() {
                 return Ok(None);
             }
-            let seen = self.see(&batch?);
+            let seen = self.clean_pass(&batch?);
             let subject = self.subject(&seen)?;
             for image in 0..seen.features.len() {
                 let (learned, uniform) = self.choices(mixtures, &seen, image, number)?;
-                let mut families: Vec<Family> = learned.iter().map(|(_, family)| *family).chain([uniform]).collect();
+                let mut families: Vec<BaselineDistribution> =
+                    learned.iter().map(|(_, family)| *family).chain([uniform]).collect();
                 families.sort_unstable();
                 families.dedup();
-                let pick = |family: &Family| Pick { image, family: *family, purpose: "validate", number };
-                let picks: Vec<Pick<'_>> = families.iter().map(pick).collect();
+                let pick = |family: &BaselineDistribution| BaselineDraw {
+                    image,
+                    family: *family,
+                    purpose: "validate",
+                    number,
+                };
+                let picks: Vec<BaselineDraw<'_>> = families.iter().map(pick).collect();
                 let maps = self.bee.maps(&seen, &picks);
-                let of = |family: Family| families.partition_point(|other| *other < family);
+                let of = |family: BaselineDistribution| families.partition_point(|other| *other < family);
                 for (metric, family) in learned {
                     let pair = [family, uniform].map(|family| maps.clone().narrow(0, of(family), 1));
-                    let case = Attributions::for_images(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
+                    let case = MetricInput::for_images(&subject, Tensor::cat(pair.to_vec(), 0), vec![image; 2])?;
                     if let [Some(own), Some(other)] = self.scores.measure(metric, &case)?[..] {
                         let sum = sums.entry(metric).or_default();
                         *sum = (sum.0 + own, sum.1 + other, sum.2 + 1);
@@ -157,7 +164,7 @@ impl Setup {
             }
             self.check_failures()?;
         }
-        let mean = |(metric, (own, other, images)): (Metric, (f64, f64, usize))| {
+        let mean = |(metric, (own, other, images)): (RewardMetric, (f64, f64, usize))| {
             let count = images as f64;
             Measured { metric, learned: own / count, uniform: other / count, images }
         };
@@ -168,19 +175,19 @@ impl Setup {
     fn choices(
         &self,
         mixtures: &Mixtures,
-        seen: &Seen,
+        seen: &CleanPass,
         image: usize,
         number: u64,
-    ) -> Result<(Vec<(Metric, Family)>, Family), FitError> {
+    ) -> Result<(Vec<(RewardMetric, BaselineDistribution)>, BaselineDistribution), FitError> {
         let features = seen.features.get(image).map_or(&[][..], Vec::as_slice);
         let mut learned = Vec::new();
         for mixture in mixtures.iter() {
             let metric = mixture.metric();
-            let stream = &mut Stream::new(self.seed, "bee choice, validate", &[metric as u64, number]);
+            let stream = &mut SplitMix64::new(self.seed, "bee choice, validate", &[metric as u64, number]);
             learned.push((metric, mixture.choose(features, stream)?));
         }
-        let drawn = Stream::new(self.seed, "bee uniform, validate", &[number]).below(Family::COUNT);
-        Ok((learned, Family::ALL.get(drawn).copied().unwrap_or(Family::Normal)))
+        let drawn = SplitMix64::new(self.seed, "bee uniform, validate", &[number]).below(BaselineDistribution::COUNT);
+        Ok((learned, BaselineDistribution::ALL.get(drawn).copied().unwrap_or(BaselineDistribution::Normal)))
     }
 
     pub(super) fn export(
@@ -218,16 +225,16 @@ fn references(
     train: &Arc<dyn ImageSet>,
     count: usize,
     seed: u64,
-    plan: Plan,
+    plan: LoaderOptions,
     device: &Device,
 ) -> Result<Tensor<4>, FitError> {
     let some: Arc<dyn ImageSet> = Arc::new(Subset::sample(train.clone(), count, seed));
-    let plan = Plan { batch_size: some.len().max(1), max_broken: 1.0, ..plan };
+    let plan = LoaderOptions { batch_size: some.len().max(1), max_broken: 1.0, ..plan };
     let mut loader = Loader::new(some, plan, 0)?;
     match loader.next() {
         Some(batch) => Ok(batch?.images(device)),
         None => {
-            let first = loader.tally().files().next().map(|broken| broken.reason.clone());
+            let first = loader.broken_images().files().next().map(|broken| broken.reason.clone());
             Err(FitError::NothingRead(first.unwrap_or_default()))
         }
     }

@@ -52,7 +52,7 @@ pub enum CheckpointError {
     },
     /// It belongs to another run.
     #[error(
-        "{}: the checkpoint is of a run with other settings: {}; resume with the settings of then, or choose another \
+        "{}: the checkpoint is of a run with other settings: {}; resume with the original settings, or choose another \
          --output",
         path.display(),
         first(differences)
@@ -65,8 +65,8 @@ pub enum CheckpointError {
     },
     /// The training images are no longer those of the run.
     #[error(
-        "{}: the checkpoint is of a run on other training images: there were {before}, now there are {now}{}; bring \
-         back those that data.train had then, or choose another --output",
+        "{}: the checkpoint is of a run on other training images: there were {before}, now there are {now}{}; restore \
+         the original data.train, or choose another --output",
         path.display(),
         unlike(*before, *now)
     )]

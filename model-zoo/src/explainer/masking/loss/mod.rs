@@ -20,10 +20,10 @@ const NEVER: f32 = -1e30;
 
 /// The two images that the classifier sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Phi(x, m), in which it is to find the class.
+pub enum MaskedSide {
+    /// Phi(x, m): the classifier must predict the class.
     Preserve,
-    /// Phi(x, 1 - m), in which it is not.
+    /// Phi(x, 1 - m): the classifier must not predict the class.
     Destroy,
 }
 
@@ -75,11 +75,11 @@ impl MaskLoss {
     }
 
     /// The unweighted term of each image `[b]` from the classifier's logits `[b,K]` on its part, for its class `[b]`.
-    pub fn term(&self, part: Part, logits: Tensor<2>, class: Tensor<1, Int>) -> Tensor<1> {
+    pub fn term(&self, part: MaskedSide, logits: Tensor<2>, class: Tensor<1, Int>) -> Tensor<1> {
         let [rows, classes] = logits.dims();
         match (self, part) {
-            (Self::Paper(_), Part::Preserve) => log_score(logits, class).neg(),
-            (Self::Paper(PaperLoss { destroy_power, .. }), Part::Destroy) => {
+            (Self::Paper(_), MaskedSide::Preserve) => log_score(logits, class).neg(),
+            (Self::Paper(PaperLoss { destroy_power, .. }), MaskedSide::Destroy) => {
                 log_score(logits, class).mul_scalar(*destroy_power).exp()
             }
             // Without another class there is none to fall behind.
@@ -87,20 +87,20 @@ impl MaskLoss {
             (Self::Released(own), part) => {
                 let (excess, _) = excess(logits, class);
                 match part {
-                    Part::Preserve => relu(excess.neg().add_scalar(own.preserve_margin)),
-                    Part::Destroy => relu(excess.add_scalar(own.destroy_margin)),
+                    MaskedSide::Preserve => relu(excess.neg().add_scalar(own.preserve_margin)),
+                    MaskedSide::Destroy => relu(excess.add_scalar(own.destroy_margin)),
                 }
             }
         }
     }
 
     /// The term's weight in the loss.
-    pub fn weight(&self, part: Part) -> f64 {
+    pub fn weight(&self, part: MaskedSide) -> f64 {
         match (self, part) {
-            (Self::Paper(own), Part::Preserve) => own.preserve,
-            (Self::Paper(own), Part::Destroy) => own.destroy,
-            (Self::Released(own), Part::Preserve) => own.preserve,
-            (Self::Released(own), Part::Destroy) => own.destroy,
+            (Self::Paper(own), MaskedSide::Preserve) => own.preserve,
+            (Self::Paper(own), MaskedSide::Destroy) => own.destroy,
+            (Self::Released(own), MaskedSide::Preserve) => own.preserve,
+            (Self::Released(own), MaskedSide::Destroy) => own.destroy,
         }
     }
 
@@ -109,11 +109,17 @@ impl MaskLoss {
     ///
     /// With p the softmax and e_t the unit vector of the class: preserve p - e_t and destroy a p_t^a (e_t - p) for the
     /// paper's form; for margins e_o - e_t and e_t - e_o, o the largest other class, where the margin is not kept.
-    pub fn logit_gradient(&self, part: Part, logits: Tensor<2>, class: Tensor<1, Int>, batch: usize) -> Tensor<2> {
+    pub fn logit_gradient(
+        &self,
+        part: MaskedSide,
+        logits: Tensor<2>,
+        class: Tensor<1, Int>,
+        batch: usize,
+    ) -> Tensor<2> {
         let [rows, classes] = logits.dims();
         let gradient = match (self, part) {
-            (Self::Paper(_), Part::Preserve) => cross_entropy_gradient(logits, class, batch),
-            (Self::Paper(PaperLoss { destroy_power, .. }), Part::Destroy) => {
+            (Self::Paper(_), MaskedSide::Preserve) => cross_entropy_gradient(logits, class, batch),
+            (Self::Paper(PaperLoss { destroy_power, .. }), MaskedSide::Destroy) => {
                 let score = log_score(logits.clone(), class.clone()).mul_scalar(*destroy_power).exp();
                 let towards = cross_entropy_gradient(logits, class, batch).neg();
                 towards * score.mul_scalar(*destroy_power).reshape([rows, 1])
@@ -126,13 +132,13 @@ impl MaskLoss {
 }
 
 /// Where the margin is not kept: +1 at the logit that is to fall and -1 at the one that is to rise.
-fn margin_gradient(own: &ReleasedLoss, part: Part, logits: Tensor<2>, class: Tensor<1, Int>) -> Tensor<2> {
+fn margin_gradient(own: &ReleasedLoss, part: MaskedSide, logits: Tensor<2>, class: Tensor<1, Int>) -> Tensor<2> {
     let [rows, _] = logits.dims();
     let zeros = logits.zeros_like();
     let (excess, other) = excess(logits, class.clone());
     let (short, class_sign) = match part {
-        Part::Preserve => (excess.neg().add_scalar(own.preserve_margin), -1.0),
-        Part::Destroy => (excess.add_scalar(own.destroy_margin), 1.0),
+        MaskedSide::Preserve => (excess.neg().add_scalar(own.preserve_margin), -1.0),
+        MaskedSide::Destroy => (excess.add_scalar(own.destroy_margin), 1.0),
     };
     let pull = short.greater_scalar(0.0).float().reshape([rows, 1]).mul_scalar(class_sign);
     zeros.scatter(1, class.reshape([rows, 1]), pull.clone(), IndexingUpdateOp::Add).scatter(

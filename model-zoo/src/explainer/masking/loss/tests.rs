@@ -39,16 +39,16 @@ fn the_papers_terms_by_hand() {
     // Softmax of (ln 6, ln 3, 0) is (0.6, 0.3, 0.1).
     let logits = Tensor::<2>::from_floats([[6.0_f32.ln(), 3.0_f32.ln(), 0.0]; 2], &Device::default());
     let class = ints(&[0, 2]);
-    let preserve = values(paper().term(Part::Preserve, logits.clone(), class.clone()));
+    let preserve = values(paper().term(MaskedSide::Preserve, logits.clone(), class.clone()));
     close(&preserve, &[-(0.6_f32.ln()), -(0.1_f32.ln())]);
-    let destroy = values(paper().term(Part::Destroy, logits.clone(), class.clone()));
+    let destroy = values(paper().term(MaskedSide::Destroy, logits.clone(), class.clone()));
     close(&destroy, &[0.6_f32.powf(0.3), 0.1_f32.powf(0.3)]);
     // Weight 1, two images: (p - e_t) / 2.
-    let gradient = values(paper().logit_gradient(Part::Preserve, logits.clone(), class.clone(), 2));
+    let gradient = values(paper().logit_gradient(MaskedSide::Preserve, logits.clone(), class.clone(), 2));
     close(&gradient, &[-0.2, 0.15, 0.05, 0.3, 0.15, -0.45]);
     // Weight 5: 5 * 0.3 p_t^0.3 (e_t - p) / 2.
     let [a, b] = [0.6_f32, 0.1].map(|p| 5.0 * 0.3 * p.powf(0.3) / 2.0);
-    let gradient = values(paper().logit_gradient(Part::Destroy, logits, class, 2));
+    let gradient = values(paper().logit_gradient(MaskedSide::Destroy, logits, class, 2));
     close(&gradient, &[0.4 * a, -0.3 * a, -0.1 * a, -0.6 * b, -0.3 * b, 0.9 * b]);
 }
 
@@ -57,13 +57,13 @@ fn the_released_terms_by_hand() {
     // Margins: the class ahead by 3, ahead by 0.5, behind by 7.
     let logits = Tensor::<2>::from_floats([[4.0, 1.0, 0.0], [0.0, 2.5, 2.0], [8.0, -1.0, 1.0]], &Device::default());
     let class = ints(&[0, 1, 2]);
-    close(&values(released().term(Part::Preserve, logits.clone(), class.clone())), &[0.0, 0.5, 8.0]);
-    close(&values(released().term(Part::Destroy, logits.clone(), class.clone())), &[8.0, 5.5, 0.0]);
+    close(&values(released().term(MaskedSide::Preserve, logits.clone(), class.clone())), &[0.0, 0.5, 8.0]);
+    close(&values(released().term(MaskedSide::Destroy, logits.clone(), class.clone())), &[8.0, 5.5, 0.0]);
     // Preserve has the weight 0.3, destroy 1; three images.
     let third = 1.0 / 3.0;
-    let gradient = values(released().logit_gradient(Part::Preserve, logits.clone(), class.clone(), 3));
+    let gradient = values(released().logit_gradient(MaskedSide::Preserve, logits.clone(), class.clone(), 3));
     close(&gradient, &[0.0, 0.0, 0.0, 0.0, -0.1, 0.1, 0.1, 0.0, -0.1]);
-    let gradient = values(released().logit_gradient(Part::Destroy, logits, class, 3));
+    let gradient = values(released().logit_gradient(MaskedSide::Destroy, logits, class, 3));
     close(&gradient, &[third, -third, 0.0, 0.0, third, -third, 0.0, 0.0, 0.0]);
 }
 
@@ -72,7 +72,9 @@ fn closed_forms_are_the_slopes_of_the_terms() {
     let device = Device::default().autodiff();
     let waves = Tensor::<1, Int>::arange(0..28, &Device::default()).float().mul_scalar(1.7).sin().mul_scalar(4.0);
     let class = ints(&[3, 0, 6, 3]);
-    for (loss, part) in [paper(), released()].iter().flat_map(|l| [Part::Preserve, Part::Destroy].map(|p| (l, p))) {
+    for (loss, part) in
+        [paper(), released()].iter().flat_map(|l| [MaskedSide::Preserve, MaskedSide::Destroy].map(|p| (l, p)))
+    {
         let logits = Tensor::<1>::from_data(waves.to_data(), &device).reshape([4, 7]).detach().require_grad();
         let term = loss.term(part, logits.clone(), class.clone());
         let gradients = term.sum().mul_scalar(loss.weight(part) / 9.0).backward();
@@ -87,7 +89,9 @@ fn closed_forms_are_the_slopes_of_the_terms() {
 #[test]
 fn one_class_can_neither_rise_nor_fall() {
     let logits = Tensor::<2>::from_floats([[2.0], [-1.0]], &Device::default());
-    for (loss, part) in [paper(), released()].iter().flat_map(|l| [Part::Preserve, Part::Destroy].map(|p| (l, p))) {
+    for (loss, part) in
+        [paper(), released()].iter().flat_map(|l| [MaskedSide::Preserve, MaskedSide::Destroy].map(|p| (l, p)))
+    {
         assert!(values(loss.logit_gradient(part, logits.clone(), ints(&[0, 0]), 2)).iter().all(|g| *g == 0.0));
         assert!(values(loss.term(part, logits.clone(), ints(&[0, 0]))).iter().all(|v| v.is_finite()));
     }
