@@ -147,7 +147,7 @@ impl Results {
     /// or a line break are therefore written with a leading `'`, which [`Results::read_csv`] removes.
     ///
     /// # Errors
-    /// [`WriteError::Write`].
+    /// [`WriteError`].
     pub fn write_csv(&self, path: &Path) -> Result<(), WriteError> {
         write_atomic(path, |out| {
             let mut writer = csv::Writer::from_writer(&mut *out);

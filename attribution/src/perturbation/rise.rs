@@ -26,7 +26,7 @@ pub(crate) fn build(context: &MethodContext<'_>, count: usize) -> Built {
     Ok(Box::new(Rise { masks, batch_size: context.batch_size }))
 }
 
-/// RISE (Petsiuk et al., 2018, equation 6): sum_n p(x * M_n) M_n / (N E[M]), p the class's probability, min-max normalised.
+/// RISE (Petsiuk et al., 2018, equation 6): sum_n p(x * M_n) M_n / (N E(M)), p the class's probability, min-max normalised.
 /// Zero in a normalised image is the mean colour of the data.
 ///
 /// Maps `[B,1,H,W]` in 0..=1. N forward passes an image. The images of a batch share their masks, of which `batch_size`

@@ -259,7 +259,7 @@ impl ArtifactConfig {
     /// classes, the channels and sides of its taps. An explainer without an auxiliary fits to any.
     ///
     /// # Errors
-    /// [`ArtifactError::Auxiliary`] with every difference, [`ArtifactError::Scale`].
+    /// [`ArtifactError::Auxiliary`] with every difference, [`ArtifactError::Shape`].
     pub fn verify_auxiliary(&self, found: &BackboneSpec) -> Result<BackboneMatch, ArtifactError> {
         let Some(record) = &self.auxiliary else { return Ok(BackboneMatch::Verified) };
         let matched = record.backbone.verify(found, record.classes, self.tapped()).map_err(ArtifactError::Auxiliary)?;

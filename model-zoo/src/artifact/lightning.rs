@@ -43,7 +43,7 @@ const FUSER: &str = "fuser.weight";
 ///
 /// # Errors
 /// [`ArtifactError::NoHead`]; [`ArtifactError::Value`] if the head is not one for `taps` or of `method`;
-/// [`ArtifactError::Scale`]; [`ArtifactError::Weights`] for an unreadable file and for tensors that are missing,
+/// [`ArtifactError::Shape`]; [`ArtifactError::Weights`] for an unreadable file and for tensors that are missing,
 /// mis-shaped or not a head's; [`ArtifactError::Tensor`].
 pub fn import(
     path: &Path,
