@@ -93,8 +93,22 @@ pub(super) fn run(args: &ExplainArgs, global: &Global) -> anyhow::Result<()> {
     let workers = shared::compute(global)?.threads;
     let images = ImageExplainer { explainer: explainer.as_ref(), names: &names, targets, out: &args.out, workers };
     match args.stdin_list {
-        true => images.stream(BufReader::new(std::io::stdin()), std::io::stdout()),
+        true => until_closed(images.stream(BufReader::new(std::io::stdin()), std::io::stdout())),
         false => images.table(&args.images, global),
+    }
+}
+
+/// A reader that closes the pipe (`| head -1`) ends the command; that is not an error.
+fn until_closed(result: anyhow::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error)
+            if error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(())
+        }
+        result => result,
     }
 }
 
@@ -122,5 +136,12 @@ mod tests {
         for line in ["x hf://a/b", "x --model hf://a/b", "x hf://a/b 1.png --stdin-list"] {
             assert!(Line::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_an_error() {
+        use std::io::{Error, ErrorKind};
+        assert!(until_closed(Err(Error::from(ErrorKind::BrokenPipe).into())).is_ok());
+        assert!(until_closed(Err(Error::from(ErrorKind::StorageFull).into())).is_err());
     }
 }
